@@ -1,0 +1,15 @@
+"""Run every benchmark, each in a process of its own so that none inherits another's memory or threads."""
+
+import subprocess
+import sys
+
+SCRIPTS = ("generation", "embedding", "reingest", "serving", "refusal")
+
+if __name__ == "__main__":
+    failed = []
+    for name in sys.argv[1:] or SCRIPTS:
+        print(f"\n== benchmarks.{name}", flush=True)
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode:
+            failed.append(name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
