@@ -58,11 +58,17 @@ class Chunk:
     page_last: int | None
     heading_path: tuple[str, ...]
     tokens: int  #: of `embedding_text`, counted by the embedder's own tokenizer
+    prefix: str | None = None  #: set by the chunker where title and heading path had to be shortened to leave room
 
     def embedding_text(self, title: str) -> str:
         """What the embedder reads: title and heading path, then the passage. Citations never contain the prefix."""
-        path = [title, *(h for h in self.heading_path if h != title)]
-        return " > ".join(p for p in path if p) + "\n" + self.text
+        prefix = heading_prefix(title, self.heading_path) if self.prefix is None else self.prefix
+        return f"{prefix}\n{self.text}" if prefix else self.text
+
+
+def heading_prefix(title: str, heading_path: tuple[str, ...]) -> str:
+    """Title and heading path on one line, the title not twice."""
+    return " > ".join(part for part in (title, *(h for h in heading_path if h != title)) if part)
 
 
 @dataclass(frozen=True, slots=True)

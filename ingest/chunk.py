@@ -1,0 +1,284 @@
+"""A document becomes passages: along its headings, then paragraphs, lines, sentences and words, never past the window.
+
+Laws (tests hold them by property):
+
+- a chunk's text is `document.text[char_start:char_end]`; chunks are ordered by start and by end;
+- every character that is not white space is in at least one chunk, so that chunks without their overlap, and the white
+  space between them, are the document's text byte for byte;
+- `tokens` is the embedder's own count of `embedding_text` (title and heading path, passage, special tokens) and never
+  exceeds `max_tokens`;
+- a chunk never crosses a heading; only a heading that has no text of its own goes with the first chunk below it.
+
+How tokens are counted without counting all the time: the splitter cuts a section into *atoms* (about a sixth of a
+chunk, at the best separator there is) by characters; all atoms are counted in one call; chunks are packed from the
+sums; the packed chunks are counted in one more call. A sum is nearly always an upper bound; a chunk that is too long
+nevertheless is cut in two and counted again. So the number of calls does not grow with the document.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from langchain_text_splitters import RecursiveCharacterTextSplitter
+
+from ingest.types import Chunk, Document, Section, heading_prefix
+
+CountTokens = Callable[[list[str]], list[int]]
+
+#: From the strongest boundary to none. Sentence ends of Latin script count only before white space.
+SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", ". ", "! ", "? ", "; ", "，", "、", ", ", " ", ""]
+ATOMS_A_CHUNK = 6
+LONGEST_IN_CHARACTERS = 8
+"""A chunk has at most this many characters a token: a word-piece tokenizer counts an endless word as one token."""
+_SAMPLE = 1500  # characters, from three places
+_STRENGTH = (
+    (4, re.compile(r"\n[ \t]*\n\s*\Z")),
+    (3, re.compile(r"\n\s*\Z")),
+    (2, re.compile(r"(?:[.!?][\"'”’)\]]*\s+|[。！？；][”’」』）]*\s*)\Z")),
+    (1, re.compile(r"(?:[,;:]\s+|[，、：]\s*)\Z")),
+)
+_WORD = re.compile(r"\w")
+
+
+@dataclass(frozen=True, slots=True)
+class _Atom:
+    start: int
+    end: int
+    tokens: int  #: without special tokens
+    strength: int  #: of the boundary at its end: 4 paragraph, 3 line, 2 sentence, 1 clause, 0 word or none
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A chunk to be: `core` partitions the section, `start` reaches back into the core before it."""
+
+    start: int
+    core: int
+    end: int
+    heading_path: tuple[str, ...]
+
+
+def split(document: Document, *, count_tokens: CountTokens, max_tokens: int, overlap_tokens: int) -> list[Chunk]:
+    """Chunks of a document, in order; the same input gives the same chunks.
+
+    Args:
+        document: its sections must cover its text in order, as parsers make them.
+        count_tokens: tokens that the embedder would read for each text, special tokens and its own instruction prefix
+            included. Expensive; called with many texts a small, bounded number of times.
+        max_tokens: what `embedding_text` of a chunk may have at most.
+        overlap_tokens: how far a chunk reaches back into the one before it, within a section; at most a quarter of the
+            room for text is used.
+
+    Raises:
+        ValueError: `max_tokens` leaves no room for text beside the embedder's special tokens.
+    """
+    text = document.text
+    if not text.strip():
+        return []
+    sections = _sections(document)
+    prefixes, room, special = _budget(document.title, sections, count_tokens, max_tokens)
+    atoms = _atoms(text, sections, room, special, count_tokens, max_tokens)
+    spans: list[_Span] = []
+    for section, here in zip(sections, atoms, strict=True):
+        budget = room[section.heading_path]
+        spans += _pack(here, section.heading_path, budget, min(overlap_tokens, budget // 4), max_tokens)
+    return list(_verified(document, spans, prefixes, count_tokens, max_tokens))
+
+
+def _sections(document: Document) -> list[Section]:
+    """Sections with text; neighbours of one heading path are one, and a bare heading joins the section below it."""
+    joined: list[Section] = []
+    for section in document.sections:
+        before = joined[-1] if joined else None
+        if before is not None and (
+            before.heading_path == section.heading_path
+            or _is_bare(document.text, before)
+            and section.heading_path[: len(before.heading_path)] == before.heading_path
+        ):
+            joined[-1] = replace(section, char_start=before.char_start)
+        else:
+            joined.append(section)
+    return [s for s in joined if document.text[s.char_start : s.char_end].strip()]
+
+
+def _is_bare(text: str, section: Section) -> bool:
+    """Whether a section is nothing but its heading (or white space)."""
+    if section.char_end - section.char_start > 1000:
+        return False
+    words = "".join(_WORD.findall(text[section.char_start : section.char_end]))
+    title = "".join(_WORD.findall(section.heading_path[-1])) if section.heading_path else ""
+    return not words or (bool(title) and words.endswith(title) and len(words) <= len(title) + 4)
+
+
+def _budget(
+    title: str, sections: Sequence[Section], count_tokens: CountTokens, max_tokens: int
+) -> tuple[dict[tuple[str, ...], str | None], dict[tuple[str, ...], int], int]:
+    """Per heading path: the shortened prefix (None: whole), and the tokens left for text. And the special tokens.
+
+    A prefix may take half of the window; a longer one loses first its middle headings, then characters at its end.
+    """
+    paths = list(dict.fromkeys(section.heading_path for section in sections))
+    whole = [heading_prefix(title, path) for path in paths]
+    counts = count_tokens(["", *(f"{prefix}\n" for prefix in whole)])
+    special, counts = counts[0], counts[1:]
+    if special + 8 > max_tokens:
+        raise ValueError(f"max_tokens={max_tokens} leaves no room beside the embedder's {special} special tokens")
+    limit = special + (max_tokens - special) // 2
+    prefixes: dict[tuple[str, ...], str | None] = dict.fromkeys(paths)
+    tokens = dict(zip(paths, counts, strict=True))
+    long = [path for path in paths if tokens[path] > limit]
+    for path in long:
+        prefixes[path] = heading_prefix(title, path[-1:])
+    while long:  # halves what is too long, so it ends after a few rounds whatever the tokenizer does
+        counts = count_tokens([f"{prefixes[path]}\n" for path in long])
+        tokens |= dict(zip(long, counts, strict=True))
+        long = [path for path in long if tokens[path] > limit and prefixes[path]]
+        for path in long:
+            prefix = prefixes[path] or ""
+            prefixes[path] = prefix[: len(prefix) // 2].rstrip(" >")
+    return prefixes, {path: max_tokens - max(tokens[path], special) for path in paths}, special
+
+
+def _atoms(
+    text: str,
+    sections: Sequence[Section],
+    room: dict[tuple[str, ...], int],
+    special: int,
+    count_tokens: CountTokens,
+    max_tokens: int,
+) -> list[list[_Atom]]:
+    third = _SAMPLE // 3
+    sample = [text[at : at + third] for at in (0, max(0, len(text) // 2 - third // 2), max(0, len(text) - third))]
+    counted = sum(count_tokens(sample)) - special * len(sample)
+    letters_a_token = min(LONGEST_IN_CHARACTERS, max(1.0, sum(map(len, sample)) / max(1, counted)))
+    pieces: list[list[str]] = []
+    for section in sections:
+        size = max(8, int(letters_a_token * min(room[section.heading_path], max_tokens) / ATOMS_A_CHUNK))
+        splitter = RecursiveCharacterTextSplitter(
+            separators=SEPARATORS, chunk_size=size, chunk_overlap=0, keep_separator="end", strip_whitespace=False
+        )
+        pieces.append(splitter.split_text(text[section.char_start : section.char_end]))
+    counts = iter(count_tokens([piece for group in pieces for piece in group]))
+    return [
+        list(_placed(group, section.char_start, special, counts)) for group, section in zip(pieces, sections, strict=True)
+    ]
+
+
+def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[int]) -> Iterator[_Atom]:
+    for piece in pieces:
+        strength = next((level for level, boundary in _STRENGTH if boundary.search(piece[-80:])), 0)
+        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength)
+        start += len(piece)
+
+
+def _pack(atoms: Sequence[_Atom], path: tuple[str, ...], budget: int, overlap: int, max_tokens: int) -> Iterator[_Span]:
+    """Spans whose atoms' tokens sum to at most `budget`, ended at strong boundaries, the last two of equal length."""
+    widest = LONGEST_IN_CHARACTERS * max_tokens
+    first = 0
+    while first < len(atoms):
+        back = _reach_back(atoms, first, overlap)
+        used = sum(atom.tokens for atom in atoms[back:first])
+        after = first  # one past the last atom that fits
+        while after < len(atoms) and (
+            after == first
+            or (used + atoms[after].tokens <= budget and atoms[after].end - atoms[back].start <= widest)
+        ):
+            used += atoms[after].tokens
+            after += 1
+        if after < len(atoms):
+            after = _best_end(atoms, first, after, budget)
+        yield _Span(atoms[back].start, atoms[first].start, atoms[after - 1].end, path)
+        first = after
+
+
+def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int) -> int:
+    """Where a chunk whose core begins at atom `first` starts: back at most `overlap` tokens, best at a sentence's start."""
+    reach = first
+    used = 0
+    best = first
+    while reach > 0 and used + atoms[reach - 1].tokens <= overlap:
+        reach -= 1
+        used += atoms[reach].tokens
+        if reach == 0 or atoms[reach - 1].strength >= 2:
+            best = reach
+    return best if best < first else reach
+
+
+def _best_end(atoms: Sequence[_Atom], first: int, after: int, budget: int) -> int:
+    """The end of a chunk in (first, after]: the strongest boundary that leaves the chunk at least half full.
+
+    Where what remains would make one full and one tiny chunk, it is divided evenly instead.
+    """
+    fill = 0
+    rest = sum(atom.tokens for atom in atoms[first : after + 64])
+    even = rest / 2 if rest <= 1.5 * budget else float(budget)
+    best, best_rank = after, (-1.0, 0.0)
+    for at in range(first, after):
+        fill += atoms[at].tokens
+        if fill >= 0.5 * min(budget, even) and (at + 1 == after or fill <= 1.1 * even):
+            rank = (float(atoms[at].strength), float(fill))
+            if rank > best_rank:
+                best, best_rank = at + 1, rank
+    return best
+
+
+def _verified(
+    document: Document,
+    spans: Sequence[_Span],
+    prefixes: dict[tuple[str, ...], str | None],
+    count_tokens: CountTokens,
+    max_tokens: int,
+) -> Iterator[Chunk]:
+    """Chunks counted as the embedder reads them; one that is too long loses its overlap, then is cut in two."""
+    ready: dict[_Span, Chunk] = {}
+    todo = [span for span in spans if document.text[span.core : span.end].strip()]
+    order = list(todo)
+    while todo:
+        chunks = [_chunk(document, span, prefixes[span.heading_path]) for span in todo]
+        counts = count_tokens([chunk.embedding_text(document.title) for chunk in chunks])
+        again: list[_Span] = []
+        for span, chunk, tokens in zip(todo, chunks, counts, strict=True):
+            if tokens <= max_tokens or span.end - span.core == 1:
+                ready[span] = replace(chunk, tokens=tokens)
+                continue
+            parts = _halves(document.text, span)
+            again += parts
+            at = order.index(span)
+            order[at : at + 1] = parts
+        todo = again
+    pages = [page.char_start for page in document.pages]
+    for position, span in enumerate(order):
+        chunk = ready[span]
+        yield replace(
+            chunk,
+            position=position,
+            page_first=_page(document, pages, chunk.char_start),
+            page_last=_page(document, pages, chunk.char_end - 1),
+        )
+
+
+def _halves(text: str, span: _Span) -> list[_Span]:
+    if span.start < span.core:
+        return [replace(span, start=span.core)]
+    middle = (span.core + span.end) // 2
+    space = max(text.rfind(" ", span.core + 1, middle), text.rfind("\n", span.core + 1, middle)) + 1
+    middle = space if space > span.core + (span.end - span.core) // 4 else middle
+    parts = (replace(span, end=middle), replace(span, start=middle, core=middle))
+    return [part for part in parts if text[part.core : part.end].strip()]
+
+
+def _chunk(document: Document, span: _Span, prefix: str | None) -> Chunk:
+    """The span without blank lines before and white space after it; the first line keeps its indentation."""
+    text = document.text[span.start : span.end]
+    blank = len(text) - len(text.lstrip())
+    blank = text.rfind("\n", 0, blank) + 1
+    start, end = span.start + blank, span.start + len(text.rstrip())
+    return Chunk(0, document.text[start:end], start, end, None, None, span.heading_path, 0, prefix)
+
+
+def _page(document: Document, starts: Sequence[int], at: int) -> int | None:
+    """Number of the page on which a character stands (of several that start there, the last, which has the text)."""
+    return document.pages[max(0, bisect_right(starts, at) - 1)].number if starts else None

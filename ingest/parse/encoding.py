@@ -1,0 +1,135 @@
+"""Bytes to text when nobody says which encoding.
+
+Order: a byte order mark; UTF-8, strictly; a declared encoding (HTML) that decodes strictly; UTF-16 recognised by the
+place of its zero bytes; UTF-8 with a few broken bytes; at last charset-normalizer, limited to encodings that people
+really have on disk (free choice finds exotic ones that decode anything). What was chosen stands in the document's
+metadata; a guess that rests on few bytes is a warning.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+
+from charset_normalizer import from_bytes
+
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16: its mark begins with that of UTF-16
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+CANDIDATES = [
+    "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874",
+]  # fmt: skip
+#: Labels whose decoder is the larger set that browsers use (WHATWG Encoding Standard, "names and labels").
+SUPERSETS = {
+    "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "hz-gb-2312": "hz", "big5": "big5hkscs",
+    "iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252",
+    "iso-8859-9": "cp1254", "shift_jis": "cp932", "shift-jis": "cp932", "x-sjis": "cp932", "euc-kr": "cp949",
+    "ks_c_5601-1987": "cp949", "tis-620": "cp874",
+}  # fmt: skip
+SAMPLE = 64 * 1024
+FEW_BYTES = 24  #: a guess from fewer non-ASCII bytes than this is told to the user
+
+#: Letters of cp1250 (Polish, Czech, Hungarian ...) read as cp1252 put signs such as ¹ ³ ¿ inside words.
+_SIGN_IN_WORD = re.compile(r"[^\W\d_][¹²³¿¼½¾¥¨£¡]|[¹³¿¼¾][^\W\d_]")
+
+
+_USUAL_IN_CJK = re.compile("[\t\r\n -~\u2010-\u2027\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7af\uff00-\uffef]")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Text, the encoding it was read with, and what the user should know about it."""
+
+    text: str
+    encoding: str
+    warnings: tuple[str, ...] = ()
+
+
+def looks_utf16(head: bytes) -> str | None:
+    """The byte order of UTF-16 without a mark, or None. Latin text has zeros in every second place; CJK is tried."""
+    head = head[: len(head) // 2 * 2]
+    if len(head) < 4:
+        return None
+    half = len(head) // 2
+    high_first, low_first = head[::2].count(0) / half, head[1::2].count(0) / half
+    if low_first > 0.4 and high_first < 0.05:
+        return "utf-16-le"
+    if high_first > 0.4 and low_first < 0.05:
+        return "utf-16-be"
+    if 0 in head:  # line ends and spaces of a CJK text
+        for name in ("utf-16-le", "utf-16-be"):
+            text = head.decode(name, "replace")
+            usual = len(_USUAL_IN_CJK.findall(text))
+            if usual >= 0.97 * len(text):
+                return name
+    return None
+
+
+def looks_binary(head: bytes) -> bool:
+    """Whether the first bytes of a file are no text in any encoding."""
+    if any(head.startswith(bom) for bom, _ in BOMS) or looks_utf16(head):
+        return False
+    controls = sum(head.count(byte) for byte in range(32) if byte not in b"\t\n\x0b\x0c\r\x08\x1b")
+    return controls > max(2, 0.005 * len(head))
+
+
+def decode(data: bytes, declared: str | None = None) -> Decoded:
+    """Text of `data`; never fails, because cp1252 with replacements is the last resort and is told as a warning."""
+    for bom, name in BOMS:
+        if data.startswith(bom):
+            return _lenient(data[len(bom) :], name)
+    try:
+        return Decoded(data.decode("utf-8"), "utf-8")
+    except UnicodeDecodeError:
+        pass
+    if declared and (decoded := _declared(data, declared)):
+        return decoded
+    if name16 := looks_utf16(data[:SAMPLE]):
+        return _lenient(data, name16)
+    foreign = sum(byte >= 0x80 for byte in data[:SAMPLE])
+    almost = data.decode("utf-8", "replace")
+    broken = almost.count("\ufffd")
+    if broken <= 0.02 * sum(c >= "\x80" for c in almost):
+        return Decoded(almost, "utf-8", (f"{broken} byte sequences are no UTF-8 and became U+FFFD",))
+    name = _guess(data)
+    decoded = _lenient(data, name)
+    if foreign < FEW_BYTES:
+        told = f"encoding guessed from {foreign} bytes: {name}; save the file as UTF-8 if letters look wrong"
+        return Decoded(decoded.text, name, (*decoded.warnings, told))
+    return decoded
+
+
+def _lenient(data: bytes, name: str) -> Decoded:
+    try:
+        return Decoded(data.decode(name), name)
+    except UnicodeDecodeError:
+        text = data.decode(name, "replace")
+        return Decoded(text, name, (f"{text.count(chr(0xFFFD))} byte sequences are no {name} and became U+FFFD",))
+
+
+def _declared(data: bytes, label: str) -> Decoded | None:
+    label = label.strip().lower()
+    try:
+        name = codecs.lookup(SUPERSETS.get(label, label)).name
+        return Decoded(data.decode(name), name)
+    except (LookupError, UnicodeError, ValueError):
+        return None
+
+
+def _guess(data: bytes) -> str:
+    # Whole lines around the first bytes that are not ASCII: what is plain ASCII says nothing about the encoding.
+    first = next((i for i, byte in enumerate(data) if byte >= 0x80), 0)
+    begin = data.rfind(b"\n", 0, first) + 1
+    sample = data[begin : begin + SAMPLE]
+    if begin + SAMPLE < len(data):
+        sample = sample[: sample.rfind(b"\n") + 1] or sample
+    best = from_bytes(sample, cp_isolation=CANDIDATES, enable_fallback=False).best()
+    name = best.encoding if best is not None else "cp1252"
+    if name == "cp1252" and _SIGN_IN_WORD.search(sample.decode(name, "replace")):
+        return "cp1250"
+    return name

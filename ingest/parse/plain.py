@@ -1,0 +1,46 @@
+"""Plain text in any encoding: the stored text is the file's own, so a quote is found in the file as it stands.
+
+Also for formats that are read as the text they are (logs, CSV, JSON, reStructuredText, source code): no structure is
+claimed for them, only `kind="code"` for source code.
+"""
+
+from __future__ import annotations
+
+from ingest.errors import EmptyDocument
+from ingest.parse.encoding import decode
+from ingest.parse.source import Source
+from ingest.parse.tidy import one_line, tidy
+from ingest.types import Document, Section
+
+CODE = frozenset(
+    ".c .cc .cpp .cs .css .go .h .hpp .java .js .jsx .kt .lua .php .pl .ps1 .py .r .rb .rs .scala .sh .sql .swift .ts .tsx".split()
+)
+
+
+def read_text(source: Source, declared: str | None = None) -> tuple[str, dict[str, str], list[str]]:
+    """Tidied text, metadata (the encoding) and warnings of a text file.
+
+    Raises:
+        EmptyDocument: there is nothing but white space in it.
+    """
+    decoded = decode(source.read(), declared)
+    text, dropped = tidy(decoded.text)
+    warnings = list(decoded.warnings)
+    if dropped:
+        warnings.append(f"{dropped} control characters were dropped")
+    if not text.strip():
+        raise EmptyDocument(f"{source.name}: there is no text in it, only white space. Nothing to ingest.")
+    return text, {"encoding": decoded.encoding}, warnings
+
+
+def parse(source: Source) -> Document:
+    """The whole file as one section.
+
+    Raises:
+        ParseError: it cannot be read.
+        EmptyDocument: no text in it.
+    """
+    text, metadata, warnings = read_text(source)
+    kind = "code" if source.suffix in CODE else "text"
+    section = Section((), 0, len(text), "code" if kind == "code" else "text")
+    return Document(text, one_line(source.stem), (section,), (), metadata, tuple(warnings))
