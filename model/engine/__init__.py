@@ -1,0 +1,17 @@
+"""Generation: prompts in, tokens out, as fast as this machine's kernels allow.
+
+engine.py     Engine: load, prefill in slices, generate, score
+generation.py Generation: one reply in progress, an iterator of tokens
+cache.py      keys and values of what was read
+sampling.py   from logits to a token
+text.py       from tokens to text, and stop strings
+kernels.py    the decoder's parts replaced by faster ones
+probe.py      which of them are faster here, timed at start-up
+terminal.py   `python -m model generate`
+"""
+
+from model.engine.cache import Cache
+from model.engine.engine import Engine
+from model.engine.generation import Generation, Token
+
+__all__ = ["Cache", "Engine", "Generation", "Token"]

@@ -1,0 +1,245 @@
+"""The engine: a checkpoint made ready to read prompts, reply and score.
+
+Invariants:
+
+* Every call enters inference mode itself (that mode belongs to a thread), so an engine may be loaded in one
+  thread and used in another. It keeps no state between calls but the weights; what was read lies in caches
+  that callers hold.
+* A prompt is read in slices of `slice_tokens`; between slices and between tokens the caller's event is looked
+  at.
+* A row of a batch gets what it would get alone: rows are padded on the right and nobody looks at the padding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from model import checkpoint
+from model.chat import ChatTemplate, Message
+from model.config import GPTConfig, Sampling
+from model.engine.cache import Cache
+from model.engine.generation import Generation
+from model.errors import Cancelled, ContextOverflow, ModelError, UnsupportedModel
+from model.gpt import GPT
+from model.tokenizer import Tokenizer
+
+SLICE_TOKENS = 256
+#: Most positions whose logits are made at once when scoring: 49,152 float32 scores each, so 50 MB.
+LOGIT_ROWS = 256
+#: Most cached tokens that one batch of continuations may take.
+SCORE_TOKENS = 8192
+
+
+class Engine:
+    """A decoder with its tokenizer and chat template.
+
+    Attributes:
+        name: the checkpoint folder's name.
+        config: the decoder's shape.
+        tokenizer: text to ids and back.
+        chat: the chat template; None for a model that has none.
+        dtype: of activations and of the cache.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        *,
+        chat: ChatTemplate | None = None,
+        name: str = "model",
+        slice_tokens: int = SLICE_TOKENS,
+    ) -> None:
+        self.model, self.tokenizer, self.chat, self.name = model.eval(), tokenizer, chat, name
+        self.config: GPTConfig = model.config
+        self.slice_tokens = slice_tokens
+        self.dtype = model.embed.weight.dtype
+
+    @classmethod
+    def load(cls, path: Path, *, threads: int | None = None, kernel: str = "auto") -> Self:
+        """Load a native checkpoint folder.
+
+        Args:
+            path: the folder.
+            threads: sets torch's thread count for the whole process; None leaves it alone.
+            kernel: "auto" lets a start-up probe choose.
+
+        Raises:
+            CheckpointError: the folder is missing or damaged.
+            UnsupportedModel: a tokenizer or chat template that this stack does not have.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        loaded = checkpoint.load(path)
+        tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
+        jinja = loaded.metadata.get("chat_template")
+        chat = ChatTemplate.recognise(jinja, source=str(path)) if jinja else None
+        with torch.device("meta"):
+            model = GPT(loaded.config)
+        weights = {
+            name: weight.float() if isinstance(weight, Tensor) else weight.dequantize()
+            for name, weight in loaded.weights.items()
+        }
+        model.load_state_dict(weights, assign=True)
+        return cls(model.requires_grad_(False), tokenizer, chat=chat, name=path.name)
+
+    def describe(self) -> str:
+        """Which kernels were chosen, and why, in a line or two."""
+        return f"{self.name}: float32"
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a conversation, up to where the reply begins.
+
+        Raises:
+            UnsupportedModel: this model has no chat template.
+        """
+        if self.chat is None:
+            raise UnsupportedModel(
+                f"{self.name} has no chat template; give it plain text (`--raw` on the command line)"
+            )
+        return self.chat.encode(messages, self.tokenizer).ids
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling | None = None,
+        cancel: threading.Event | None = None,
+        *,
+        cache: Cache | None = None,
+    ) -> Generation:
+        """The reply to `prompt`, token by token (greedy, at most 256, by default).
+
+        Args:
+            prompt: token ids.
+            sampling: how to choose.
+            cancel: once set, the next `next` raises Cancelled, at the latest after one slice.
+            cache: one row that holds a beginning of `prompt`, which is then not read again. It is used up:
+            pass a copy
+                to keep it.
+
+        Raises:
+            ContextOverflow: prompt and `max_tokens` together exceed the window.
+            ModelError: an empty prompt, or ids outside the vocabulary.
+        """
+        sampling = sampling or Sampling()
+        self._check(prompt, sampling.max_tokens)
+        return Generation(self, list(prompt), sampling, cancel, cache)
+
+    @torch.inference_mode()
+    def prefill(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        cache: Cache | None = None,
+        cancel: threading.Event | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Read prompts, one a row; a row's tokens that `cache` holds already are not read again.
+
+        Returns:
+            Logits of the token behind each prompt, (rows, vocab_size) float32, and the cache of all prompts.
+
+        Raises:
+            Cancelled: the event was set between two slices.
+            ContextOverflow: a prompt exceeds the window.
+        """
+        for prompt in prompts:
+            self._check(prompt)
+        cache = cache or Cache(self.config, rows=len(prompts), dtype=self.dtype)
+        # The last token of a prompt is read even if the cache has it: its logits are what the caller came
+        # for.
+        cache.lengths = [
+            min(held, len(prompt) - 1) for held, prompt in zip(cache.lengths, prompts, strict=True)
+        ]
+        cache.reserve(max(map(len, prompts)))
+        last = torch.zeros(len(prompts), self.config.d_model, dtype=self.dtype)
+        while any(held < len(prompt) for held, prompt in zip(cache.lengths, prompts, strict=True)):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("generation was cancelled while the prompt was being read")
+            parts = [
+                p[held : held + self.slice_tokens] for p, held in zip(prompts, cache.lengths, strict=True)
+            ]
+            hidden = self._read(parts, cache)
+            for row, part in enumerate(parts):
+                if part:
+                    last[row] = hidden[row, len(part) - 1]
+        return self.model.logits(last).float(), cache
+
+    @torch.inference_mode()
+    def step(self, tokens: Sequence[int], cache: Cache) -> Tensor:
+        """Read one more token a row; logits of what follows, (rows, vocab_size) float32."""
+        hidden = self.model(torch.tensor(tokens)[:, None], cache=cache)
+        return self.model.logits(hidden[:, -1]).float()
+
+    @torch.inference_mode()
+    def score(
+        self,
+        prompt: Sequence[int],
+        continuations: Sequence[Sequence[int]],
+        *,
+        cancel: threading.Event | None = None,
+        cache: Cache | None = None,
+    ) -> list[list[float]]:
+        """Log-probability of each token of each continuation behind `prompt`, which is read once.
+
+        Returns:
+            One list a continuation, natural logarithms; an empty one for an empty continuation.
+
+        Raises:
+            ContextOverflow: prompt and a continuation together exceed the window.
+            Cancelled: the event was set.
+        """
+        longest = max(map(len, continuations), default=0)
+        self._check(prompt, longest)
+        first, cache = self.prefill([prompt], cache=cache, cancel=cancel)
+        first = first.log_softmax(-1)
+        scores = [[float(first[0, tokens[0]])] if tokens else [] for tokens in continuations]
+        longer = sorted(
+            (i for i, tokens in enumerate(continuations) if len(tokens) > 1),
+            key=lambda i: len(continuations[i]),
+        )
+        batch = max(1, SCORE_TOKENS // (len(prompt) + longest))
+        for start in range(0, len(longer), batch):
+            if cancel is not None and cancel.is_set():
+                raise Cancelled("scoring was cancelled")
+            chosen = longer[start : start + batch]
+            rows = cache.copy([0] * len(chosen), room=longest)
+            hidden = self._read([continuations[i][:-1] for i in chosen], rows)
+            for row, i in enumerate(chosen):
+                scores[i] += self._logprobs(hidden[row], continuations[i][1:])
+        return scores
+
+    def _read(self, rows: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+        """Hidden states (rows, longest, d_model) of more tokens a row, padded with 0 behind shorter ones."""
+        lengths = [len(row) for row in rows]
+        ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
+        for to, row in zip(ids, rows, strict=True):
+            to[: len(row)] = torch.tensor(row, dtype=torch.long)
+        hidden: Tensor = self.model(ids, cache=cache, lengths=lengths)
+        return hidden
+
+    def _logprobs(self, hidden: Tensor, tokens: Sequence[int]) -> list[float]:
+        """Log-probability of tokens[i] after hidden[i]; hidden is (at least len(tokens), d_model)."""
+        found: list[float] = []
+        for start in range(0, len(tokens), LOGIT_ROWS):
+            some = torch.tensor(tokens[start : start + LOGIT_ROWS])
+            logits = self.model.logits(hidden[start : start + len(some)]).float()
+            found += logits.log_softmax(-1).gather(-1, some[:, None])[:, 0].tolist()
+        return found
+
+    def _check(self, prompt: Sequence[int], reply: int = 0) -> None:
+        """Refuse what the model cannot read."""
+        if not prompt:
+            raise ModelError("the prompt is empty: give at least one token")
+        if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:
+            raise ModelError(f"the prompt has token ids outside the vocabulary of {self.config.vocab_size}")
+        if len(prompt) + reply > self.config.context_length:
+            wanted = f"{len(prompt)} tokens of prompt" + (f" and {reply} of reply" if reply else "")
+            raise ContextOverflow(
+                f"{wanted} exceed {self.name}'s window of {self.config.context_length}: shorten the one or the other"
+            )
