@@ -24,14 +24,17 @@ from safetensors.torch import save_file
 from model import folder
 from model.config import GPTConfig
 from model.errors import CheckpointError
-from model.layout import tensor_shapes
+from model.layout import (
+    CONFIG_FILE,
+    FORMAT,
+    TOKENIZER_FILE,
+    VERSION,
+    WEIGHTS_FILE,
+    read_config,
+    tensor_shapes,
+)
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight
 
-FORMAT = "lorebase-gpt"
-VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-TOKENIZER_FILE = "tokenizer.json"
 #: Parts of a quantized matrix: suffix -> dtype on disk.
 PARTS: dict[str, dict[str, torch.dtype]] = {
     "q4_1": {"codes": torch.uint8, "scale": torch.float16, "minimum": torch.float16},
@@ -84,51 +87,42 @@ def save(
     check(config, weights, str(path))
     tokenizer_bytes = tokenizer if isinstance(tokenizer, bytes) else tokenizer.read_bytes()
     described = {"format": FORMAT, "version": VERSION, "config": config.to_dict(), "metadata": dict(metadata)}
-    origin = {key: metadata[key] for key in ("source", "license") if key in metadata}
-    with folder.replaced(path, {"name": path.name, "kind": "generator"} | origin) as new:
-        (new / CONFIG_FILE).write_text(json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    origin = {
+        key: metadata[key] for key in ("source", "sha256", "recipe", "stamp", "license") if key in metadata
+    }
+    with folder.replaced(path, {"kind": "generator"} | origin) as new:
+        (new / CONFIG_FILE).write_text(
+            json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         (new / TOKENIZER_FILE).write_bytes(tokenizer_bytes)
         save_file(_take_apart(weights), new / WEIGHTS_FILE, metadata={"format": "pt"})
         (new / WEIGHTS_FILE).chmod(0o644)  # safetensors writes 0600; a service may run as another user
 
 
-def read_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
-    """Config and metadata of a native checkpoint folder.
-
-    Raises:
-        CheckpointError: no such folder, or not a native checkpoint of a version known here.
-    """
-    file = path / CONFIG_FILE
-    try:
-        described = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is not a checkpoint: it has no {CONFIG_FILE}. `model list` shows what is there.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}. Pull the model again.") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a native checkpoint; `model pull {path}` converts a Hugging Face folder.")
-    if described.get("version") != VERSION:
-        raise CheckpointError(f"{file}: version {described.get('version')!r}; this Lorebase reads {VERSION}. Upgrade it.")
-    values, metadata = described.get("config"), described.get("metadata", {})
-    if not isinstance(values, dict) or not isinstance(metadata, dict):
-        raise CheckpointError(f"{file}: config and metadata must be objects. Pull the model again.")
-    return GPTConfig.from_dict(values), metadata
-
-
 def check(config: GPTConfig, weights: Mapping[str, Weight], where: str) -> None:
-    """Compare names and shapes with what the config calls for.
+    """Compare names, shapes and dtypes with what the config calls for.
 
     Raises:
         CheckpointError: names the tensors that are missing or extra, or the first one of another shape.
     """
     expected = tensor_shapes(config)
-    for problem, names in (("missing", expected.keys() - weights.keys()), ("unexpected", weights.keys() - expected.keys())):
+    for problem, names in (
+        ("missing", expected.keys() - weights.keys()),
+        ("unexpected", weights.keys() - expected.keys()),
+    ):
         if names:
             listed = ", ".join(sorted(names)[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise CheckpointError(f"{where}: {problem} tensors: {listed}.")
     for name, shape in expected.items():
+        weight = weights[name]
+        if isinstance(weight, torch.Tensor) and weight.dtype not in DENSE_DTYPES:
+            raise CheckpointError(
+                f"{where}: {name} is {weight.dtype}; dense tensors are float32, float16 or bfloat16."
+            )
         if tuple(weights[name].shape) != shape:
-            raise CheckpointError(f"{where}: {name} has shape {tuple(weights[name].shape)}, the config asks for {shape}.")
+            raise CheckpointError(
+                f"{where}: {name} has shape {tuple(weights[name].shape)}, the config asks for {shape}."
+            )
 
 
 def pack_codes(codes: torch.Tensor) -> torch.Tensor:
@@ -163,19 +157,25 @@ def _assemble(tensors: Mapping[str, torch.Tensor], file: Path) -> dict[str, Weig
         matrix, _, kind = matrix.rpartition(".")
         if kind in PARTS:
             parts.setdefault((matrix, kind), {})[rest] = tensor
-        elif tensor.dtype in DENSE_DTYPES:
-            weights[name] = tensor
         else:
-            raise CheckpointError(f"{file}: {name} has dtype {tensor.dtype}; a dense tensor is float32, float16 or bfloat16.")
+            weights[name] = tensor
     for (matrix, kind), found in parts.items():
         if {part: tensor.dtype for part, tensor in found.items()} != PARTS[kind] or matrix in weights:
-            raise CheckpointError(f"{file}: {matrix} is not a complete {kind} matrix: it has {sorted(found)}.")
+            raise CheckpointError(
+                f"{file}: {matrix} is not a complete {kind} matrix: it has {sorted(found)}."
+            )
         per_block = BLOCK // 2 if kind == "q4_1" else BLOCK
         codes, scale = found["codes"], found["scale"]
         blocks = tuple(found.get("minimum", scale).shape)
-        if codes.dim() != 2 or tuple(scale.shape) != blocks or (len(codes), codes.shape[1]) != (blocks[0], blocks[-1] * per_block):
+        if (
+            codes.dim() != 2
+            or tuple(scale.shape) != blocks
+            or (len(codes), codes.shape[1]) != (blocks[0], blocks[-1] * per_block)
+        ):
             raise CheckpointError(f"{file}: the parts of {matrix} have shapes that do not fit together.")
-        weights[matrix] = Q4_1(unpack_codes(codes), scale, found["minimum"]) if kind == "q4_1" else Q8_0(codes, scale)
+        weights[matrix] = (
+            Q4_1(unpack_codes(codes), scale, found["minimum"]) if kind == "q4_1" else Q8_0(codes, scale)
+        )
     return weights
 
 

@@ -30,7 +30,9 @@ LOCK_TIMEOUT_S = 600.0
 
 
 @contextmanager
-def replaced(target: Path, origin: Mapping[str, Any], lock_timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[Path]:
+def replaced(
+    target: Path, origin: Mapping[str, Any], lock_timeout_s: float = LOCK_TIMEOUT_S
+) -> Iterator[Path]:
     """An empty folder to fill; when the block ends without an error it takes the place of `target`, manifest included.
 
     `origin` is JSON that the manifest keeps beside the hashes (name, source, licence and the like).
@@ -51,7 +53,9 @@ def replaced(target: Path, origin: Mapping[str, Any], lock_timeout_s: float = LO
             finally:
                 shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
-        raise CheckpointError(f"{target} could not be written: {error}. Check free space and permissions.") from error
+        raise CheckpointError(
+            f"{target} could not be written: {error}. Check free space and permissions."
+        ) from error
 
 
 def recover(target: Path) -> None:
@@ -68,7 +72,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error}. Remove {folder} and pull again.") from error
+        raise CheckpointError(
+            f"{folder / MANIFEST} cannot be read: {error}. Remove {folder} and pull again."
+        ) from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise CheckpointError(f"{folder / MANIFEST} is not a manifest. Remove {folder} and pull again.")
     return manifest
@@ -106,7 +112,9 @@ def _lock(target: Path, timeout_s: float) -> Iterator[None]:
         with FileLock(_beside(target, "lock"), timeout=timeout_s):
             yield
     except Timeout as error:
-        raise CheckpointError(f"{target} is being written by another process. Try again when it has finished.") from error
+        raise CheckpointError(
+            f"{target} is being written by another process. Try again when it has finished."
+        ) from error
 
 
 def _clear_leftovers(target: Path) -> None:
@@ -125,7 +133,8 @@ def _seal(folder: Path, origin: Mapping[str, Any]) -> None:
     """Write the manifest and flush every file and folder below `folder`."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in files
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in files
     }
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps(dict(origin) | {"files": entries}, indent=1) + "\n", encoding="utf-8")

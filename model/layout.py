@@ -1,14 +1,34 @@
-"""Which tensors a decoder of a given `GPTConfig` has, by native name and shape.
+"""What a native checkpoint folder holds: its files, its `config.json`, and its tensors by native name and shape.
 
-This is the one list that reading, writing, checking and counting go by. It imports no torch, so that `inspect` and
-`list` stay quick. Linear weights are (out, in), as in `torch.nn.Linear`.
+`tensor_shapes` is the one list that reading, writing, checking and counting go by. This module imports no torch, so that
+`inspect` and `list` stay quick. Linear weights are (out, in), as in `torch.nn.Linear`.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from model.config import GPTConfig
+from model.errors import CheckpointError
+
+FORMAT = "lorebase-gpt"
+VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
 
 Shape = tuple[int, ...]
+
+
+def is_native(path: Path) -> bool:
+    """Whether the folder says of itself that it is a native checkpoint."""
+    try:
+        described = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(described, dict) and described.get("format") == FORMAT
 
 
 def tensor_shapes(config: GPTConfig) -> dict[str, Shape]:
@@ -33,6 +53,35 @@ def tensor_shapes(config: GPTConfig) -> dict[str, Shape]:
     if not config.tied_head:
         shapes["head.weight"] = (config.vocab_size, config.d_model)
     return shapes
+
+
+def read_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
+    """Config and metadata of a native checkpoint folder.
+
+    Raises:
+        CheckpointError: no such folder, or not a native checkpoint of a version known here.
+    """
+    file = path / CONFIG_FILE
+    try:
+        described = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint: it has no {CONFIG_FILE}. `model list` shows what is there."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}. Pull the model again.") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is not a native checkpoint; `model pull {path}` converts a Hugging Face folder."
+        )
+    if described.get("version") != VERSION:
+        raise CheckpointError(
+            f"{file}: version {described.get('version')!r}; this Lorebase reads {VERSION}. Upgrade it."
+        )
+    values, metadata = described.get("config"), described.get("metadata", {})
+    if not isinstance(values, dict) or not isinstance(metadata, dict):
+        raise CheckpointError(f"{file}: config and metadata must be objects. Pull the model again.")
+    return GPTConfig.from_dict(values), metadata
 
 
 def _norm(shapes: dict[str, Shape], name: str, config: GPTConfig) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.config import GPTConfig
-from model.quantized import Weight
+
+if TYPE_CHECKING:  # model.quantized imports torch, which the embedder's conversion does without
+    from model.quantized import Weight
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ def tokenizer_json(
         TokenizerError: lists that do not fit together.
     """
     if model != "gpt2":
-        raise UnsupportedModel(f"tokenizer model {model!r} is not supported; supported is gpt2 (byte-level BPE).")
+        raise UnsupportedModel(
+            f"tokenizer model {model!r} is not supported; supported is gpt2 (byte-level BPE)."
+        )
     if len(kinds) != len(tokens) or not all(kind in KINDS for kind in kinds):
         raise TokenizerError(f"{len(tokens)} tokens and {len(kinds)} token types do not fit together.")
     vocabulary = {token: index for index, token in enumerate(tokens)}

@@ -70,7 +70,9 @@ def read(path: Path) -> Foreign:
     weights: dict[str, Weight] = {}
     for name, tensor in tensors.items():
         if name == "rope_freqs.weight":
-            raise UnsupportedModel(f"{path}: scaled rotary frequencies (rope_freqs.weight) are not supported.")
+            raise UnsupportedModel(
+                f"{path}: scaled rotary frequencies (rope_freqs.weight) are not supported."
+            )
         native = _native_name(name)
         if native is None:
             raise UnsupportedModel(f"{path}: tensor {name} has no place in a Llama decoder.")
@@ -78,7 +80,9 @@ def read(path: Path) -> Foreign:
         if native.endswith(("attn.q.weight", "attn.k.weight")):
             heads = config.n_heads if native.endswith("attn.q.weight") else config.n_kv_heads
             if weight.shape[0] != heads * config.head_dim:
-                raise CheckpointError(f"{path}: {name} has {weight.shape[0]} rows, the config asks for {heads * config.head_dim}.")
+                raise CheckpointError(
+                    f"{path}: {name} has {weight.shape[0]} rows, the config asks for {heads * config.head_dim}."
+                )
             weight = _take_rows(weight, split_order(heads, config.head_dim))
         weights[native] = weight
     metadata = {
@@ -132,16 +136,22 @@ def _weight(path: Path, tensor: gguf.ReaderTensor) -> Weight:
         return torch.from_numpy(raw).view(torch.bfloat16).view(shape)
     if kind not in (Kind.Q4_1, Kind.Q8_0):
         known = "F32, F16, BF16, Q8_0, Q4_1"
-        raise UnsupportedModel(f"{path}: {tensor.name} is {kind.name}; supported are {known}. Fetch a file in one of these.")
+        raise UnsupportedModel(
+            f"{path}: {tensor.name} is {kind.name}; supported are {known}. Fetch a file in one of these."
+        )
     if len(shape) != 2 or shape[1] % BLOCK:
-        raise CheckpointError(f"{path}: {tensor.name} has shape {shape}, which cannot be cut into blocks of {BLOCK}.")
+        raise CheckpointError(
+            f"{path}: {tensor.name} has shape {shape}, which cannot be cut into blocks of {BLOCK}."
+        )
     blocks = raw.reshape(shape[0], shape[1] // BLOCK, -1)
     scale = torch.from_numpy(blocks[:, :, 0:2].copy().view(np.float16)[..., 0])
     if kind == Kind.Q8_0:
         return Q8_0(torch.from_numpy(blocks[:, :, 2:].copy().view(np.int8).reshape(shape)), scale)
     minimum = torch.from_numpy(blocks[:, :, 2:4].copy().view(np.float16)[..., 0])
     nibbles = blocks[:, :, 4:]
-    return Q4_1(torch.from_numpy(np.concatenate((nibbles & 15, nibbles >> 4), axis=2).reshape(shape)), scale, minimum)
+    return Q4_1(
+        torch.from_numpy(np.concatenate((nibbles & 15, nibbles >> 4), axis=2).reshape(shape)), scale, minimum
+    )
 
 
 class _Fields:
@@ -166,24 +176,36 @@ class _Fields:
         if kind is float and isinstance(value, int | float):
             value = float(str(np.float32(value)))  # the file holds float32: 1e-05, not 9.999999747378752e-06
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise CheckpointError(f"{self.path}: {key} should be {kind.__name__}, it is {type(value).__name__}.")
+            raise CheckpointError(
+                f"{self.path}: {key} should be {kind.__name__}, it is {type(value).__name__}."
+            )
         return value
 
 
 def _config(fields: _Fields, tied: bool) -> GPTConfig:
     architecture = fields.need("general.architecture", str)
     if architecture != ARCHITECTURE:
-        raise UnsupportedModel(f"{fields.path}: architecture {architecture!r} is not supported; supported is {ARCHITECTURE}.")
+        raise UnsupportedModel(
+            f"{fields.path}: architecture {architecture!r} is not supported; supported is {ARCHITECTURE}."
+        )
     scaling = fields.get("llama.rope.scaling.type", str, "none")
     if scaling != "none":
         raise UnsupportedModel(f"{fields.path}: rope scaling {scaling!r} is not supported.")
-    d_model, n_heads = fields.need("llama.embedding_length", int), fields.need("llama.attention.head_count", int)
+    d_model, n_heads = (
+        fields.need("llama.embedding_length", int),
+        fields.need("llama.attention.head_count", int),
+    )
     head_dim = fields.get("llama.attention.key_length", int, d_model // max(n_heads, 1))
     rotary = fields.get("llama.rope.dimension_count", int, head_dim)
     if rotary != head_dim:
-        raise UnsupportedModel(f"{fields.path}: rotary positions on {rotary} of {head_dim} dimensions are not supported.")
+        raise UnsupportedModel(
+            f"{fields.path}: rotary positions on {rotary} of {head_dim} dimensions are not supported."
+        )
     eos = fields.get("tokenizer.ggml.eos_token_id", int, -1)
-    bos, pad = fields.get("tokenizer.ggml.bos_token_id", int, -1), fields.get("tokenizer.ggml.padding_token_id", int, -1)
+    bos, pad = (
+        fields.get("tokenizer.ggml.bos_token_id", int, -1),
+        fields.get("tokenizer.ggml.padding_token_id", int, -1),
+    )
     return GPTConfig(
         vocab_size=len(fields.need("tokenizer.ggml.tokens", list)),
         context_length=fields.need("llama.context_length", int),
@@ -234,7 +256,9 @@ class _Header:
         self.at = 4
         version, n_tensors, n_fields = self.number("I"), self.number("Q"), self.number("Q")
         if version not in (2, 3):
-            raise UnsupportedModel(f"{self.path}: GGUF version {version} is not supported; supported are 2 and 3.")
+            raise UnsupportedModel(
+                f"{self.path}: GGUF version {version} is not supported; supported are 2 and 3."
+            )
         alignment = gguf.GGUF_DEFAULT_ALIGNMENT
         for _ in range(n_fields):
             key, kind = self.text(), self.number("I")
@@ -249,12 +273,16 @@ class _Header:
         end = start
         for offset, size, name in sorted(extents):
             if start + offset < end or start + offset + size > len(self.view):
-                raise CheckpointError(f"{self.path}: tensor {name} lies outside its place in the file; is it truncated?")
+                raise CheckpointError(
+                    f"{self.path}: tensor {name} lies outside its place in the file; is it truncated?"
+                )
             end = start + offset + size
 
     def take(self, size: int) -> bytes:
         if size > len(self.view) - self.at:
-            raise CheckpointError(f"{self.path}: the header asks for {size} bytes at {self.at}; is the file truncated?")
+            raise CheckpointError(
+                f"{self.path}: the header asks for {size} bytes at {self.at}; is the file truncated?"
+            )
         self.at += size
         return self.view[self.at - size : self.at]
 
@@ -272,7 +300,9 @@ class _Header:
             if item in SCALAR_FORMATS:
                 self.take(count * struct.calcsize("<" + SCALAR_FORMATS[item]))
             else:
-                for _ in range(count):  # each takes at least 8 bytes, so a false count runs into the file's end
+                for _ in range(
+                    count
+                ):  # each takes at least 8 bytes, so a false count runs into the file's end
                     self.skip_value(item, depth + 1)
         elif kind in SCALAR_FORMATS:
             self.take(struct.calcsize("<" + SCALAR_FORMATS[kind]))
@@ -291,5 +321,7 @@ class _Header:
             raise UnsupportedModel(f"{self.path}: tensor {name} has the unknown type {kind}.")
         per_block, block_bytes = gguf.GGML_QUANT_SIZES[Kind(kind)]
         if not shape or shape[0] % per_block or 0 in shape:
-            raise CheckpointError(f"{self.path}: tensor {name} has shape {shape[::-1]}, which does not fit its type.")
+            raise CheckpointError(
+                f"{self.path}: tensor {name} has shape {shape[::-1]}, which does not fit its type."
+            )
         return offset, math.prod(shape) // per_block * block_bytes, name

@@ -1,0 +1,91 @@
+"""`python -m model`: fetch weights, list and inspect what is there, generate on a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ingest.errors import IngestError
+from ingest.settings import find_home
+from model import install, report
+from model.errors import ModelError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser(given).parse_args(given)
+    try:
+        home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
+        if arguments.command == "pull":
+            return _pull(arguments, home)
+        if arguments.command == "list":
+            print(report.listing(home))
+            return 0
+        if arguments.command == "inspect":
+            text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
+            print(text)
+            return 1 if damaged else 0
+        from model.engine import terminal
+
+        return terminal.run(arguments, install.models_folder(home))
+    except (ModelError, IngestError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone: say nothing more
+        return 1
+
+
+def _parser(given: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m model", description="Language models and embedders of this machine."
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--home", help="data folder; default: LOREBASE_HOME, or the nearest .lorebase upwards from here"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    pull = commands.add_parser(
+        "pull", parents=[shared], help="fetch weights: a catalog name, a hub id, a folder or a .gguf file"
+    )
+    pull.add_argument("sources", nargs="+", metavar="NAME|hub-id|path")
+    pull.add_argument("--name", help="install under this name (for one source)")
+    commands.add_parser("list", parents=[shared], help="what is installed and what the catalog offers")
+    inspect = commands.add_parser(
+        "inspect", parents=[shared], help="parameters, bytes, window and cache of a model"
+    )
+    inspect.add_argument("name")
+    inspect.add_argument(
+        "--verify", action="store_true", help="hash every file and compare with the manifest"
+    )
+    generate = commands.add_parser("generate", parents=[shared], help="complete a prompt, or chat")
+    if given[:1] == ["generate"]:  # only then, for its arguments live beside the engine
+        from model.engine import terminal
+
+        terminal.add_arguments(generate)
+    return parser
+
+
+def _pull(arguments: argparse.Namespace, home: Path) -> int:
+    if arguments.name and len(arguments.sources) > 1:
+        print("error: --name goes with one source", file=sys.stderr)
+        return 2
+    for source in arguments.sources:
+        done = install.pull(
+            source,
+            home,
+            name=arguments.name,
+            say=lambda line: print(line, file=sys.stderr, flush=True),
+            output=sys.stderr.fileno(),
+        )
+        print(f"{done.name}: {'installed in' if done.fresh else 'is there already:'} {done.path}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
