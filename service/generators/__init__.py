@@ -1,7 +1,7 @@
 """The generator protocol: what the conductor needs of a language model, and which of it an upstream can do.
 
-Our own engine has every capability. Ollama and OpenAI-style servers stream, and the reply says which checks were
-therefore not possible. Implementations: `own` (model.engine), later `ollama` and `openai`.
+Our own engine has every capability. Ollama and OpenAI-style servers stream, and the reply says which checks
+were therefore not possible. Implementations: `own` (model.engine), later `ollama` and `openai`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Piece:
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0  #: set on the last piece
     completion_tokens: int = 0  #: set on the last piece
+    reasoning: str = ""  #: thinking that the upstream sends apart from the text
 
 
 class Generator(Protocol):
@@ -48,10 +49,18 @@ class Generator(Protocol):
     def capabilities(self) -> frozenset[Capability]:
         """What it can do."""
 
+    @property
+    def writes_cjk(self) -> bool:
+        """Whether it can write Chinese, Japanese and Korean; where not, such questions are answered by
+        quotes.
+        """
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the whole rendered prompt, template included."""
 
-    def stream(self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event
+    ) -> Iterator[Piece]:
         """The reply, piece by piece. Setting `cancel` ends it within one prefill slice or one token.
 
         Raises:

@@ -1,0 +1,88 @@
+"""The composition root: everything is constructed here and handed down; tests hand in fakes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from service import errors, wiring
+from service.answer import Answerer
+from service.deps import Parts
+from service.generators import Generator
+from service.guard import Guard
+from service.jobs import JobBoard
+from service.library import Library
+from service.readiness import Readiness
+from service.routes import ask, documents, ops, search
+from service.runner import Runner
+from service.settings import ServiceSettings
+
+#: Bodies other than uploads.
+MAX_BODY_BYTES = 1_000_000
+#: Questions that other servers answer at the same time: they have processors of their own.
+UPSTREAM_SLOTS = 4
+
+
+def create_app(
+    settings: ServiceSettings, home: Path, library: Library | None = None, generator: Generator | None = None
+) -> FastAPI:
+    """The service over `home`; a library or generator that is handed in is used instead of the real one."""
+    shelves = library or wiring.library(settings, home)
+    models = wiring.models(settings, home, generator)
+    runners = (
+        Runner("answers", 1, settings.queue_length),
+        Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
+        Runner("search", 1, 4 * (settings.queue_length + 1)),
+    )
+    parts = Parts(
+        settings=settings,
+        home=home,
+        library=shelves,
+        models=models,
+        answerer=Answerer(settings.refuse_below),
+        runner=runners[0],
+        upstream_runner=runners[1],
+        search_runner=runners[2],
+        jobs=JobBoard(
+            shelves,
+            home / "uploads",
+            lambda e: errors.problem(e, home)[1]["error"],
+            settings.job_queue_length,
+        ),
+        readiness=Readiness({"index": shelves.warm, "generator": models.warm}),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        parts.readiness.start()
+        yield
+        parts.jobs.close()
+        for runner in runners:
+            await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)
+        await anyio.to_thread.run_sync(shelves.close)
+
+    app = FastAPI(
+        title="Lorebase",
+        summary="Answers from your own documents, with citations that can be checked.",
+        version=ops.running_version(),
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        docs_url=None,  # its scripts would come from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        max_body_size=MAX_BODY_BYTES,
+    )
+    app.state.parts = parts
+    app.add_middleware(Guard, trusted_hosts=settings.trusted_hosts)
+    upload_bytes = settings.max_upload_mb * 1_000_000
+    errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
+    app.include_router(ask.router)
+    app.include_router(search.router)
+    app.include_router(documents.router, max_body_size=upload_bytes)
+    app.include_router(ops.router)
+    app.mount("/web", StaticFiles(directory=ops.WEB, check_dir=False), name="web")
+    return app

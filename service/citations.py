@@ -1,0 +1,173 @@
+"""Citations by evidence: each sentence of an answer is tied to the sentence of a passage that supports it
+best.
+
+What a model writes in brackets is no evidence: markers in its text are removed, and a marker is set only
+where a stretch of one or two neighbouring sentences of a packed passage has the content of the answer's
+sentence (`evidence.share`).
+
+Invariant: a citation's `char_start` and `char_end` are code points into the stored document, and that text,
+cut there, equals `text` byte for byte (a chunk's text is the document's text at its offsets, see
+`ingest.types`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from ingest.types import Hit
+from service import evidence
+from service.sentences import Span, split
+
+#: A sentence of an answer counts as supported from here on.
+SUPPORTED = 0.6
+#: What a second sentence must add.
+PAIR_COST = 0.2
+#: Anything a model might write to look like a reference to a passage.
+FORGED = re.compile(
+    r"\s*[\[【]\s*(?:passage|source|text|citation|document)?\s*\d{1,3}(?:\s*[,;-]\s*\d{1,3})*\s*[\]】](?!\()",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A stretch of a stored document that an answer rests on."""
+
+    marker: int  #: counts from 1, as shown in the answer
+    document_id: str
+    path: str
+    title: str
+    page_first: int | None
+    page_last: int | None
+    char_start: int
+    char_end: int
+    text: str
+    score: float  #: of the passage, as the search gave it
+    support: float  #: share of the answer sentence's content that `text` has; 1.0 for a quote
+
+    @property
+    def quote(self) -> str:
+        """The text on one line, for display."""
+        return " ".join(self.text.split())
+
+
+def cite(hit: Hit, start: int, end: int, marker: int, support: float) -> Citation:
+    """A citation of `hit.text[start:end]`."""
+    return Citation(
+        marker=marker,
+        document_id=hit.document_id,
+        path=hit.path,
+        title=hit.title,
+        page_first=hit.page_first,
+        page_last=hit.page_last,
+        char_start=hit.char_start + start,
+        char_end=hit.char_start + end,
+        text=hit.text[start:end],
+        score=hit.score,
+        support=round(support, 4),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One sentence of an answer with what supports it."""
+
+    text: str
+    markers: tuple[int, ...] = ()
+
+    @property
+    def supported(self) -> bool:
+        """Whether a passage has its content."""
+        return bool(self.markers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """One or two neighbouring sentences of a passage."""
+
+    hit: Hit
+    start: int
+    end: int
+    terms: frozenset[str]
+    negative: bool
+    pair: bool
+
+
+@dataclass(slots=True)
+class Citer:
+    """Finds evidence for one answer, sentence by sentence, and numbers the citations in order of use."""
+
+    question: str
+    hits: Sequence[Hit]
+    citations: list[Citation] = field(default_factory=list)
+    _windows: list[_Window] = field(default_factory=list)
+    _echoed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Cut the passages into windows once."""
+        self._echoed = frozenset(evidence.terms(self.question))
+        for hit in self.hits:
+            spans = split(hit.text)
+            stretches = [(s.start, s.end, False) for s in spans]
+            stretches += [
+                (a.start, b.end, True) for a, b in zip(spans, spans[1:], strict=False) if _joinable(a, b)
+            ]
+            for start, end, pair in stretches:
+                text = hit.text[start:end]
+                terms = frozenset(evidence.terms(text))
+                self._windows.append(_Window(hit, start, end, terms, evidence.is_negative(text), pair))
+
+    def check(self, sentence: str) -> tuple[Statement, float]:
+        """The sentence with the marker of its evidence, and its support; without evidence it has no
+        marker.
+        """
+        wanted = evidence.weights(sentence, self._echoed)
+        numbers = {t for t in wanted if evidence.is_number(t)}
+        negative = evidence.is_negative(sentence)
+        best: tuple[float, _Window] | None = None
+        best_support = 0.0
+        for window in self._windows:
+            if not numbers <= window.terms or negative != window.negative:
+                continue
+            support = evidence.share(wanted, window.terms)
+            # Two sentences are cited only where one will not do. Among equals: the stretch that also speaks
+            # of what
+            # was asked, then the better passage.
+            about = _overlap(self._echoed, window.terms)
+            rank = support + 0.2 * about + 0.05 * window.hit.score - (PAIR_COST if window.pair else 0.0)
+            if best is None or rank > best[0]:
+                best, best_support = (rank, window), support
+        if best is None or best_support < SUPPORTED:
+            return Statement(sentence), best_support
+        window = best[1]
+        return Statement(
+            sentence, (self.add(window.hit, window.start, window.end, best_support),)
+        ), best_support
+
+    def add(self, hit: Hit, start: int, end: int, support: float) -> int:
+        """The marker of a stretch of a passage, the old one where it is already cited."""
+        made = cite(hit, start, end, len(self.citations) + 1, support)
+        for known in self.citations:
+            if (known.document_id, known.char_start, known.char_end) == (
+                made.document_id,
+                made.char_start,
+                made.char_end,
+            ):
+                return known.marker
+        self.citations.append(made)
+        return made.marker
+
+
+def _joinable(a: Span, b: Span) -> bool:
+    return a.kind == b.kind == "sentence" or (a.kind == "sentence" and b.kind == "code")
+
+
+def _overlap(wanted: Collection[str], having: Collection[str]) -> float:
+    return sum(t in having for t in wanted) / len(wanted) if wanted else 0.0
+
+
+def without_forged_markers(text: str) -> str:
+    """The text without anything that looks like a reference to a passage: only checked markers are shown."""
+    return FORGED.sub("", text)

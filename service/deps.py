@@ -1,0 +1,42 @@
+"""What a route can ask for in its signature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.answer import Answerer
+from service.jobs import JobBoard
+from service.library import Library
+from service.models import Models
+from service.readiness import Readiness
+from service.runner import Runner
+from service.settings import ServiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that `app.create_app` constructed."""
+
+    settings: ServiceSettings
+    home: Path
+    library: Library
+    models: Models
+    answerer: Answerer
+    runner: Runner  #: our own engine's slot
+    upstream_runner: Runner  #: other servers' slots
+    search_runner: Runner  #: searches without an answer
+    jobs: JobBoard
+    readiness: Readiness
+
+
+def parts(request: Request) -> Parts:
+    """The parts of the app that serves this request."""
+    found: Parts = request.app.state.parts
+    return found
+
+
+PartsDep = Annotated[Parts, Depends(parts)]

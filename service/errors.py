@@ -1,0 +1,230 @@
+"""What can go wrong in a conversation, and the one table that turns every wing's errors into HTTP.
+
+    ServiceError
+    ├── Busy                the queue is full; nothing was done for this request
+    ├── DeadlineExceeded    the request ran past `deadline_s`; its slot is free again
+    ├── NotReady            the index or the models are still being loaded
+    ├── WeightsMissing      weights are not installed; names the command that fetches them
+    ├── QuestionTooLong     past `max_question_chars`
+    ├── UploadTooLarge      past `max_upload_mb` or `max_upload_files`
+    ├── UnsupportedMedia    a body that is neither JSON nor a form
+    ├── InvalidUpload       no file, no text, or a name that cannot be used
+    ├── UnknownJob          no job of that id
+    ├── ForeignOrigin       a page of another site sent the request
+    ├── UnsafeBind          an address other than loopback without keys: refuses to start
+    └── UpstreamError       another server (Ollama) failed while answering
+        ├── UpstreamUnreachable   it does not answer at all; names the address tried
+        └── ModelNotPulled        it answers and lacks the model; names the command that pulls it
+
+A message says what happened, where, and what to do next. The wire form is `{"error": {"code", "message",
+"detail"}}`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from ingest import errors as ingest_errors
+from ingest.settings import SettingsError
+from model import errors as model_errors
+
+logger = logging.getLogger(__name__)
+
+
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    code: str
+    message: str
+    detail: Any = None
+
+
+class ErrorReply(BaseModel):
+    """Every error has this form."""
+
+    error: ErrorBody
+
+
+class ServiceError(Exception):
+    """Root of the tree."""
+
+
+class Busy(ServiceError):
+    """The queue is full."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(ServiceError):
+    """The request ran past its deadline."""
+
+
+class NotReady(ServiceError):
+    """The index or the models are still being loaded."""
+
+    retry_after_s = 2
+
+
+class WeightsMissing(ServiceError):
+    """Weights are not installed."""
+
+
+class QuestionTooLong(ServiceError):
+    """The question has more characters than the service accepts."""
+
+
+class UploadTooLarge(ServiceError):
+    """More bytes or files than the service accepts."""
+
+
+class UnsupportedMedia(ServiceError):
+    """A body that is neither JSON nor a form."""
+
+
+class InvalidUpload(ServiceError):
+    """An upload that holds nothing, or a name that cannot be used."""
+
+
+class UnknownJob(ServiceError):
+    """No job of that id."""
+
+
+class ForeignOrigin(ServiceError):
+    """A page of another site sent the request."""
+
+
+class UnsafeBind(ServiceError):
+    """Binding beyond loopback without keys."""
+
+
+class UpstreamError(ServiceError):
+    """Another server failed while answering."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """Another server does not answer."""
+
+
+class ModelNotPulled(UpstreamError):
+    """The upstream lacks the model."""
+
+
+#: Exception class -> (status, code). Found along the class's ancestors, so a new error inherits its parent's
+#: row.
+TABLE: dict[type[Exception], tuple[int, str]] = {
+    Busy: (429, "busy"),
+    DeadlineExceeded: (504, "deadline_exceeded"),
+    NotReady: (503, "not_ready"),
+    WeightsMissing: (503, "weights_missing"),
+    QuestionTooLong: (422, "question_too_long"),
+    UploadTooLarge: (413, "too_large"),
+    UnsupportedMedia: (415, "unsupported_media_type"),
+    InvalidUpload: (422, "invalid_upload"),
+    UnknownJob: (404, "unknown_job"),
+    ForeignOrigin: (403, "foreign_origin"),
+    UpstreamUnreachable: (502, "upstream_unreachable"),
+    ModelNotPulled: (404, "model_not_pulled"),
+    UpstreamError: (502, "upstream_error"),
+    ServiceError: (500, "service_error"),
+    ingest_errors.UnsupportedFormat: (415, "unsupported_format"),
+    ingest_errors.ParseError: (422, "unreadable_document"),
+    ingest_errors.EmptyDocument: (422, "empty_document"),
+    ingest_errors.EmbedderError: (503, "embedder_error"),
+    ingest_errors.UnknownCollection: (404, "unknown_collection"),
+    ingest_errors.UnknownDocument: (404, "unknown_document"),
+    ingest_errors.IndexMismatch: (409, "index_mismatch"),
+    ingest_errors.IndexDamaged: (503, "index_damaged"),
+    ingest_errors.SchemaTooNew: (503, "schema_too_new"),
+    ingest_errors.CollectionLocked: (409, "collection_locked"),
+    ingest_errors.StorageFull: (507, "storage_full"),
+    SettingsError: (422, "invalid_setting"),
+    ingest_errors.IngestError: (500, "ingest_error"),
+    model_errors.UnknownModel: (404, "unknown_model"),
+    model_errors.ContextOverflow: (422, "context_overflow"),
+    model_errors.InvalidSampling: (422, "invalid_sampling"),
+    model_errors.CheckpointError: (503, "checkpoint_error"),
+    model_errors.Cancelled: (503, "cancelled"),
+    model_errors.ModelError: (500, "model_error"),
+}
+
+
+def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, wire body and headers for an error; what is not in the table is a 500 that tells nothing of the
+    inside.
+
+    `home` is replaced by its name in messages, so that a reply never shows where things lie on this machine.
+    """
+    headers: dict[str, str] = {}
+    detail: Any = None
+    row = next((TABLE[c] for c in type(error).__mro__ if c in TABLE), None)
+    if isinstance(error, RequestValidationError):
+        status, code = 422, "invalid_request"
+        detail = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()[:20]]
+        message = "; ".join(f"{d['where']}: {d['message']}" for d in detail[:3])
+    elif isinstance(error, HTTPException):
+        status, code = error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
+        message = str(error.detail)
+        headers.update(error.headers or {})
+    elif row is not None:
+        (status, code), message = row, str(error)
+        if retry_after_s := getattr(error, "retry_after_s", None):
+            headers["Retry-After"] = str(retry_after_s)
+    else:
+        status, code, message = 500, "internal", "An error inside the service; its log has the details."
+    if home is not None:
+        message = message.replace(str(home), "LOREBASE_HOME")
+    return status, {"error": {"code": code, "message": message, "detail": detail}}, headers
+
+
+def error_reply(body: dict[str, Any]) -> ErrorReply:
+    """A problem's wire body in its declared form."""
+    return ErrorReply.model_validate(body)
+
+
+def error_response(error: Exception, home: Path | None = None) -> JSONResponse:
+    """The JSON reply for an error."""
+    status, body, headers = problem(error, home)
+    if status >= 500 and body["error"]["code"] == "internal":
+        logger.error("unexpected error", exc_info=error)
+    return JSONResponse(body, status, headers)
+
+
+def register(app: FastAPI, home: Path, body_limit: str) -> None:
+    """Give `app` one handler for everything, so that routes need no `try`. `body_limit` says how large bodies
+    may be.
+    """
+
+    async def handle(_: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException) and error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            error = UploadTooLarge(f"the request's body is too large: {body_limit}")
+        return error_response(error, home)
+
+    roots: tuple[type[Exception], ...] = (
+        ServiceError,
+        ingest_errors.IngestError,
+        model_errors.ModelError,
+        RequestValidationError,
+        HTTPException,
+        Exception,
+    )
+    for root in roots:
+        app.add_exception_handler(root, handle)
+
+
+def declared(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
+    """What a route declares in OpenAPI: the statuses it may answer beside success, all in the same form."""
+    return {
+        s: {"model": ErrorReply, "description": HTTPStatus(s).phrase} for s in (400, 403, 413, 422, *statuses)
+    }

@@ -1,0 +1,90 @@
+"""What happens while a question is answered, in order: `Sources`, then `Reasoning`, `Token` and `Checked`,
+then `Final`.
+
+JSON replies, server-sent events and the terminal are three ways to read these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ingest.types import Hit
+from service.citations import Citation, Statement
+
+AskMode = Literal["rag", "closed_book", "quote"]
+Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The passages that the search found, best first."""
+
+    hits: tuple[Hit, ...]
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """A piece of the model's reasoning, which is no part of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A piece of the answer as it is written: a draft until `Final`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A finished sentence with its evidence; `citations` are those that it is the first to use."""
+
+    statement: Statement
+    citations: tuple[Citation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, counted by the generator's tokenizer."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    context_tokens: int = 0
+    dropped_chunks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds since the question came out of the queue."""
+
+    search_ms: float = 0.0
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final:
+    """The whole reply."""
+
+    id: str
+    mode: AskMode
+    answer: str = ""
+    answer_html: str = ""
+    answered: bool = False
+    refusal_reason: Refusal | None = None
+    llm_generated: bool = False
+    reasoning: str = ""
+    citations: tuple[Citation, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    sources: tuple[Hit, ...] = ()
+    confidence: float | None = None
+    model: str = ""
+    index_generation: int | None = None
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+
+
+Event = Sources | Reasoning | Token | Checked | Final

@@ -1,0 +1,75 @@
+"""What stands before every route: who may call by which name, from which page, and what every reply carries.
+
+- Host header: only the names in `trusted_hosts`, or a page elsewhere could reach a loopback service by
+  rebinding its name.
+- Origin: a browser says which page sent a request; only our own page may change anything. There is no CORS.
+- Replies carry a strict content-security policy: nothing is loaded but our own files, no inline script or
+  style runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ForeignOrigin, error_response
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?", re.IGNORECASE)
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+class Guard:
+    """ASGI middleware, the outermost one."""
+
+    def __init__(self, app: ASGIApp, trusted_hosts: Sequence[str]) -> None:
+        self.app = app
+        self.trusted = {host.lower() for host in trusted_hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse strangers, pass on the rest."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refused = self._refusal(Headers(scope=scope), scope["method"])
+        await (refused or self.app)(scope, receive, send_guarded)
+
+    def _refusal(self, headers: Headers, method: str) -> JSONResponse | None:
+        hosts = headers.getlist("host")
+        match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if match is None or match[1].lower() not in self.trusted:
+            body = {
+                "code": "untrusted_host",
+                "message": "this service does not answer to that Host header; names are added with "
+                "LOREBASE_SERVICE_TRUSTED_HOSTS",
+                "detail": None,
+            }
+            return JSONResponse({"error": body}, 400)
+        origin = headers.get("origin")
+        if origin is not None and method not in _SAFE and urlsplit(origin).netloc.lower() != hosts[0].lower():
+            return error_response(ForeignOrigin("requests from pages of other sites are refused"))
+        return None

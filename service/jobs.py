@@ -1,0 +1,135 @@
+"""Uploads are jobs: accepted at once, ingested one after another by a worker thread, watched by id.
+
+Bytes wait in a folder of their own per job, which is removed when the job ends, however it ends. Jobs live in
+memory: after a restart the index is what counts, and it holds every file that a job reported as added.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ingest.types import FileReport
+from service.errors import Busy, NotReady, UnknownJob
+from service.library import Library, Upload
+
+#: Finished jobs that are still remembered.
+REMEMBERED = 200
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(slots=True)
+class Job:
+    """One upload."""
+
+    id: str
+    collection: str
+    uploads: Sequence[Upload]
+    folder: Path
+    status: Literal["queued", "running", "done", "failed"] = "queued"
+    files: list[FileReport] = field(default_factory=list)
+    error: dict[str, Any] | None = None  #: code, message, detail: where the job as a whole failed
+    created_at: str = field(default_factory=_now)
+    finished_at: str | None = None
+
+    @property
+    def total(self) -> int:
+        """Files to ingest."""
+        return len(self.uploads)
+
+
+class JobBoard:
+    """A bounded queue of uploads with one worker thread behind it."""
+
+    def __init__(
+        self,
+        library: Library,
+        folder: Path,
+        describe: Callable[[Exception], dict[str, Any]],
+        queue_length: int,
+    ) -> None:
+        self._library = library
+        self._folder = folder
+        self._describe = describe
+        self._queue_length = queue_length
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def new_folder(self) -> Path:
+        """An empty folder for the bytes of one upload.
+
+        Raises:
+            Busy: too many uploads are waiting already.
+        """
+        with self._changed:
+            if self._closed:
+                raise NotReady("the service is shutting down")
+            if len(self._waiting) >= self._queue_length:
+                raise Busy(f"{len(self._waiting)} uploads are waiting already. Try again in 10 s.", 10)
+        folder = self._folder / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        return folder
+
+    def submit(self, collection: str, uploads: Sequence[Upload], folder: Path) -> Job:
+        """Queue an upload whose bytes lie in `folder`."""
+        job = Job(folder.name, collection, uploads, folder)
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="lorebase-jobs", daemon=True)
+                self._thread.start()
+            self._jobs[job.id] = job
+            self._waiting.append(job)
+            self._changed.notify_all()
+            for old in list(self._jobs)[: max(0, len(self._jobs) - REMEMBERED)]:
+                if self._jobs[old].finished_at:
+                    del self._jobs[old]
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """One job. Raises UnknownJob."""
+        try:
+            return self._jobs[job_id]
+        except KeyError as error:
+            raise UnknownJob(f"no job {job_id!r}; jobs are forgotten when the service restarts") from error
+
+    def jobs(self) -> list[Job]:
+        """All remembered jobs, newest first."""
+        return list(self._jobs.values())[::-1]
+
+    def close(self) -> None:
+        """Begin no further job; the running one ends with the file it is at, or with the process."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                job = self._waiting.popleft()
+            job.status = "running"
+            failed: Exception | None = None
+            try:
+                self._library.add(job.collection, job.uploads, job.files.append)
+            except Exception as error:
+                failed = error
+            shutil.rmtree(job.folder, ignore_errors=True)
+            job.error = self._describe(failed) if failed else None
+            job.finished_at = _now()
+            job.status = "failed" if failed else "done"

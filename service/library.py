@@ -1,0 +1,95 @@
+"""What the service needs of `ingest`: collections by name, their search, and a way in for uploads.
+
+`Library` is the protocol that routes and conductor code against; `service.shelves` implements it over real
+collections, tests over memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ingest.types import Chunk, FileReport, StoredDocument
+from service.answer import Source
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """One collection in figures."""
+
+    name: str
+    documents: int
+    chunks: int
+    characters: int
+    generation: int
+    embedder: str | None  #: None until something was ingested
+    bytes_on_disk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One file or text on its way in."""
+
+    path: str  #: what it will be known by within the collection
+    file: Path  #: where its bytes wait
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+OnFile = Callable[[FileReport], None]
+
+
+class Library(Protocol):
+    """The collections of one home. Calls block; all are safe from several threads."""
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        ...
+
+    def source(self, collection: str) -> Source:
+        """Search and similarity of a collection; an empty `Source` for the default one before the first
+        ingest.
+
+        Raises:
+            UnknownCollection: no collection of that name.
+        """
+        ...
+
+    def documents(self, collection: str) -> list[StoredDocument]:
+        """Its documents, by path."""
+        ...
+
+    def document(self, collection: str, document_id: str) -> StoredDocument:
+        """One document. Raises UnknownDocument."""
+        ...
+
+    def text(self, collection: str, document_id: str) -> str:
+        """The stored text that citations point into. Raises UnknownDocument."""
+        ...
+
+    def chunks(self, collection: str, document_id: str) -> Sequence[Chunk]:
+        """Its passages in order. Raises UnknownDocument."""
+        ...
+
+    def forget(self, collection: str, document_id: str) -> None:
+        """Remove a document; the next search no longer finds it. Raises UnknownDocument."""
+        ...
+
+    def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
+        """Ingest files, reporting each; a file that fails is reported and the rest go on. Makes the
+        collection.
+        """
+        ...
+
+    def warm(self) -> None:
+        """Load what the first question would otherwise wait for.
+
+        Raises:
+            EmbedderError: the embedder's weights are missing or damaged.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release files and processes."""
+        ...

@@ -1,0 +1,89 @@
+"""Packing passages into the generator's window, counted by the generator's own tokenizer.
+
+Document text is data: each passage stands between fences that its own text cannot close, under a number and
+its title, and special tokens in it are encoded as plain text by the tokenizer. Passages go in best first;
+what does not fit is dropped and reported. Room for the reply is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ingest.types import Hit
+from model.errors import ContextOverflow
+from service.generators import Message
+
+CountTokens = Callable[[Sequence[Message]], int]
+
+#: Short, since a small model loses the thread of a long one.
+SYSTEM = "Answer the question briefly, in one or two sentences, using only the facts in the given text."
+SYSTEM_CLOSED_BOOK = "Answer the question briefly."
+FENCE = '"""'
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A prompt with the passages that went into it."""
+
+    messages: tuple[Message, ...]
+    hits: tuple[Hit, ...]
+    dropped_chunks: int
+    prompt_tokens: int
+
+
+def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tokens: int) -> Packed:
+    """The prompt with as many of the hits, best first, as leave the reply its room.
+
+    `room_tokens` is the window less the longest reply.
+
+    Raises:
+        ContextOverflow: not even the question fits.
+    """
+    messages = _messages(question, ())
+    tokens = count_tokens(messages)
+    if tokens > room_tokens:
+        raise ContextOverflow(
+            f"the question takes {tokens} tokens and the generator has room for {room_tokens}. Ask a shorter question."
+        )
+    kept: list[Hit] = []
+    for hit in hits:
+        tried = _messages(question, (*kept, hit))
+        needed = count_tokens(tried)
+        if needed <= room_tokens:
+            kept.append(hit)
+            messages, tokens = tried, needed
+    return Packed(tuple(messages), tuple(kept), len(hits) - len(kept), tokens)
+
+
+def closed_book(question: str, count_tokens: CountTokens, room_tokens: int) -> Packed:
+    """The prompt without any passage.
+
+    Raises:
+        ContextOverflow: the question does not fit.
+    """
+    messages: tuple[Message, ...] = (
+        {"role": "system", "content": SYSTEM_CLOSED_BOOK},
+        {"role": "user", "content": question},
+    )
+    tokens = count_tokens(messages)
+    if tokens > room_tokens:
+        raise ContextOverflow(
+            f"the question takes {tokens} tokens and the generator has room for {room_tokens}. Ask a shorter question."
+        )
+    return Packed(messages, (), 0, tokens)
+
+
+def fenced(hit: Hit) -> str:
+    """A passage between fences. Its own fences are weakened here; citations are cut from the stored text, not
+    from this.
+    """
+    body = hit.text.strip().replace(FENCE, "'''")
+    heading = " > ".join(dict.fromkeys(p for p in (hit.title, *hit.heading_path) if p)).replace(FENCE, "'''")
+    return f"{heading}\n{FENCE}\n{body}\n{FENCE}"
+
+
+def _messages(question: str, hits: Sequence[Hit]) -> tuple[Message, ...]:
+    passages = "\n\n".join(fenced(hit) for hit in hits)
+    user = f"Text:\n{passages}\n\nQuestion: {question}" if passages else f"Question: {question}"
+    return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": user})

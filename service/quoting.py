@@ -1,0 +1,116 @@
+"""Answering with the document's own words: the sentences of the retrieved passages that answer a question
+best.
+
+A verbatim quote is always true to its document, which a small generator is not. So this is `mode="quote"`,
+the answer when the generator cannot write the question's language, and the fallback when nothing that it
+wrote is supported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ingest.types import Hit
+from service import evidence
+from service.sentences import Span, split
+
+#: Cosine of each text with the question, in the order given.
+Similarity = Callable[[str, Sequence[str]], Sequence[float]]
+
+#: Weights of a sentence's parts: meaning (cosine within this question's candidates), words, rank of its
+#: passage.
+MEANING, WORDS, RANK = 0.5, 0.35, 0.15
+#: Candidates that are embedded: the best by words and rank; the rest cannot win.
+CANDIDATES = 24
+LONGEST_QUOTE_CHARS = 700
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A stretch of a passage that answers: `hit.text[start:end]`."""
+
+    hit: Hit
+    start: int
+    end: int
+    score: float  #: 0 to 1, comparable within one question only
+
+    @property
+    def text(self) -> str:
+        """The words of the document."""
+        return self.hit.text[self.start : self.end]
+
+
+def best_sentences(
+    question: str, hits: Sequence[Hit], similarity: Similarity | None, limit: int = 1
+) -> list[Quote]:
+    """The best answering stretches, best first, at most `limit`, from different places.
+
+    A sentence that announces something (it ends in a colon) is quoted with the code or the list that it
+    announces.
+    """
+    asked = evidence.weights(question)
+    best_score = max((hit.score for hit in hits), default=0.0)
+    seen: set[tuple[str, int]] = set()
+    found: list[tuple[float, Hit, Span, Span]] = []
+    for hit in hits:
+        spans = split(hit.text)
+        around = frozenset(evidence.terms(" ".join((hit.title, *hit.heading_path))))
+        for index, span in enumerate(spans):
+            place = (hit.document_id, hit.char_start + span.start)
+            if span.kind == "heading" or place in seen or not evidence.terms(hit.text[span.start : span.end]):
+                continue
+            seen.add(place)  # neighbouring chunks overlap
+            end = _announced(hit.text, spans, index)
+            having = frozenset(evidence.terms(hit.text[span.start : end]))
+            words = 0.8 * evidence.share(asked, having) + 0.2 * evidence.share(asked, having | around)
+            rank = hit.score / best_score if best_score > 0 else 0.0
+            found.append((WORDS * words + RANK * rank, hit, span, Span(span.start, end)))
+    found.sort(key=lambda f: -f[0])
+    found = found[:CANDIDATES]
+    if similarity is not None and found:
+        cosines = similarity(question, [_in_context(hit, span) for _, hit, _, span in found])
+        low, high = min(cosines), max(cosines)
+        spread = (high - low) or 1.0
+        found = [
+            (s + MEANING * (c - low) / spread, h, a, b)
+            for (s, h, a, b), c in zip(found, cosines, strict=True)
+        ]
+        found.sort(key=lambda f: -f[0])
+    quotes: list[Quote] = []
+    for score, hit, _, span in found:
+        if len(quotes) == limit:
+            break
+        if not any(q.hit.document_id == hit.document_id and _overlap(q, hit, span) for q in quotes):
+            quotes.append(Quote(hit, span.start, span.end, score))
+    return quotes
+
+
+def _announced(text: str, spans: Sequence[Span], index: int) -> int:
+    """Where the quote ends: at the sentence's end, or after the code or list that its colon announces."""
+    span = spans[index]
+    end = span.end
+    if text[end - 1] not in ":：":
+        return end
+    for later in spans[index + 1 :]:
+        gap = text[end : later.start]
+        listed = any(mark in gap for mark in "-*+•") or any(c.isdigit() for c in gap)
+        if later.end - span.start > LONGEST_QUOTE_CHARS or not (
+            later.kind in ("code", "row") or listed or end == span.end
+        ):
+            break
+        end = later.end
+        if later.kind == "code":
+            break
+    return end
+
+
+def _in_context(hit: Hit, span: Span) -> str:
+    """The sentence as the embedder should see it: a pronoun means nothing without its heading."""
+    heading = hit.heading_path[-1] if hit.heading_path else hit.title
+    return f"{heading}: {hit.text[span.start : span.end]}" if heading else hit.text[span.start : span.end]
+
+
+def _overlap(quote: Quote, hit: Hit, span: Span) -> bool:
+    first, last = hit.char_start + span.start, hit.char_start + span.end
+    return quote.hit.char_start + quote.start < last and first < quote.hit.char_start + quote.end

@@ -1,0 +1,74 @@
+"""Live at once, ready when index and models are loaded: each part loads in a thread of its own from the start
+on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from service.errors import NotReady
+
+logger = logging.getLogger(__name__)
+State = Literal["loading", "ready", "failed"]
+
+
+class Readiness:
+    """The parts that must be loaded before questions are answered."""
+
+    def __init__(self, loaders: Mapping[str, Callable[[], None]]) -> None:
+        self._loaders = dict(loaders)
+        self._errors: dict[str, Exception] = {}
+        self._done = {name: threading.Event() for name in loaders}
+
+    def start(self) -> None:
+        """Load everything, at the same time."""
+        for name in self._loaders:
+            threading.Thread(
+                target=self._load, args=(name,), name=f"lorebase-load-{name}", daemon=True
+            ).start()
+
+    def _load(self, name: str) -> None:
+        try:
+            self._loaders[name]()
+        except Exception as error:
+            logger.error("%s: %s", name, error)
+            self._errors[name] = error
+        self._done[name].set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until every part is loaded or has failed; False where the time ran out."""
+        return all(done.wait(timeout_s) for done in self._done.values())
+
+    def require(self, *names: str) -> None:
+        """Pass if these parts are ready.
+
+        Raises:
+            NotReady: one is still being loaded.
+            Exception: one failed to load, with the error it failed with.
+        """
+        for name in names:
+            if not self._done[name].is_set():
+                raise NotReady(
+                    f"{name} is still being loaded; try again in a few seconds, /readyz tells when"
+                )
+            if error := self._errors.get(name):
+                raise error
+
+    @property
+    def state(self) -> State:
+        """Of the whole."""
+        if self._errors:
+            return "failed"
+        return "ready" if all(done.is_set() for done in self._done.values()) else "loading"
+
+    def parts(self) -> dict[str, str]:
+        """Of each part: ready, loading, or its error's message."""
+        return {
+            name: str(self._errors[name])
+            if name in self._errors
+            else ("ready" if done.is_set() else "loading")
+            for name, done in self._done.items()
+        }

@@ -1,0 +1,143 @@
+"""`POST /ask`: one JSON document, or server-sent events."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import BaseModel
+
+from service import errors
+from service.answer import Ask, Source
+from service.deps import Parts, PartsDep
+from service.events import Checked, Event, Final, Reasoning, Sources, Token
+from service.generators import Generator
+from service.routes.listening import listen
+from service.runner import Ticket
+from service.schemas import AskReply, AskRequest, CitationReply, Passage, Reply
+
+router = APIRouter(tags=["ask"])
+
+
+class SourcesEvent(Reply):
+    """Data of the event `sources`."""
+
+    sources: list[Passage]
+    index_generation: int
+
+
+class PieceEvent(Reply):
+    """Data of the events `token` and `reasoning`."""
+
+    text: str
+
+
+_STREAM = {
+    "description": "The whole reply; with `stream: true`, the events `sources`, `reasoning`, `token`, `citation`, then "
+    "`final` (the whole reply) or `error`. Tokens are a draft, `final` counts.",
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'event: token\ndata: {"text": "Run"}\n\n',
+        }
+    },
+}
+
+
+@router.post(
+    "/ask",
+    response_model=AskReply,
+    summary="Ask a question",
+    responses={200: _STREAM, **errors.declared(404, 409, 429, 500, 502, 503, 504)},
+)
+async def ask(body: AskRequest, request: Request, parts: PartsDep) -> AskReply | StreamingResponse:
+    """Answers from the documents with citations that can be checked, or refuses and says why."""
+    ticket = submit(parts, body)
+    events = listen(request, ticket)
+    if body.stream:
+        first = await anext(events)  # what goes wrong before it still gets its own status
+        return StreamingResponse(
+            _wire(parts, first, events), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
+        )
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, Final):
+                return AskReply.of(event)
+    raise errors.ServiceError("the answer ended without a reply")
+
+
+def submit(parts: Parts, body: AskRequest) -> Ticket[Event]:
+    """Queue a question.
+
+    Raises:
+        QuestionTooLong, NotReady, WeightsMissing, UnknownModel, Busy: before anything was done for it.
+    """
+    settings = parts.settings
+    if len(body.question) > settings.max_question_chars:
+        raise errors.QuestionTooLong(
+            f"the question has {len(body.question):,} characters; at most {settings.max_question_chars:,} are accepted "
+            "(setting max_question_chars). Put long texts into the documents and ask about them."
+        )
+    own = body.model is None and parts.models.default_is_own
+    parts.readiness.require(
+        *(["generator"] if own or not (body.model or "ollama/").startswith("ollama/") else [])
+    )
+    if body.mode != "closed_book":
+        parts.readiness.require("index")
+    generator = parts.models.generator(body.model)
+    asked = Ask(
+        question=body.question,
+        collection=body.collection or settings.collection,
+        mode=body.mode,
+        k=body.k or settings.k,
+        search_mode=body.search_mode or settings.search_mode,
+        on_no_answer=body.on_no_answer,
+        sampling=body.sampling(settings.max_tokens),
+    )
+    runner = parts.runner if generator is parts.models.own else parts.upstream_runner
+    return runner.submit(lambda cancel: _answer(parts, asked, generator, cancel), settings.deadline_s)
+
+
+def _answer(parts: Parts, asked: Ask, generator: Generator, cancel: threading.Event) -> Iterator[Event]:
+    """The job: runs in the slot's thread."""
+    source = Source(None) if asked.mode == "closed_book" else parts.library.source(asked.collection)
+    yield from parts.answerer.answer(asked, source, generator, cancel)
+
+
+async def _wire(parts: Parts, first: Event, rest: AsyncGenerator[Event]) -> AsyncIterator[bytes]:
+    """Events as they go over the wire; what goes wrong now is a last event `error`."""
+    try:
+        for name, data in _named(first):
+            yield _line(name, data)
+        async for event in rest:
+            for name, data in _named(event):
+                yield _line(name, data)
+    except Exception as error:
+        _, body, _ = errors.problem(error, parts.home)
+        yield _line("error", errors.error_reply(body))
+    finally:
+        await rest.aclose()
+
+
+def _named(event: Event) -> list[tuple[str, BaseModel]]:
+    match event:
+        case Sources(hits, generation):
+            return [
+                ("sources", SourcesEvent(sources=[Passage.of(h) for h in hits], index_generation=generation))
+            ]
+        case Reasoning(text):
+            return [("reasoning", PieceEvent(text=text))]
+        case Token(text):
+            return [("token", PieceEvent(text=text))]
+        case Checked(_, citations):
+            return [("citation", CitationReply.of(c)) for c in citations]
+        case Final():
+            return [("final", AskReply.of(event))]
+
+
+def _line(name: str, data: BaseModel) -> bytes:
+    return format_sse_event(event=name, data_str=data.model_dump_json())

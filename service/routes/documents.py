@@ -1,0 +1,278 @@
+"""`/documents` and `/jobs`: what is in a collection, and the way in and out of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import unicodedata
+from collections.abc import AsyncIterator
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile as Uploaded
+
+from service import errors
+from service.deps import Parts, PartsDep
+from service.errors import InvalidUpload, UploadTooLarge
+from service.jobs import Job
+from service.library import Upload
+from service.schemas import (
+    ChunkReply,
+    ChunksReply,
+    CollectionName,
+    DeletedReply,
+    DocumentReply,
+    DocumentsReply,
+    JobReply,
+    JobsReply,
+    TextReply,
+    TextUpload,
+)
+
+router = APIRouter(tags=["documents"])
+
+Collection = Annotated[
+    CollectionName | None, Query(description="the service's default collection if not given")
+]
+_SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
+_LONGEST_PATH = 500
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "path": {"type": "string", "description": "what a single file will be known by"},
+                        "collection": {"type": "string"},
+                    },
+                }
+            },
+            "application/json": {"schema": TextUpload.model_json_schema()},
+        },
+    }
+}
+
+
+@router.get("/documents", summary="List documents", responses={**errors.declared(404, 500, 503)})
+def list_documents(parts: PartsDep, collection: Collection = None) -> DocumentsReply:
+    """All documents of a collection, by path."""
+    name = collection or parts.settings.collection
+    found = parts.library.documents(name)
+    return DocumentsReply(documents=[DocumentReply.of(d) for d in found], collection=name, total=len(found))
+
+
+@router.post(
+    "/documents",
+    status_code=202,
+    summary="Upload files, or a text",
+    openapi_extra=_BODY,
+    responses={**errors.declared(409, 415, 429, 500, 503)},
+)
+async def upload(request: Request, parts: PartsDep) -> JobReply:
+    """Accepts files (multipart) or a text (JSON) and ingests them as a job; a document of the same path is
+    replaced.
+    """
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type not in ("multipart/form-data", "application/json"):
+        raise errors.UnsupportedMedia("send files as multipart/form-data, or a text as application/json")
+    folder = parts.jobs.new_folder()
+    accepted = False
+    try:
+        receive = _receive_files if content_type == "multipart/form-data" else _receive_text
+        collection, uploads = await receive(request, parts, folder)
+        job = parts.jobs.submit(collection or parts.settings.collection, uploads, folder)
+        accepted = True
+    finally:
+        if not accepted:
+            shutil.rmtree(folder, ignore_errors=True)
+    return JobReply.of(job)
+
+
+async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[str | None, list[Upload]]:
+    most = parts.settings.max_upload_files
+    async with request.form(max_files=most, max_fields=8) as form:
+        unknown = sorted(set(form) - {"files", "file", "path", "collection"})
+        if unknown:
+            raise InvalidUpload(f"unknown form field {unknown[0]!r}; known are files, path and collection")
+        files = [f for name in ("files", "file") for f in form.getlist(name) if isinstance(f, Uploaded)]
+        named, collection = form.get("path"), form.get("collection")
+        if not files:
+            raise InvalidUpload("the form holds no file; put files into the field 'files'")
+        if named is not None and len(files) > 1:
+            raise InvalidUpload("'path' names one document, but there are several files")
+        uploads: list[Upload] = []
+        for number, file in enumerate(files):
+            path = document_path(named if isinstance(named, str) else file.filename or "")
+            uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}"))
+            await run_in_threadpool(_save, file, uploads[-1].file)
+    twice = sorted({u.path for u in uploads if sum(o.path == u.path for o in uploads) > 1})
+    if twice:
+        raise InvalidUpload(f"two files of this upload have the name {twice[0]!r}")
+    return (collection if isinstance(collection, str) and collection else None), uploads
+
+
+async def _receive_text(request: Request, parts: Parts, folder: Path) -> tuple[str | None, list[Upload]]:
+    raw = await request.body()
+    if len(raw) > parts.settings.max_upload_mb * 1_000_000:
+        raise UploadTooLarge(f"the text is larger than {parts.settings.max_upload_mb} MB")
+    try:
+        body = TextUpload.model_validate_json(raw)
+    except ValidationError as error:
+        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
+    path = document_path(body.path)
+    file = folder / f"0000{safe_suffix(path) or '.txt'}"
+    await run_in_threadpool(file.write_text, body.text, encoding="utf-8", newline="")
+    return body.collection, [Upload(path, file)]
+
+
+def _save(upload: UploadFile | Uploaded, file: Path) -> None:
+    with file.open("wb") as out:
+        shutil.copyfileobj(upload.file, out, 1 << 20)
+
+
+def document_path(name: str) -> str:
+    """The path a document will be known by. It never touches a disk: bytes are kept under names of our own.
+
+    Raises:
+        InvalidUpload: empty, absolute, with `..` or control characters, or too long.
+    """
+    path = unicodedata.normalize("NFC", name.replace("\\", "/")).strip()
+    pieces = [p for p in path.split("/") if p not in ("", ".")]
+    if (
+        not pieces
+        or path.startswith("/")
+        or ".." in pieces
+        or len(path) > _LONGEST_PATH
+        or not path.isprintable()
+    ):
+        raise InvalidUpload(
+            f"{name[:80]!r} cannot be a document's path: use a relative one of at most {_LONGEST_PATH} characters, "
+            "without '..' and control characters"
+        )
+    return "/".join(pieces)
+
+
+def safe_suffix(path: str) -> str:
+    """The suffix, where it is an ordinary one."""
+    suffix = PurePosixPath(path).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) else ""
+
+
+@router.get("/documents/{document_id}", summary="One document", responses={**errors.declared(404, 500, 503)})
+def one_document(document_id: str, parts: PartsDep, collection: Collection = None) -> DocumentReply:
+    """What the index knows about a document."""
+    return DocumentReply.of(parts.library.document(collection or parts.settings.collection, document_id))
+
+
+@router.delete(
+    "/documents/{document_id}", summary="Delete a document", responses={**errors.declared(404, 409, 500, 503)}
+)
+def delete_document(document_id: str, parts: PartsDep, collection: Collection = None) -> DeletedReply:
+    """Forgets a document with all that was made of it; when this returns, no search finds it."""
+    name = collection or parts.settings.collection
+    document = parts.library.document(name, document_id)
+    parts.library.forget(name, document.document_id)
+    return DeletedReply(document_id=document.document_id, path=document.path)
+
+
+@router.get(
+    "/documents/{document_id}/text", summary="A document's text", responses={**errors.declared(404, 500, 503)}
+)
+def document_text(
+    document_id: str,
+    parts: PartsDep,
+    collection: Collection = None,
+    char_start: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    char_end: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    context: Annotated[
+        int, Query(ge=0, le=100_000, description="characters on either side of the span")
+    ] = 2000,
+) -> TextReply:
+    """The stored text that citations point into; with `char_start` and `char_end` only that span and what is
+    around it.
+    """
+    name = collection or parts.settings.collection
+    document = parts.library.document(name, document_id)
+    text = parts.library.text(name, document.document_id)
+    head = TextReply(
+        document_id=document.document_id, path=document.path, title=document.title, characters=len(text)
+    )
+    if char_start is None and char_end is None:
+        return head.model_copy(update={"text": text})
+    start = min(char_start or 0, len(text))
+    end = max(start, min(len(text) if char_end is None else char_end, len(text)))
+    window = {
+        "char_start": start,
+        "char_end": end,
+        "before": text[max(0, start - context) : start],
+        "passage": text[start:end],
+        "after": text[end : end + context],
+    }
+    return head.model_copy(update=window)
+
+
+@router.get(
+    "/documents/{document_id}/chunks",
+    summary="A document's passages",
+    responses={**errors.declared(404, 500, 503)},
+)
+def document_chunks(document_id: str, parts: PartsDep, collection: Collection = None) -> ChunksReply:
+    """The passages that were made of a document, in order."""
+    name = collection or parts.settings.collection
+    document = parts.library.document(name, document_id)
+    chunks = parts.library.chunks(name, document.document_id)
+    return ChunksReply(document_id=document.document_id, chunks=[ChunkReply.of(c) for c in chunks])
+
+
+@router.get("/jobs", summary="Uploads", tags=["jobs"], responses={**errors.declared(500)})
+def list_jobs(parts: PartsDep) -> JobsReply:
+    """Uploads since the service started, newest first."""
+    return JobsReply(jobs=[JobReply.of(j) for j in parts.jobs.jobs()])
+
+
+@router.get("/jobs/{job_id}", summary="One upload", tags=["jobs"], responses={**errors.declared(404, 500)})
+def one_job(job_id: str, parts: PartsDep) -> JobReply:
+    """How far an upload has come, and what became of each file."""
+    return JobReply.of(parts.jobs.job(job_id))
+
+
+@router.get(
+    "/jobs/{job_id}/events",
+    summary="Progress of an upload",
+    tags=["jobs"],
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Events `progress`, then `final`; the data is the job.",
+            "content": {"text/event-stream": {}},
+        },
+        **errors.declared(404, 500),
+    },
+)
+async def job_events(job_id: str, parts: PartsDep) -> StreamingResponse:
+    """The job whenever something about it changes, until it ends."""
+    return StreamingResponse(_progress(parts.jobs.job(job_id)), media_type="text/event-stream")
+
+
+async def _progress(job: Job) -> AsyncIterator[bytes]:
+    last = ""
+    while True:
+        ended = job.finished_at is not None
+        now = JobReply.of(job).model_dump_json()
+        if ended or now != last:
+            last = now
+            yield format_sse_event(event="final" if ended else "progress", data_str=now)
+        if ended:
+            return
+        await asyncio.sleep(0.2)

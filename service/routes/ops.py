@@ -1,0 +1,108 @@
+"""What there is and how it is doing: collections, models, health, and the page."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, JSONResponse
+
+from service import errors
+from service.deps import PartsDep
+from service.schemas import (
+    CollectionReply,
+    CollectionsReply,
+    HealthReply,
+    ModelReply,
+    ModelsReply,
+    ReadyReply,
+    UpstreamReply,
+)
+
+router = APIRouter()
+WEB = Path(__file__).resolve().parent.parent / "web"
+
+
+def running_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("lorebase")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "0+unknown"
+
+
+@router.get(
+    "/collections", summary="Collections", tags=["collections"], responses={**errors.declared(500, 503)}
+)
+def list_collections(parts: PartsDep) -> CollectionsReply:
+    """All collections in figures."""
+    found = parts.library.collections()
+    return CollectionsReply(
+        collections=[CollectionReply.of(c) for c in found], default=parts.settings.collection
+    )
+
+
+@router.get("/models", summary="Generators", tags=["models"], responses={**errors.declared(500)})
+def list_models(parts: PartsDep) -> ModelsReply:
+    """Installed models of our own engine, and what Ollama offers if it answers."""
+    default = parts.models.default
+    models = [
+        ModelReply(
+            name=m.name,
+            kind=m.kind,
+            loaded=m.loaded,
+            default=m.name == default,
+            context_tokens=m.context_tokens,
+            capabilities=list(m.capabilities),
+            detail=m.detail,
+        )
+        for m in parts.models.list_own()
+    ]
+    upstreams = []
+    for name, address, names, message in parts.models.list_upstreams():
+        upstreams.append(
+            UpstreamReply(name=name, address=address, reachable=names is not None, message=message)
+        )
+        models += [
+            ModelReply(
+                name=f"{name}/{n}",
+                kind="ollama",
+                loaded=True,
+                default=f"{name}/{n}" == default,
+                capabilities=["stream"],
+            )
+            for n in names or ()
+        ]
+    return ModelsReply(models=models, upstreams=upstreams, default=default)
+
+
+@router.get("/healthz", summary="Live", tags=["ops"], responses={**errors.declared(500)})
+async def healthz() -> HealthReply:
+    """The process answers."""
+    return HealthReply(version=running_version())
+
+
+@router.get(
+    "/readyz",
+    summary="Ready",
+    tags=["ops"],
+    response_model=ReadyReply,
+    responses={503: {"model": ReadyReply, "description": "Still loading, or failed"}, **errors.declared(500)},
+)
+async def readyz(parts: PartsDep) -> JSONResponse:
+    """200 when index and models are loaded, 503 before, with what is missing."""
+    state = parts.readiness.state
+    reply = ReadyReply(status=state, parts=parts.readiness.parts())
+    home = str(parts.home)
+    shown = reply.model_copy(
+        update={"parts": {k: v.replace(home, "LOREBASE_HOME") for k, v in reply.parts.items()}}
+    )
+    headers = {"Retry-After": "2"} if state == "loading" else {}
+    return JSONResponse(shown.model_dump(), 200 if state == "ready" else 503, headers)
+
+
+@router.get("/", include_in_schema=False)
+async def page() -> FileResponse:
+    """The page."""
+    return FileResponse(WEB / "index.html", media_type="text/html")

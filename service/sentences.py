@@ -1,0 +1,166 @@
+"""Where the sentences of a text stand: the unit that is quoted, checked and cited.
+
+A sentence is a span of code points into its text, trimmed of white space and never empty; spans are ordered
+and do not overlap. Structure comes first: a heading, a list item, a table row and a fenced code block each
+end what was before them; only then are paragraphs cut at 。！？ and at full stops that are not part of a number,
+a name or an abbreviation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["sentence", "heading", "code", "row"]
+
+ABBREVIATIONS = frozenset(
+    [
+        "e.g",
+        "i.e",
+        "etc",
+        "vs",
+        "dr",
+        "mr",
+        "mrs",
+        "ms",
+        "prof",
+        "st",
+        "jr",
+        "sr",
+        "no",
+        "fig",
+        "figs",
+        "eq",
+        "sec",
+        "ch",
+        "vol",
+        "pp",
+        "approx",
+        "ca",
+        "cf",
+        "al",
+        "inc",
+        "ltd",
+        "co",
+        "corp",
+        "dept",
+        "est",
+        "u.s",
+        "u.k",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "sept",
+        "oct",
+        "nov",
+        "dec",
+        "a.d",
+        "b.c",
+        "a.m",
+        "p.m",
+        "ph.d",
+    ]
+)
+_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
+_HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]")
+_ITEM = re.compile(r"[ \t]*(?:[-*+•‣▪]|\d{1,3}[.)])[ \t]+")
+_ROW = re.compile(r"[ \t]*\|")
+#: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
+#: end.
+_END = re.compile(r"[。！？!?…]+[”’」』）)\]\"']*(?=[\s\S]|$)|\.+[”’\"')\]]*(?=\s|$)")
+_WORD_BEFORE = re.compile(r"[\w.]+$")
+_NEXT = re.compile(r"\s+[\"'“‘(\[*_`]*(\S)")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One sentence: `text[start:end]`."""
+
+    start: int
+    end: int
+    kind: Kind = "sentence"
+
+
+def split(text: str) -> list[Span]:
+    """The sentences of a text, in order."""
+    spans: list[Span] = []
+    for start, end, kind in _blocks(text):
+        pieces = _cut(text, start, end) if kind == "sentence" else [(start, end)]
+        for first, last in pieces:
+            while first < last and text[first].isspace():
+                first += 1
+            while last > first and text[last - 1].isspace():
+                last -= 1
+            if first < last:
+                spans.append(Span(first, last, kind))
+    return spans
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
+    """Stretches that a sentence never crosses. A list marker is left out of its item."""
+    start: int | None = None  # of the paragraph that is open
+    fence: tuple[int, str] | None = None
+    at = 0
+    for line in text.splitlines(keepends=True):
+        end = at + len(line)
+        opening = _FENCE.match(line)
+        if fence is not None:
+            if opening and opening[1].startswith(fence[1]) and not line.strip(" \t\r\n`~"):
+                yield fence[0], end, "code"
+                fence = None
+        elif opening or _HEADING.match(line) or _ROW.match(line) or not line.strip():
+            if start is not None:
+                yield start, at, "sentence"
+                start = None
+            if opening:
+                fence = (at, opening[1][:3])
+            elif heading := _HEADING.match(line):
+                yield at + heading.end(), end, "heading"
+            elif line.strip():
+                yield at, end, "row"
+        elif item := _ITEM.match(line):
+            if start is not None:
+                yield start, at, "sentence"
+            start = at + item.end()
+        elif start is None:
+            start = at
+        at = end
+    if fence is not None:
+        yield fence[0], at, "code"
+    elif start is not None:
+        yield start, at, "sentence"
+
+
+def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    at = start
+    for mark in _END.finditer(text, start, end):
+        if text[mark.start()] in ".!?" and not _ends(text, mark, end):
+            continue
+        yield at, mark.end()
+        at = mark.end()
+    if at < end:
+        yield at, end
+
+
+def _ends(text: str, mark: re.Match[str], end: int) -> bool:
+    """Whether a Western mark ends a sentence: not after an abbreviation or an initial, nor before a small
+    letter.
+    """
+    following = _NEXT.match(text, mark.end(), end)
+    if following is None:
+        return not text[mark.end() : end].strip()  # glued to what follows: 3.5, a.b, why?not
+    if following[1].islower():
+        return False
+    if text[mark.start()] != "." or mark[0].startswith(".."):
+        return True
+    before = _WORD_BEFORE.search(text, max(0, mark.start() - 24), mark.start())
+    word = before[0].lower() if before else ""
+    initial = len(word) == 1 and word.isalpha() and before is not None and before[0].isupper()
+    return not (initial or word in ABBREVIATIONS)

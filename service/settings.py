@@ -1,0 +1,94 @@
+"""Settings of the service: table `[service]`, variables `LOREBASE_SERVICE_*`, flags of `python -m service`.
+
+Read once, in `service.__main__`, through `ingest.settings.read_table`; below that, values are passed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ingest.types import SearchMode
+from service.errors import UnsafeBind
+
+
+class ServiceSettings(BaseModel):
+    """Table `[service]`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(
+        "127.0.0.1", description="address to listen on; anything but loopback is refused until there are keys"
+    )
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    model: str = Field(
+        "smollm2-135m-instruct",
+        description="generator that answers by default: an installed model or ollama/NAME",
+    )
+    collection: str = Field("default", description="collection that is asked by default")
+    k: int = Field(5, ge=1, le=50, description="passages that a question retrieves")
+    search_mode: SearchMode = Field("hybrid", description="hybrid, dense or keyword")
+    max_tokens: int = Field(
+        96, ge=1, le=4096, description="longest generated answer, in the generator's tokens"
+    )
+    refuse_below: float = Field(
+        0.5, ge=0, le=1, description="relevance under which a question is refused; 0 never refuses"
+    )
+    max_question_chars: int = Field(8000, ge=1, le=100_000, description="longest question, in characters")
+    max_upload_mb: int = Field(200, ge=1, le=10_000, description="largest upload, all files together")
+    max_upload_files: int = Field(100, ge=1, le=1000, description="most files in one upload")
+    queue_length: int = Field(
+        4, ge=0, le=1000, description="questions that may wait while one is answered; past it: 429"
+    )
+    job_queue_length: int = Field(32, ge=1, le=1000, description="uploads that may wait; past it: 429")
+    deadline_s: float = Field(
+        120.0, gt=0, le=3600, description="longest time for one question, waiting included"
+    )
+    shutdown_grace_s: float = Field(
+        10.0, ge=0, le=600, description="time that running questions get to finish at the end"
+    )
+    trusted_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "[::1]"), description="names the service may be called by (Host header)"
+    )
+    ollama_context_tokens: int = Field(
+        8192, ge=512, description="num_ctx sent to Ollama, unless the model's own window is smaller"
+    )
+
+    @field_validator("trusted_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """An environment variable holds a comma-separated list."""
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
+
+
+def check_bind(settings: ServiceSettings) -> None:
+    """Refuse an address that other machines can reach: there are no keys yet.
+
+    Raises:
+        UnsafeBind: the address is not loopback.
+    """
+    name = settings.host.strip("[]")
+    try:
+        loopback = ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        loopback = name == "localhost"
+    if not loopback:
+        raise UnsafeBind(
+            f"refusing to listen on {settings.host}: other machines could reach it and there are no keys to keep them out. "
+            "Use --host 127.0.0.1, and an SSH tunnel from other machines: ssh -L 8000:127.0.0.1:8000 HOST"
+        )
+
+
+def ollama_host(environ: Mapping[str, str] = os.environ) -> str:
+    """Where Ollama listens: `OLLAMA_HOST` as its owner defines it, bind forms (0.0.0.0) turned into something
+    to call.
+    """
+    host = environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
+    return host.replace("0.0.0.0", "127.0.0.1", 1)  # noqa: S104 - an address to call, not to bind

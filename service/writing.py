@@ -1,0 +1,94 @@
+"""From a generator's pieces to checked sentences, while they stream.
+
+Each sentence is checked once, as soon as the next one begins. Together the statements' texts are the answer:
+a statement holds what stands between it and the sentence before it (a list marker, white space), so Markdown
+survives.
+"""
+
+from __future__ import annotations
+
+from service.citations import Citer, Statement, without_forged_markers
+from service.events import Checked, Event, Reasoning, Token
+from service.generators import Piece
+from service.reasoning import Splitter
+from service.sentences import split
+
+
+class Writing:
+    """Feed it pieces; read `statements` at the end. Without a citer nothing is checked (closed book)."""
+
+    def __init__(self, citer: Citer | None) -> None:
+        self.citer = citer
+        self.statements: list[Statement] = []
+        self.supports: list[float] = []  #: of each statement, 0 where it has no citation
+        self.repeats = False  #: the model has begun to say the same again; the caller stops it
+        self.last: Piece | None = None
+        self._splitter = Splitter()
+        self._checked_to = 0
+
+    @property
+    def reasoning(self) -> str:
+        """The model's reasoning so far."""
+        return self._splitter.reasoning.strip()
+
+    def feed(self, piece: Piece) -> list[Event]:
+        """What a piece adds."""
+        self.last = piece
+        before = len(self._splitter.reasoning)
+        answer, _ = self._splitter.feed(piece.text, piece.reasoning)
+        return self._events(answer, before, final=False)
+
+    def finish(self) -> list[Event]:
+        """What was held back. A sentence that the token limit cut off is left out if there are others."""
+        before = len(self._splitter.reasoning)
+        answer, _ = self._splitter.finish()
+        return self._events(answer, before, final=True)
+
+    def _events(self, answer: str, reasoned: int, *, final: bool) -> list[Event]:
+        events: list[Event] = []
+        if len(self._splitter.reasoning) > reasoned:
+            events.append(Reasoning(self._splitter.reasoning[reasoned:]))
+        text = self._splitter.answer
+        if len(text) < self._checked_to:  # a bare </think>: what was taken for the answer was reasoning
+            self._checked_to = 0
+            self.statements.clear()
+            self.supports.clear()
+            if self.citer:
+                self.citer.citations.clear()
+        if answer:
+            events.append(Token(answer))
+        if answer or final:
+            events += self._check(text, final=final)
+        return events
+
+    def _check(self, text: str, *, final: bool) -> list[Event]:
+        events: list[Event] = []
+        base = self._checked_to
+        spans = split(text[base:])
+        cut_off = final and self.last is not None and self.last.finish_reason == "length"
+        for index, span in enumerate(spans):
+            if index == len(spans) - 1 and (
+                not final or (cut_off and self.statements and not _finished(text))
+            ):
+                break
+            if self.repeats:
+                break
+            whole = without_forged_markers(text[self._checked_to : base + span.end])
+            self._checked_to = base + span.end
+            sentence = whole.strip()
+            if not sentence:
+                continue
+            if any(sentence == s.text.strip() for s in self.statements):
+                self.repeats = True
+                break
+            known = len(self.citer.citations) if self.citer else 0
+            statement, support = self.citer.check(whole) if self.citer else (Statement(whole), 0.0)
+            self.statements.append(statement)
+            self.supports.append(support if statement.supported else 0.0)
+            if self.citer:
+                events.append(Checked(statement, tuple(self.citer.citations[known:])))
+        return events
+
+
+def _finished(text: str) -> bool:
+    return text.rstrip().endswith((".", "!", "?", "。", "！", "？", "```", ":", "|"))

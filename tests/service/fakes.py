@@ -1,0 +1,238 @@
+"""Fakes of the service: a generator that plays a script, and a library in memory."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from ingest.errors import UnknownCollection, UnknownDocument
+from ingest.types import Chunk, FileReport, Hit, SearchResult, StoredDocument
+from ingest.words import terms
+from model.config import Sampling
+from model.errors import Cancelled
+from service.answer import Source
+from service.generators import Capability, Message, Piece
+from service.library import CollectionInfo, Upload
+
+
+class ScriptedGenerator:
+    """Plays a reply, given or made from the messages, in pieces of one word; notes what it was asked."""
+
+    def __init__(
+        self,
+        reply: str | Callable[[Sequence[Message]], str] = "The tower is 330 metres tall.",
+        *,
+        name: str = "scripted",
+        context_tokens: int = 2048,
+        writes_cjk: bool = False,
+        delay_s: float = 0.0,
+        finish_reason: Literal["stop", "length"] = "stop",
+    ) -> None:
+        self.reply = reply
+        self.name = name
+        self.context_tokens = context_tokens
+        self.writes_cjk = writes_cjk
+        self.delay_s = delay_s
+        self.finish_reason = finish_reason
+        self.asked: list[list[Message]] = []
+        self.gate: threading.Event | None = (
+            None  #: where set, each piece waits for it or for the cancellation
+        )
+        self.ignores_cancel = False
+        self.cancelled = 0
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({"stream"})
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        return sum(len(m["content"].split()) + 4 for m in messages)
+
+    def stream(
+        self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event
+    ) -> Iterator[Piece]:
+        self.asked.append([*messages])
+        reply = self.reply if isinstance(self.reply, str) else self.reply(messages)
+        pieces = re.findall(r"\s*\S+|\s+$", reply)
+        for number, piece in enumerate(pieces):
+            while self.gate is not None and not self.gate.wait(0.01):
+                if cancel.is_set() and not self.ignores_cancel:
+                    break
+            if self.delay_s:
+                cancel.wait(self.delay_s)
+            if cancel.is_set() and not self.ignores_cancel:
+                self.cancelled += 1
+                raise Cancelled("withdrawn")
+            last = number == len(pieces) - 1
+            counts = (
+                {"prompt_tokens": self.count_tokens(messages), "completion_tokens": len(pieces)}
+                if last
+                else {}
+            )
+            yield Piece(piece, self.finish_reason if last else None, **counts)
+
+
+class MemoryLibrary:
+    """A library in memory: paragraphs are passages, the search counts shared words."""
+
+    def __init__(
+        self, texts: Mapping[str, str] | None = None, *, default: str = "default", mode: str = "words"
+    ) -> None:
+        self.default = default
+        self.mode = mode
+        self.shelves: dict[str, dict[str, str]] = {default: dict(texts)} if texts else {}
+        self.generation = 1
+        self.searched: list[str] = []
+        self.embedded: list[str] = []
+        self.failure: Exception | None = None  #: raised by everything that looks into a collection
+        self.warm_gate: threading.Event | None = None
+        self.lock = threading.Lock()
+
+    def _shelf(self, collection: str) -> dict[str, str]:
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return self.shelves[collection]
+        except KeyError:
+            raise UnknownCollection(f"no collection {collection!r}") from None
+
+    def collections(self) -> list[CollectionInfo]:
+        return [
+            CollectionInfo(
+                name,
+                len(shelf),
+                sum(len(list(paragraphs(t))) for t in shelf.values()),
+                sum(map(len, shelf.values())),
+                self.generation,
+                "words",
+                0,
+            )
+            for name, shelf in sorted(self.shelves.items())
+        ]
+
+    def source(self, collection: str) -> Source:
+        if collection == self.default and collection not in self.shelves and self.failure is None:
+            return Source(None)
+        self._shelf(collection)
+        return Source(_Words(self, collection), self._similarity)
+
+    def _similarity(self, question: str, texts: Sequence[str]) -> list[float]:
+        self.embedded += texts
+        asked = set(terms(question))
+        return [len(asked & set(terms(t))) / (1 + len(set(terms(t)))) for t in texts]
+
+    def documents(self, collection: str) -> list[StoredDocument]:
+        if collection == self.default and collection not in self.shelves and self.failure is None:
+            return []
+        return [self._stored(path, text) for path, text in sorted(self._shelf(collection).items())]
+
+    def _stored(self, path: str, text: str) -> StoredDocument:
+        count = len(list(paragraphs(text)))
+        return StoredDocument(
+            document_id(path),
+            path,
+            path.rsplit("/", 1)[-1],
+            "sha256:" + "0" * 64,
+            "r1",
+            len(text),
+            count,
+            0,
+            {},
+            (),
+            "2026-01-01T00:00:00Z",
+        )
+
+    def document(self, collection: str, document_id: str) -> StoredDocument:
+        for document in self.documents(collection):
+            if document_id in (document.document_id, document.path):
+                return document
+        raise UnknownDocument(f"no document {document_id!r}")
+
+    def text(self, collection: str, document_id: str) -> str:
+        return self._shelf(collection)[self.document(collection, document_id).path]
+
+    def chunks(self, collection: str, document_id: str) -> list[Chunk]:
+        text = self.text(collection, document_id)
+        return [
+            Chunk(i, text[a:b], a, b, None, None, (), len(text[a:b].split()))
+            for i, (a, b) in enumerate(paragraphs(text))
+        ]
+
+    def forget(self, collection: str, document_id: str) -> None:
+        path = self.document(collection, document_id).path
+        with self.lock:
+            del self._shelf(collection)[path]
+            self.generation += 1
+
+    def add(self, collection: str, uploads: Sequence[Upload], on_file: Callable[[FileReport], None]) -> None:
+        for upload in uploads:
+            try:
+                text = upload.file.read_bytes().decode("utf-8")
+            except UnicodeDecodeError:
+                on_file(FileReport(upload.path, "failed", "not text"))
+                continue
+            with self.lock:
+                shelf = self.shelves.setdefault(collection, {})
+                status = "updated" if upload.path in shelf else "added"
+                shelf[upload.path] = text
+                self.generation += 1
+            on_file(FileReport(upload.path, status, "", len(list(paragraphs(text)))))
+
+    def warm(self) -> None:
+        if self.warm_gate is not None:
+            self.warm_gate.wait(20)
+        if self.failure is not None:
+            raise self.failure
+
+    def close(self) -> None:
+        pass
+
+
+class _Words:
+    def __init__(self, library: MemoryLibrary, collection: str) -> None:
+        self.library, self.collection = library, collection
+
+    def search(self, query: str, k: int, mode: str = "hybrid") -> SearchResult:
+        self.library.searched.append(query)
+        asked = set(terms(query))
+        hits: list[Hit] = []
+        number = 0
+        for path, text in sorted(self.library._shelf(self.collection).items()):
+            for position, (start, end) in enumerate(paragraphs(text)):
+                number += 1
+                shared = len(asked & set(terms(text[start:end]))) / max(1, len(asked))
+                hits.append(
+                    Hit(
+                        number,
+                        document_id(path),
+                        path,
+                        path,
+                        position,
+                        text[start:end],
+                        start,
+                        end,
+                        1,
+                        1,
+                        (),
+                        shared,
+                        0.8 + 0.1 * shared,
+                        shared or None,
+                    )
+                )
+        hits.sort(key=lambda h: -h.score)
+        return SearchResult(tuple(hits[:k]), self.library.generation, 0.1)
+
+
+def document_id(path: str) -> str:
+    return "doc-" + path.encode().hex()
+
+
+def paragraphs(text: str) -> Iterator[tuple[int, int]]:
+    """Where the paragraphs stand; together they are the text, as chunks are."""
+    at = 0
+    for piece in re.split(r"(?<=\n\n)(?!\n)", text):
+        if piece:
+            yield at, at + len(piece)
+        at += len(piece)
