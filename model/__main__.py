@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,19 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser(given).parse_args(given)
     try:
-        home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
-        if arguments.command == "pull":
-            return _pull(arguments, home)
-        if arguments.command == "list":
-            print(report.listing(home))
-            return 0
-        if arguments.command == "inspect":
-            text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
-            print(text)
-            return 1 if damaged else 0
-        from model.engine import terminal
-
-        return terminal.run(arguments, install.models_folder(home))
+        return _dispatch(arguments)
     except (ModelError, IngestError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -37,8 +27,25 @@ def main(argv: list[str] | None = None) -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone: say nothing more
+        # The reader of our output has gone; without this Python complains once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
+    if arguments.command == "pull":
+        return _pull(arguments, home)
+    if arguments.command == "generate":
+        from model.engine import terminal
+
+        return terminal.run(arguments, install.models_folder(home))
+    if arguments.command == "list":
+        text, damaged = report.listing(home), False
+    else:
+        text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
+    print(text, flush=True)
+    return 1 if damaged else 0
 
 
 def _parser(given: list[str]) -> argparse.ArgumentParser:
@@ -81,10 +88,18 @@ def _pull(arguments: argparse.Namespace, home: Path) -> int:
             home,
             name=arguments.name,
             say=lambda line: print(line, file=sys.stderr, flush=True),
-            output=sys.stderr.fileno(),
+            output=_descriptor(),
         )
         print(f"{done.name}: {'installed in' if done.fresh else 'is there already:'} {done.path}", flush=True)
     return 0
+
+
+def _descriptor() -> int:
+    """Where pip's progress bar goes: our own stderr, if it is a file at all."""
+    try:
+        return sys.stderr.fileno()
+    except (OSError, AttributeError):
+        return subprocess.DEVNULL
 
 
 if __name__ == "__main__":

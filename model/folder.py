@@ -1,13 +1,14 @@
 """A folder of files that appears whole or not at all, with a manifest that shows later damage.
 
-A new folder is written beside its place, every file and the folder itself are flushed to the disk, and then it is renamed
-into place; an existing one is first moved aside and removed last. A file lock on `.NAME.lock` beside the folder keeps
-two writers apart, so whoever holds it knows that any `.NAME.new` or `.NAME.old` it finds belongs to a dead writer: the
-first is removed, the second is moved back if the crash fell between the two renames. So after a kill at any instant the
-folder is the old one or the new one.
+A new folder is written beside its place, every file and the folder itself are flushed to the disk, and then
+it is renamed into place; an existing one is first moved aside and removed last. A file lock on `.NAME.lock`
+beside the folder keeps two writers apart, so whoever holds it knows that any `.NAME.new` or `.NAME.old` it
+finds belongs to a dead writer: the first is removed, the second is moved back if the crash fell between the
+two renames. So after a kill at any instant the folder is the old one or the new one.
 
-`manifest.json` lists every file with its size and SHA-256 and says where the files came from. Sizes are checked
-wherever a folder is listed, hashes only on request (`model inspect --verify`): a start must not read 100 MB twice.
+`manifest.json` lists every file with its size and SHA-256 and says where the files came from. Sizes are
+checked wherever a folder is listed, hashes only on request (`model inspect --verify`): a start must not
+read 100 MB twice.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ LOCK_TIMEOUT_S = 600.0
 def replaced(
     target: Path, origin: Mapping[str, Any], lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Iterator[Path]:
-    """An empty folder to fill; when the block ends without an error it takes the place of `target`, manifest included.
+    """An empty folder to fill; when the block ends without an error it takes the place of `target`.
 
-    `origin` is JSON that the manifest keeps beside the hashes (name, source, licence and the like).
+    The manifest is written then. `origin` is JSON that it keeps beside the hashes (name, source, licence
+    and the like).
 
     Raises:
         CheckpointError: another process is writing the same folder, or the disk refused.
@@ -81,7 +83,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def damage(folder: Path, hashes: bool = False) -> list[str]:
-    """What is wrong with the folder's files, one line each: missing, another size or, if asked, another SHA-256."""
+    """What is wrong with the files, a line each: missing, another size or, if asked, another SHA-256."""
     manifest = read_manifest(folder)
     found = []
     for name, entry in (manifest["files"] if manifest else {}).items():
@@ -152,7 +154,7 @@ def _swap(new: Path, target: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """fsync a file or folder; Windows cannot open a folder and needs no such flush."""
+    """Flush a file or folder; Windows cannot open a folder and needs no such flush."""
     if os.name == "nt" and path.is_dir():
         return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

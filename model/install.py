@@ -1,8 +1,9 @@
-"""From a name, a hub id or a path to `models/NAME/` in the data folder; whatever the source, the result is one of two forms.
+"""From a name, a hub id or a path to `models/NAME/` in the data folder, in one of two forms.
 
-A generator becomes a native checkpoint (`model.checkpoint`), an embedder an ordinary sentence-transformers folder. Both
-appear whole or not at all and carry a manifest (`model.folder`) that says what they were made from, so that a second pull
-of the same does nothing. torch is imported only when a generator has to be converted.
+A generator becomes a native checkpoint (`model.checkpoint`), an embedder an ordinary sentence-transformers
+folder. Both appear whole or not at all and carry a manifest (`model.folder`) that says what they were made
+from, so that a second pull of the same does nothing. torch is imported only when a generator has to be
+converted.
 """
 
 from __future__ import annotations
@@ -194,7 +195,7 @@ def _target(home: Path, name: str, source: str) -> Path:
     name = name.lower()
     if not NAME.fullmatch(name):
         raise UnknownModel(
-            f"{name!r} cannot be the name of a model (letters, digits, '.', '_', '-'); give another with --name."
+            f"{name!r} cannot name a model (letters, digits, '.', '_', '-'); give another with --name."
         )
     target = models_folder(home) / name
     folder.recover(target)

@@ -1,7 +1,7 @@
-"""What a native checkpoint folder holds: its files, its `config.json`, and its tensors by native name and shape.
+"""What a native checkpoint folder holds: its files, its `config.json`, its tensors by name and shape.
 
-`tensor_shapes` is the one list that reading, writing, checking and counting go by. This module imports no torch, so that
-`inspect` and `list` stay quick. Linear weights are (out, in), as in `torch.nn.Linear`.
+`tensor_shapes` is the one list that reading, writing, checking and counting go by. This module imports no
+torch, so that `inspect` and `list` stay quick. Linear weights are (out, in), as in `torch.nn.Linear`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ TOKENIZER_FILE = "tokenizer.json"
 
 Shape = tuple[int, ...]
 
+MOST_LAYERS = 4096
+
 
 def is_native(path: Path) -> bool:
     """Whether the folder says of itself that it is a native checkpoint."""
@@ -33,6 +35,8 @@ def is_native(path: Path) -> bool:
 
 def tensor_shapes(config: GPTConfig) -> dict[str, Shape]:
     """Native name -> shape of every tensor of the decoder, in the order in which they are applied."""
+    if config.n_layers > MOST_LAYERS:  # before a false figure in a file makes a list of that length
+        raise CheckpointError(f"config: {config.n_layers} layers cannot be right (at most {MOST_LAYERS}).")
     q, kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
     shapes: dict[str, Shape] = {"embed.weight": (config.vocab_size, config.d_model)}
     if config.positions == "learned":

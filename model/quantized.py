@@ -5,9 +5,10 @@ A matrix (out, in) is cut along `in` into blocks of 32. GGML's formats, as `gguf
 * Q4_1: 4-bit codes q with a half-precision scale d and minimum m a block; value = d * q + m.
 * Q8_0: 8-bit signed codes q with a half-precision scale d a block; value = d * q.
 
-In a native checkpoint such a matrix `NAME` is stored as `NAME.q4_1.codes`, `NAME.q4_1.scale`, `NAME.q4_1.minimum`
-(or `NAME.q8_0.codes`, `NAME.q8_0.scale`), so that nothing is lost and nothing is inflated: the engine unpacks to bf16 or
-fp32 for prefill and repacks the very same codes for one-row decoding.
+In a native checkpoint such a matrix `NAME` is stored as `NAME.q4_1.codes`, `NAME.q4_1.scale`,
+`NAME.q4_1.minimum` (or `NAME.q8_0.codes`, `NAME.q8_0.scale`), so that nothing is lost and nothing is
+inflated: the engine unpacks to bf16 or fp32 for prefill and repacks the very same codes for one-row
+decoding.
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ class Q4_1:
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """(out, in) in `dtype`; computed in float32, rounded once."""
         blocks = self.codes.view(self.codes.shape[0], -1, BLOCK).float()
-        return (blocks * self.scale.float()[..., None] + self.minimum.float()[..., None]).view(self.codes.shape).to(dtype)
+        return (
+            (blocks * self.scale.float()[..., None] + self.minimum.float()[..., None])
+            .view(self.codes.shape)
+            .to(dtype)
+        )
 
 
 @dataclass(frozen=True, slots=True)

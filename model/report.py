@@ -1,4 +1,4 @@
-"""What `list` and `inspect` say: plain text from manifests and file headers, without loading a weight or torch."""
+"""What `list` and `inspect` say: plain text from manifests and file headers; no weight or torch is loaded."""
 
 from __future__ import annotations
 
@@ -92,13 +92,11 @@ def _generator(path: Path, matrices: dict[str, Matrix]) -> list[str]:
     heads = f"{config.n_heads} heads of {config.head_dim}, {config.n_kv_heads} for keys and values"
     per_token = config.kv_bytes_per_token()
     whole = _megabytes(per_token * config.context_length)
-    lines = [
-        f"  family: {config.family}; {config.positions} positions, {config.norm}, {config.mlp} MLP of {config.d_mlp}"
-    ]
+    kind = f"{config.positions} positions, {config.norm}, {config.mlp} MLP of {config.d_mlp}"
+    head = "tied to the embedding" if config.tied_head else "of its own"
+    lines = [f"  family: {config.family}; {kind}"]
     lines += [f"  layers: {config.n_layers} of width {config.d_model}; {heads}"]
-    lines += [
-        f"  vocabulary: {config.vocab_size:,} tokens; head {'tied to the embedding' if config.tied_head else 'of its own'}"
-    ]
+    lines += [f"  vocabulary: {config.vocab_size:,} tokens; head {head}"]
     lines += [f"  context: {config.context_length:,} tokens"]
     lines += [f"  KV cache: {per_token:,} bytes per token in 16 bits; {whole} for the whole context"]
     lines += [f"  chat template: {'yes' if metadata.get('chat_template') else 'no'}"]

