@@ -1,0 +1,97 @@
+"""Collections on the disk: one directory each, `LOREBASE_HOME/collections/NAME/`.
+
+A name is a directory's name and nothing else: letters and digits of any script, inner spaces, `.`, `_` and `-`. So a
+collection can be called 合同 or `Tax 2026`, and no name leads out of the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.store.schema import FILE_NAME
+from ingest.store.sqlite_faiss import SqliteFaissStore
+
+FOLDER = "collections"
+_LONGEST_BYTES = 120  # file systems stop at 255, and a deletion adds to it
+_DEVICES = re.compile(
+    r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE
+)  # Windows opens these as devices
+
+
+class InvalidName(IngestError):
+    """Not a name for a collection."""
+
+
+def checked_name(name: str) -> str:
+    """The name in Unicode's composed form.
+
+    Raises:
+        InvalidName: it has other characters, is too long or is reserved.
+    """
+    name = unicodedata.normalize("NFC", name)
+    inside = all(c.isalnum() or c in " ._-" or unicodedata.category(c).startswith("M") for c in name)
+    ends = bool(name) and (name[0].isalnum() or name[0] == "_") and name[-1] not in " ."
+    if not (inside and ends) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES or _DEVICES.fullmatch(name):
+        raise InvalidName(
+            f"{name[:60]!r} cannot name a collection: letters and digits (of any script) first and last, between them also "
+            f"'.', '_', '-' and spaces, at most {_LONGEST_BYTES} bytes."
+        )
+    return name
+
+
+def collection_folder(home: Path, name: str) -> Path:
+    """Where the collection is, or would be. Raises InvalidName."""
+    return home / FOLDER / checked_name(name)
+
+
+def open_collection(home: Path, name: str, create: bool = False, *, wait_s: float = 10.0) -> SqliteFaissStore:
+    """Open a collection by name; with `create`, make it where there is none.
+
+    Raises:
+        UnknownCollection: no such collection, and `create` is false; the message names those there are.
+        InvalidName, SchemaTooNew, IndexDamaged, StorageFull: as their names say.
+    """
+    folder = collection_folder(home, name)
+    if not create and not (folder / FILE_NAME).is_file():
+        there = ", ".join(list_collections(home)) or "none yet"
+        raise UnknownCollection(
+            f"There is no collection {name!r} in {home} (there: {there}). "
+            f"`python -m ingest PATH --collection {name}` makes it."
+        )
+    return SqliteFaissStore.open(folder, create=create, wait_s=wait_s)
+
+
+def list_collections(home: Path) -> list[str]:
+    """Names of all collections, sorted."""
+    root = home / FOLDER
+    if not root.is_dir():
+        return []
+    return sorted(f.name for f in root.iterdir() if f.name[0] != "." and (f / FILE_NAME).is_file())
+
+
+def delete_collection(home: Path, name: str, *, wait_s: float = 10.0) -> None:
+    """Remove a collection with everything in it; stores that are open on it find it gone at their next use.
+
+    Raises:
+        UnknownCollection: no such collection.
+        CollectionLocked: somebody is writing to it.
+        StorageFull: the folder cannot be removed.
+    """
+    folder = collection_folder(home, name)
+    with open_collection(home, name, wait_s=wait_s) as store, store.writing("delete the collection"):
+        # Away first, in one step: a kill in the middle of the removal must not leave half a collection.
+        gone = folder.with_name(f".deleted-{os.getpid()}-{folder.name}")
+        try:
+            folder.rename(gone)
+        except OSError as error:
+            raise StorageFull(
+                f"{folder} cannot be removed: {error.strerror}. Check its permissions."
+            ) from error
+    shutil.rmtree(gone, ignore_errors=True)
+    for left in folder.parent.glob(f".deleted-*-{folder.name}"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,199 @@
+"""What keeps documents and finds passages: the protocol that pipeline, search and service code against.
+
+A store is one collection. Its promises, whatever stands behind it: what was reported as written survives a power cut;
+a document is replaced whole or not at all; everything read inside one `reading()` belongs to one generation; what was
+forgotten is not found again; damage raises `IndexDamaged` instead of being served. Scores are higher-is-better.
+
+Readers may be many, in threads and in processes. Writers queue: `writing()` holds the collection for one of them.
+Opening a store imports neither FAISS nor torch; FAISS is imported by the first dense search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.types import Chunk, Document, Hit, StoredDocument
+
+Vectors = NDArray[np.float32]
+Origin = Literal["file", "upload"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a document came from and how it was read: what decides next time whether it is still current."""
+
+    path: str  #: identity within the collection
+    content_hash: str  #: "sha256:..." of the bytes
+    recipe: str  #: versions and settings of parser and chunker; another one means: read again
+    size: int = 0
+    mtime_ns: int = 0  #: 0 where the time cannot be trusted; then the hash decides
+    origin: Origin = "file"
+    root: str = ""  #: the folder that was named when the walk found it; `--sync` forgets only below it
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """One passage found by one arm."""
+
+    chunk_id: int
+    score: float  #: cosine, or BM25 turned higher-is-better
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The collection in figures."""
+
+    collection: str
+    folder: str
+    generation: int
+    embedder_id: str | None  #: None until something was embedded
+    embedder_name: str | None  #: what to load it by: catalog name, hub id or folder
+    dimension: int | None
+    documents: int
+    chunks: int
+    characters: int
+    bytes_on_disk: int
+    schema: int
+    created_at: str
+    writer: str | None  #: who is writing at this moment
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` looked at and what is wrong; no problems means every hash and count agrees."""
+
+    documents: int
+    chunks: int
+    vectors: int
+    problems: tuple[str, ...]
+
+
+class Reader(Protocol):
+    """One generation of a collection, as long as its `reading()` block lasts."""
+
+    generation: int
+    embedder_id: str | None
+    chunk_count: int
+
+    def nearest(self, vector: Vectors, k: int) -> list[Match]:
+        """The k passages of highest cosine to `vector` ((d,), unit length), best first, ties by chunk id."""
+        ...
+
+    def cosines(self, vector: Vectors, chunk_ids: Sequence[int]) -> list[float]:
+        """Cosine of `vector` to each of these passages."""
+        ...
+
+    def matching(self, terms: Sequence[str], k: int) -> list[Match]:
+        """The k passages of highest BM25 for any of these terms (of `ingest.words`), best first, ties by chunk id."""
+        ...
+
+    def information(self, terms: Sequence[str]) -> list[float]:
+        """Inverse document frequency of each term, as BM25 weighs it; the highest for a term that no passage has."""
+        ...
+
+    def hits(self, chunk_ids: Sequence[int]) -> dict[int, Hit]:
+        """The passages with their text and document; scores are left at 0."""
+        ...
+
+
+class Store(Protocol):
+    """One collection."""
+
+    @property
+    def collection(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where it lives."""
+        ...
+
+    def reading(self) -> AbstractContextManager[Reader]:
+        """One consistent view for several questions."""
+        ...
+
+    def writing(self, doing: str = "writing", wait_s: float | None = None) -> AbstractContextManager[None]:
+        """Hold the collection for writing; re-entrant in one thread. Raises CollectionLocked after `wait_s`."""
+        ...
+
+    def generation(self) -> int:
+        """Counts up with every change that was committed."""
+        ...
+
+    def documents(self) -> list[StoredDocument]:
+        """All documents, by path."""
+        ...
+
+    def document(self, document_id_or_path: str) -> StoredDocument:
+        """One document. Raises UnknownDocument."""
+        ...
+
+    def text(self, document_id: str) -> str:
+        """The whole text of a document; offsets of chunks and citations point into it."""
+        ...
+
+    def parsed(self, document_id: str) -> Document:
+        """What the parser made of it: text, sections, pages, metadata."""
+        ...
+
+    def chunks(self, document_id: str) -> tuple[Chunk, ...]:
+        """Its passages in order."""
+        ...
+
+    def sources(self) -> dict[str, Source]:
+        """Source of every document by path: one query decides what is unchanged."""
+        ...
+
+    def bind(self, embedder_id: str, name: str, dimension: int) -> None:
+        """Fix the embedder of a new collection; raises IndexMismatch where another one is fixed already."""
+        ...
+
+    def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
+        """Vectors known for these `embedding_key`s."""
+        ...
+
+    def cache_vectors(
+        self, embedder_id: str, name: str, dimension: int, vectors: Mapping[bytes, Vectors]
+    ) -> None:
+        """Keep vectors of an embedder that is not (yet) the collection's: a rebuild's progress."""
+        ...
+
+    def replace_document(
+        self, source: Source, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> StoredDocument:
+        """Add the document or put it in the place of the one of the same path, in one transaction."""
+        ...
+
+    def touch(self, sources: Iterable[Source]) -> None:
+        """Note new sizes and times of documents whose content did not change."""
+        ...
+
+    def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Remove documents with all that was made of them, in one transaction; returns the paths that were there."""
+        ...
+
+    def recut(
+        self, embedder_id: str, name: str, dimension: int, pieces: Iterable[tuple[str, str, Sequence[Chunk]]]
+    ) -> None:
+        """Give every document new chunks (document id, recipe, chunks), vectors taken from the cache: one transaction."""
+        ...
+
+    def status(self) -> StoreStatus:
+        """Figures, without loading vectors."""
+        ...
+
+    def verify(self) -> Verification:
+        """Check every hash and every count."""
+        ...
+
+    def close(self) -> None:
+        """Release files; further calls fail."""
+        ...

@@ -1,0 +1,198 @@
+"""Rows of the tables and the objects they stand for; every row is checked against its checksum on the way out."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ingest.store import Origin, Source
+from ingest.store.schema import checksum, damaged
+from ingest.types import Chunk, Document, Hit, Page, Section, StoredDocument
+
+DOCUMENT = (
+    "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, root, characters, chunks, pages, metadata,"
+    " warnings, ingested_at"
+)
+CHUNK = (
+    "chunk_id, document, position, char_start, char_end, page_first, page_last, heading_path, prefix, tokens,"
+    " vector_id, text"
+)
+TEXT = "document, parser, sections, pages, text"
+
+
+def columns(names: str, table: str) -> str:
+    """The columns and the checksum, each with its table in front of it."""
+    return ", ".join(f"{table}.{name.strip()}" for name in (*names.split(","), "checksum"))
+
+
+def embedding_key(chunk: Chunk, title: str) -> bytes:
+    """SHA-256 of what the embedder reads: equal text is embedded once, wherever it stands."""
+    return sha256(chunk.embedding_text(title).encode("utf-8", "surrogatepass")).digest()
+
+
+def intact(row: Sequence[Any], what: str, file: Path) -> Sequence[Any]:
+    """The row without its last column, which must be the checksum of the others.
+
+    Raises:
+        IndexDamaged: it is not.
+    """
+    *fields, stored = row
+    if checksum(*fields) != stored:
+        raise damaged(file, f"{what} does not match its checksum")
+    return fields
+
+
+def document_row(
+    document_id: str, source: Source, document: Document, chunks: int, now: str
+) -> tuple[Any, ...]:
+    """Values for `DOCUMENT`, checksum last."""
+    fields = (
+        document_id,
+        source.path,
+        document.title,
+        source.content_hash,
+        source.recipe,
+        source.size,
+        source.mtime_ns,
+        source.origin,
+        source.root,
+        len(document.text),
+        chunks,
+        len(document.pages),
+        json.dumps(document.metadata, ensure_ascii=False, sort_keys=True),
+        json.dumps(document.warnings, ensure_ascii=False),
+        now,
+    )
+    return (*fields, checksum(*fields))
+
+
+def text_row(number: int, document: Document) -> tuple[Any, ...]:
+    """Values for `TEXT`, checksum last."""
+    fields = (
+        number,
+        document.parser,
+        json.dumps(
+            [[s.heading_path, s.char_start, s.char_end, s.kind] for s in document.sections],
+            ensure_ascii=False,
+        ),
+        json.dumps([[p.number, p.char_start, p.char_end] for p in document.pages]),
+        document.text,
+    )
+    return (*fields, checksum(*fields))
+
+
+def chunk_row(chunk_id: int, number: int, chunk: Chunk, vector_id: int) -> tuple[Any, ...]:
+    """Values for `CHUNK`, checksum last."""
+    fields = (
+        chunk_id,
+        number,
+        chunk.position,
+        chunk.char_start,
+        chunk.char_end,
+        chunk.page_first,
+        chunk.page_last,
+        json.dumps(chunk.heading_path, ensure_ascii=False),
+        chunk.prefix,
+        chunk.tokens,
+        vector_id,
+        chunk.text,
+    )
+    return (*fields, checksum(*fields))
+
+
+def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
+    """From the columns `DOCUMENT` and checksum."""
+    (
+        document_id,
+        path,
+        title,
+        content_hash,
+        recipe,
+        _,
+        _,
+        _,
+        _,
+        characters,
+        chunks,
+        pages,
+        metadata,
+        warnings,
+        at,
+    ) = intact(row, f"the entry of document {row[1]!r}", file)
+    return StoredDocument(
+        document_id=document_id,
+        path=path,
+        title=title,
+        content_hash=content_hash,
+        recipe=recipe,
+        characters=characters,
+        chunks=chunks,
+        pages=pages,
+        metadata=json.loads(metadata),
+        warnings=tuple(json.loads(warnings)),
+        ingested_at=at,
+    )
+
+
+def source_of(row: Sequence[Any], file: Path) -> Source:
+    """From the columns `DOCUMENT` and checksum."""
+    _, path, _, content_hash, recipe, size, mtime_ns, origin, root, *_ = intact(
+        row, f"the entry of {row[1]!r}", file
+    )
+    kind: Origin = "upload" if origin == "upload" else "file"
+    return Source(path, content_hash, recipe, size, mtime_ns, kind, root)
+
+
+def parsed_document(text_fields: Sequence[Any], document: StoredDocument, file: Path) -> Document:
+    """From the columns `TEXT` and checksum, with what the documents table knows."""
+    _, parser, sections, pages, text = intact(text_fields, f"the text of {document.path!r}", file)
+    return Document(
+        text=text,
+        title=document.title,
+        sections=tuple(Section(tuple(h), start, end, kind) for h, start, end, kind in json.loads(sections)),
+        pages=tuple(Page(*page) for page in json.loads(pages)),
+        metadata=document.metadata,
+        warnings=document.warnings,
+        parser=parser,
+    )
+
+
+def chunk_of(row: Sequence[Any], file: Path) -> Chunk:
+    """From the columns `CHUNK` and checksum."""
+    _, _, position, start, end, page_first, page_last, headings, prefix, tokens, _, text = intact(
+        row, f"passage {row[0]}", file
+    )
+    return Chunk(
+        position, text, start, end, page_first, page_last, tuple(json.loads(headings)), tokens, prefix
+    )
+
+
+def hit_of(chunk_fields: Sequence[Any], document_fields: Sequence[Any], file: Path) -> Hit:
+    """A hit without scores, from `CHUNK` and `DOCUMENT`, each with its checksum."""
+    chunk, document = chunk_of(chunk_fields, file), stored_document(document_fields, file)
+    return Hit(
+        chunk_id=chunk_fields[0],
+        document_id=document.document_id,
+        path=document.path,
+        title=document.title,
+        position=chunk.position,
+        text=chunk.text,
+        char_start=chunk.char_start,
+        char_end=chunk.char_end,
+        page_first=chunk.page_first,
+        page_last=chunk.page_last,
+        heading_path=chunk.heading_path,
+        score=0.0,
+        dense_score=None,
+        keyword_score=None,
+    )
+
+
+def one(connection: sqlite3.Connection, sql: str, *values: object) -> Any:
+    """The first column of the only row, or None."""
+    row = connection.execute(sql, values).fetchone()
+    return None if row is None else row[0]

@@ -1,0 +1,402 @@
+"""The default store: one SQLite file a collection is the truth, a FAISS flat index in memory is built from it.
+
+Thread-safe: any number of threads and processes may read, each reading transaction on a connection of its own; writers
+queue on `WriterLock`. A commit is the only commit point. `generation` counts the commits that changed what a search can
+find, and the FAISS index that answers a reader is always the one of the reader's own generation, so hits, deletions and
+texts of one `reading()` agree. Every document is replaced whole in one transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from ingest import words
+from ingest.errors import IndexMismatch, UnknownCollection, UnknownDocument
+from ingest.store import Match, Source, StoreStatus, Vectors, Verification, writing
+from ingest.store.checks import verify
+from ingest.store.connections import Connections, make_file
+from ingest.store.lock import WriterLock
+from ingest.store.reader import SqliteReader
+from ingest.store.rows import (
+    CHUNK,
+    DOCUMENT,
+    TEXT,
+    chunk_of,
+    columns,
+    embedding_key,
+    one,
+    parsed_document,
+    source_of,
+    stored_document,
+)
+from ingest.store.schema import FILE_NAME, SCHEMA, checksum, damaged
+from ingest.store.vectors import VectorIndex
+from ingest.types import Chunk, Document, StoredDocument
+
+_KEPT_INDEXES = 3  # they share their segments; a reader of a generation just gone still finds its own
+
+
+class SqliteFaissStore:
+    """One collection in one folder; see `ingest.store.Store` for what each method promises."""
+
+    def __init__(self, folder: Path, connections: Connections, wait_s: float) -> None:
+        self.folder = folder
+        self.file = folder / FILE_NAME
+        self._connections = connections
+        self._lock = WriterLock(folder)
+        self._wait_s = wait_s
+        self._indexes: list[tuple[int, VectorIndex]] = []  # (embedder number, index), oldest first
+        self._index_lock = threading.Lock()
+        with self.reading():  # fails early on a damaged file
+            pass
+        with connections.reading() as connection:
+            self.collection: str = one(connection, "SELECT name FROM collection")
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        create: bool = False,
+        embedder_id: str | None = None,
+        embedder_name: str | None = None,
+        dimension: int | None = None,
+        wait_s: float = 10.0,
+        busy_timeout_s: float = 10.0,
+    ) -> SqliteFaissStore:
+        """Open the collection in `folder`; with `create`, make it where there is none.
+
+        `wait_s` is how long a writer waits for another one. An `embedder_id` is checked against the collection's, and
+        fixed for a new one.
+
+        Raises:
+            UnknownCollection: nothing there, and `create` is false.
+            IndexMismatch: made with another embedder.
+            SchemaTooNew, IndexDamaged, StorageFull: as their names say.
+        """
+        folder = folder.absolute()
+        file = folder / FILE_NAME
+        if create:
+            make_file(file)
+        elif not file.is_file():
+            raise UnknownCollection(
+                f"There is no collection in {folder}. `python -m ingest collections` lists what there is; "
+                f"`python -m ingest PATH --collection {folder.name}` makes one."
+            )
+        connections = Connections(file, busy_timeout_s)
+        try:
+            if create:
+                connections.describe(folder.name)
+            store = cls(folder, connections, wait_s)
+            if embedder_id is not None and dimension is not None:
+                store.bind(embedder_id, embedder_name or embedder_id, dimension)
+            return store
+        except BaseException:
+            connections.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connections and drop the vectors."""
+        self._connections.close()
+        self._indexes.clear()
+
+    def __enter__(self) -> SqliteFaissStore:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # Reading
+
+    @contextmanager
+    def reading(self) -> Iterator[SqliteReader]:
+        """One generation for several questions. Raises IndexDamaged as soon as a row does not match its checksum."""
+        with self._connections.reading() as connection:
+            yield SqliteReader(connection, self.file, self._index_at)
+
+    def _index_at(self, reader: SqliteReader) -> VectorIndex:
+        """The vectors of the reader's generation: kept, or made from the youngest older ones and what came since."""
+        assert reader.dimension is not None
+        assert reader.embedder_number is not None
+        number = reader.embedder_number
+        with self._index_lock:
+            older = [i for n, i in self._indexes if n == number and i.generation <= reader.generation]
+            base = max(older, key=lambda i: i.generation, default=VectorIndex(-1, reader.dimension))
+            if base.generation == reader.generation:
+                return base
+            index = reader.load_vectors(base)
+            self._indexes.append((number, index))
+            self._indexes.sort(key=lambda pair: pair[1].generation)
+            del self._indexes[:-_KEPT_INDEXES]
+            return index
+
+    def generation(self) -> int:
+        """The number of the last commit that changed what can be found."""
+        with self.reading() as reader:
+            return reader.generation
+
+    def nearest(self, vector: Vectors, k: int) -> list[Match]:
+        """The k nearest passages of the current generation."""
+        with self.reading() as reader:
+            return reader.nearest(vector, k)
+
+    def matching(self, terms: Sequence[str], k: int) -> list[Match]:
+        """The k passages of highest BM25 of the current generation."""
+        with self.reading() as reader:
+            return reader.matching(terms, k)
+
+    def documents(self) -> list[StoredDocument]:
+        """All documents, by path."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(f"SELECT {columns(DOCUMENT, 'd')} FROM documents d ORDER BY path")
+            return [stored_document(row, self.file) for row in rows]
+
+    def sources(self) -> dict[str, Source]:
+        """Sources by path."""
+        with self._connections.reading() as connection:
+            rows = connection.execute(f"SELECT {columns(DOCUMENT, 'd')} FROM documents d")
+            return {row[1]: source_of(row, self.file) for row in rows}
+
+    def document(self, document_id_or_path: str) -> StoredDocument:
+        """One document. Raises UnknownDocument."""
+        with self._connections.reading() as connection:
+            return self._document(connection, document_id_or_path)
+
+    def _document(self, connection: sqlite3.Connection, key: str) -> StoredDocument:
+        row = connection.execute(
+            f"SELECT {columns(DOCUMENT, 'd')} FROM documents d WHERE document_id = ?1 OR path = ?1"
+            " ORDER BY document_id = ?1 DESC LIMIT 1",
+            (key.encode("utf-8", "replace").decode(),),  # a lone surrogate is in no path
+        ).fetchone()
+        if row is None:
+            raise UnknownDocument(
+                f"Collection {self.collection!r} has no document {key!r}. `python -m ingest list` shows their paths."
+            )
+        return stored_document(row, self.file)
+
+    def text(self, document_id: str) -> str:
+        """The whole text of a document (by id or path). Raises UnknownDocument."""
+        return self.parsed(document_id).text
+
+    def parsed(self, document_id: str) -> Document:
+        """What the parser made of it (by id or path). Raises UnknownDocument."""
+        with self._connections.reading() as connection:
+            document = self._document(connection, document_id)
+            row = connection.execute(
+                f"SELECT {columns(TEXT, 't')} FROM texts t JOIN documents d ON d.number = t.document"
+                " WHERE d.document_id = ?",
+                (document.document_id,),
+            ).fetchone()
+            if row is None:
+                raise damaged(self.file, f"the text of {document.path!r} is missing")
+            return parsed_document(row, document, self.file)
+
+    def chunks(self, document_id: str) -> tuple[Chunk, ...]:
+        """Its passages in order (by id or path). Raises UnknownDocument."""
+        with self._connections.reading() as connection:
+            document = self._document(connection, document_id)
+            rows = connection.execute(
+                f"SELECT {columns(CHUNK, 'c')} FROM chunks c JOIN documents d ON d.number = c.document"
+                " WHERE d.document_id = ? ORDER BY c.position",
+                (document.document_id,),
+            )
+            return tuple(chunk_of(row, self.file) for row in rows)
+
+    def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
+        """Vectors known for these keys; one that does not match its checksum raises IndexDamaged."""
+        found: dict[bytes, Vectors] = {}
+        with self._connections.reading() as connection:
+            number = one(connection, "SELECT number FROM embedders WHERE embedder_id = ?", embedder_id)
+            for key in keys:
+                row = connection.execute(
+                    "SELECT key, vector, checksum FROM vectors WHERE embedder = ? AND key = ?", (number, key)
+                ).fetchone()
+                if row is not None:
+                    if checksum(*row[:2]) != row[2]:
+                        raise damaged(self.file, "a vector does not match its checksum")
+                    found[key] = np.frombuffer(row[1], np.float32)
+        return found
+
+    def status(self) -> StoreStatus:
+        """Figures, without loading vectors."""
+        with self._connections.reading() as connection:
+            row = connection.execute(
+                "SELECT c.name, c.generation, e.embedder_id, e.name, e.dimension, c.documents, c.chunks, c.created_at,"
+                " (SELECT coalesce(sum(characters), 0) FROM documents)"
+                " FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
+            ).fetchone()
+        files = (f for f in self.folder.glob("**/*") if f.is_file())
+        return StoreStatus(
+            collection=row[0],
+            folder=str(self.folder),
+            generation=row[1],
+            embedder_id=row[2],
+            embedder_name=row[3],
+            dimension=row[4],
+            documents=row[5],
+            chunks=row[6],
+            characters=row[8],
+            bytes_on_disk=sum(f.stat().st_size for f in files),
+            schema=SCHEMA,
+            created_at=row[7],
+            writer=self._lock.holder(),
+        )
+
+    def verify(self) -> Verification:
+        """Check every hash and every count; problems are listed, not raised. Waits for a writer, as a writer does."""
+        with self.writing("verify"), self._connections.transaction() as connection:
+            return verify(connection, self.file)
+
+    # Writing
+
+    @contextmanager
+    def writing(self, doing: str = "writing", wait_s: float | None = None) -> Iterator[None]:
+        """Hold the collection for writing; re-entrant in one thread.
+
+        Raises:
+            CollectionLocked: someone else still writes after `wait_s` (default: the store's own).
+        """
+        with self._lock.hold(doing, self._wait_s if wait_s is None else wait_s):
+            yield
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self.writing(), self._connections.transaction() as connection:
+            if one(connection, "SELECT words_version FROM collection") != words.VERSION:
+                writing.rebuild_words(connection)
+            yield connection
+
+    def bind(self, embedder_id: str, name: str, dimension: int) -> None:
+        """Fix the embedder of a new collection.
+
+        Raises:
+            IndexMismatch: the collection was made with another one.
+        """
+        bound = self._bound()
+        if bound is None:
+            with self._transaction() as connection:
+                bound = self._bound(connection)
+                if bound is None:
+                    number = writing.add_embedder(connection, embedder_id, name, dimension)
+                    connection.execute("UPDATE collection SET embedder = ?", (number,))
+                    return
+        if bound[:2] != (embedder_id, dimension):
+            raise IndexMismatch(
+                f"Collection {self.collection!r} was made with embedder {bound[2]!r} ({bound[0]}), not with {name!r} "
+                f"({embedder_id}). Use {bound[2]!r}, or run `python -m ingest rebuild --embedder {name} --collection "
+                f"{self.collection}`, which embeds the stored text anew."
+            )
+
+    def _bound(self, connection: sqlite3.Connection | None = None) -> tuple[str, int, str] | None:
+        sql = "SELECT e.embedder_id, e.dimension, e.name FROM collection c JOIN embedders e ON e.number = c.embedder"
+        if connection is not None:
+            row: tuple[str, int, str] | None = connection.execute(sql).fetchone()
+            return row
+        with self._connections.reading() as reader:
+            return self._bound(reader)
+
+    def cache_vectors(
+        self, embedder_id: str, name: str, dimension: int, vectors: Mapping[bytes, Vectors]
+    ) -> None:
+        """Keep vectors of an embedder that is not (yet) the collection's: a rebuild's progress."""
+        with self._transaction() as connection:
+            number = writing.add_embedder(connection, embedder_id, name, dimension)
+            writing.add_vectors(connection, number, list(vectors), list(vectors.values()))
+
+    def replace_document(
+        self, source: Source, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> StoredDocument:
+        """Add the document, or put it in the place of the one of the same path, in one transaction.
+
+        `vectors` is (n, d) float32 of unit length, one row a chunk. When this returns, the document survives a power
+        cut; when it raises, the old version is untouched.
+
+        Raises:
+            IndexMismatch: no embedder is fixed yet, or the vectors do not have its dimension.
+            ValueError: chunks and vectors do not fit together, or a chunk is not a slice of the text.
+        """
+        writing.check(document, chunks, vectors)
+        document_id = self.document_id(source.path)
+        with self._transaction() as connection:
+            bound = connection.execute(
+                "SELECT e.number, e.dimension FROM collection c JOIN embedders e ON e.number = c.embedder"
+            ).fetchone()
+            if bound is None or vectors.shape != (len(chunks), bound[1]):
+                raise IndexMismatch(
+                    f"Vectors of shape {vectors.shape} do not fit collection {self.collection!r} "
+                    f"({'no embedder is fixed yet' if bound is None else f'{bound[1]} dimensions'})."
+                )
+            used = writing.remove_document(connection, source.path) or []
+            number = writing.add_document(connection, document_id, source, document, len(chunks))
+            keys = [embedding_key(chunk, document.title) for chunk in chunks]
+            writing.add_vectors(connection, bound[0], keys, vectors)
+            rows = writing.vector_ids(connection, bound[0], keys)
+            writing.add_chunks(connection, number, document.title, chunks, rows)
+            writing.drop_unused(connection, used)
+            writing.bump(connection)
+            row = connection.execute(
+                f"SELECT {columns(DOCUMENT, 'd')} FROM documents d WHERE number = ?", (number,)
+            ).fetchone()
+            return stored_document(row, self.file)
+
+    def document_id(self, path: str) -> str:
+        """The id that a document of this path has: the same whenever and wherever the collection is made."""
+        key = f"{self.collection}\0{path}".encode("utf-8", "surrogatepass")
+        return blake2b(key, digest_size=10).hexdigest()
+
+    def touch(self, sources: Iterable[Source]) -> None:
+        """Note new sizes, times and roots of documents whose content did not change; the generation stays."""
+        sources = list(sources)
+        if not sources:
+            return
+        with self._transaction() as connection:
+            for source in sources:
+                row = connection.execute(
+                    f"SELECT {DOCUMENT} FROM documents WHERE path = ?", (source.path,)
+                ).fetchone()
+                if row is None:
+                    continue
+                fields = list(row)
+                fields[5:9] = source.size, source.mtime_ns, source.origin, source.root
+                connection.execute(
+                    "UPDATE documents SET size = ?, mtime_ns = ?, origin = ?, root = ?, checksum = ? WHERE path = ?",
+                    (*fields[5:9], checksum(*fields), source.path),
+                )
+
+    def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
+        """Remove documents with all that was made of them, in one transaction; returns the paths that were there."""
+        gone: list[str] = []
+        with self._transaction() as connection:
+            used: list[int] = []
+            for path in dict.fromkeys(paths):
+                vectors = writing.remove_document(connection, path)
+                if vectors is not None:
+                    gone.append(path)
+                    used += vectors
+            if gone:
+                writing.drop_unused(connection, used)
+                writing.bump(connection)
+        return tuple(gone)
+
+    def recut(
+        self, embedder_id: str, name: str, dimension: int, pieces: Iterable[tuple[str, str, Sequence[Chunk]]]
+    ) -> None:
+        """Give every document new chunks (document id, recipe, chunks), vectors from the cache: one transaction.
+
+        Words are indexed anew too, so this also mends a keyword index that `verify` found wrong.
+
+        Raises:
+            IndexDamaged: `pieces` is not every document, or a vector is missing; the old state stays.
+        """
+        with self._transaction() as connection:
+            number = writing.add_embedder(connection, embedder_id, name, dimension)
+            writing.replace_all_chunks(connection, self.file, number, pieces)
+            writing.rebuild_words(connection)
+            writing.bump(connection)

@@ -1,0 +1,134 @@
+"""Text to search terms: what the keyword arm stores and looks up.
+
+One function serves both sides, so a document and a question are cut alike. Rules, in this order:
+
+- NFKC first: full-width and half-width forms, ligatures and compatibility characters become plain ones.
+- Scripts written without spaces (Han, kana, Hangul, Thai, Lao, Khmer, Burmese) become overlapping pairs of characters;
+  a run of one character stays one. Pairs need no dictionary and lose no word at a wrong cut.
+- Other words are lower-cased, lose Latin and Greek diacritics and are reduced to their English stem (Snowball).
+- An identifier (`R123-78`, `deepseek-r1:1.5b`, `snake_case`, `CamelCase`, `a@b.org`, `2.13.0`) is kept whole and also
+  gives its parts, so that both the exact code and a piece of it find the passage.
+
+Invariant: a term holds letters, digits, marks and characters of `PUNCTUATION` only. The store declares exactly those as
+token characters, so SQLite's tokenizer never cuts a term, and a term inside double quotes is never query syntax.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+
+import Stemmer
+
+#: Raise it when the same text gives other terms than before: the store then rebuilds its keyword index.
+VERSION = 1
+#: ASCII punctuation that may stand inside a term.
+PUNCTUATION = "-._:/@=+#'"
+#: Longer words are cut here; a base64 blob is not a word that anybody looks up.
+LONGEST_TERM = 64
+
+_STOPWORDS = frozenset(
+    """
+    a about after all also am an and any are as at be because been before being but by can could did do does doing for
+    from had has have having he her here hers him his how i if in into is it its just may me might more most must my no
+    not of on or our ours out over shall she should so some such than that the their theirs them then there these they
+    this those to too under up us very was we were what when where which while who whom whose why will with would you
+    your yours don doesn didn isn aren wasn weren won wouldn shouldn couldn t s re ve ll d m
+    """.split()
+)
+
+# Scripts without spaces between words. Han with its extensions and the iteration marks, kana with phonetic
+# extensions, Hangul syllables and Jamo, bopomofo; then Thai and Lao, Burmese, Khmer.
+_UNSPACED = (
+    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f"
+    "\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+    "\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\uac00-\ud7ff"
+    "\u0e01-\u0e3a\u0e40-\u0e4e\u0e81-\u0ece\u1000-\u1049\u1780-\u17d3"
+)
+# `\w` leaves out combining marks, which would cut a Hindi or Tamil word at every vowel sign.
+_MARKS = "".join(chr(c) for c in range(0x300, 0x2E80) if unicodedata.category(chr(c)) in ("Mn", "Mc"))
+_LETTER = rf"(?:(?![{_UNSPACED}])[\w{_MARKS}])"
+_RUN = re.compile(
+    rf"(?P<unspaced>[{_UNSPACED}]+)"
+    rf"|(?P<word>{_LETTER}+(?:[-.:/@='’]{{1,3}}{_LETTER}+)*(?:\+\+|\#)?)"
+)
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
+#: Outermost first: a model tag splits at its colon before its parts split at their dots.
+_LEVELS = (re.compile(r"[:/@=]+"), re.compile(r"-+"), re.compile(r"[._'+#]+"))
+
+_stemmers = threading.local()  # a Snowball stemmer keeps state and must not be shared between threads
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    """The English stem of a lower-case word; words of other alphabets pass unchanged."""
+    if not word.isascii() or not word.isalpha():
+        return word
+    stemmer = getattr(_stemmers, "english", None)
+    if stemmer is None:
+        stemmer = _stemmers.english = Stemmer.Stemmer("english")
+    return str(stemmer.stemWord(word))
+
+
+def _fold(word: str) -> str:
+    """Lower case, and no diacritics on Latin and Greek letters (others carry meaning: Hindi vowels, Russian й)."""
+    word = word.casefold()
+    if word.isascii():
+        return word
+    letters = unicodedata.normalize("NFD", word)
+    if all(c < "\u0400" or "\u1e00" <= c < "\u2000" for c in letters):
+        letters = "".join(c for c in letters if not "\u0300" <= c < "\u0370")
+    return unicodedata.normalize("NFKC", letters)
+
+
+def _parts(word: str, level: int = 0) -> Iterator[str]:
+    """The pieces of an identifier, coarse before fine; nothing for a plain word."""
+    for deeper in range(level, len(_LEVELS)):
+        pieces = [p for p in _LEVELS[deeper].split(word) if p]
+        if len(pieces) > 1 or (pieces and pieces[0] != word):
+            for piece in pieces:
+                yield piece
+                yield from _parts(piece, deeper + 1)
+            return
+    if _CAMEL.search(word):
+        yield from (hump for hump in _HUMP.findall(word) if len(hump) > 1)
+
+
+def _word_terms(word: str) -> Iterator[str]:
+    """Terms of one unbroken word: its stem, or an identifier whole and in parts."""
+    word = word.replace("’", "'")
+    if word[-2:] in ("'s", "'S"):
+        word = word[:-2]
+    seen: set[str] = set()
+    for piece in (word, *_parts(word)):
+        term = _stem(_fold(piece))[:LONGEST_TERM]
+        if term and term not in seen:
+            seen.add(term)
+            yield term
+
+
+def terms(text: str) -> list[str]:
+    """The search terms of a text, in order, repetitions kept (they are the term frequencies of BM25)."""
+    text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), unicodedata.normalize("NFKC", text))
+    found: list[str] = []
+    for match in _RUN.finditer(text):
+        if (run := match["unspaced"]) is not None:
+            found += [run[i : i + 2] for i in range(len(run) - 1)] or [run]
+        else:
+            found += _word_terms(match["word"].strip("_") or "_")
+    return [term for term in found if term.strip("_")]
+
+
+def query_terms(text: str) -> list[str]:
+    """The distinct terms of a question, in order; English function words go where other words remain."""
+    distinct = list(dict.fromkeys(terms(text)))
+    telling = [term for term in distinct if term not in _STOPWORD_TERMS]
+    return telling or distinct
+
+
+_STOPWORD_TERMS = frozenset(_stem(word) for word in _STOPWORDS)
