@@ -14,7 +14,7 @@ LONGEST_MODULE = 400
 VAGUE = {"utils", "util", "common", "base", "manager", "helpers", "helper", "misc"}
 #: The modules of a wing that may open a network connection (a listening socket in `service.__main__` is uvicorn's).
 NETWORK_CLIENTS = {"socket", "http", "urllib", "httpx", "requests", "aiohttp", "ollama", "openai", "huggingface_hub"}
-MAY_CONNECT = {"model/fetch.py"}
+MAY_CONNECT = {"model/fetch.py", "service/generators/ollama.py"}
 
 
 def modules() -> list[Path]:
