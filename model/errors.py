@@ -8,6 +8,7 @@
     ├── UnsupportedModel      an architecture, tensor type or tokenizer that this stack does not have
     ├── TokenizerError        merges or vocabulary that do not fit together
     ├── ContextOverflow       prompt plus reply would not fit the window
+    ├── DataError             a training set that cannot be used: wrong column, malformed rows, nothing left
     ├── InvalidSampling       a decoding parameter out of range
     └── Cancelled             generation was stopped by its caller
 
@@ -45,6 +46,10 @@ class TokenizerError(ModelError):
 
 class ContextOverflow(ModelError):
     """The prompt and the reply asked for do not fit the context window."""
+
+
+class DataError(ModelError):
+    """A training set cannot be used; names the file and the row."""
 
 
 class InvalidSampling(ModelError):
