@@ -74,15 +74,18 @@ def create_app(
         docs_url=None,  # its scripts would come from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        max_body_size=MAX_BODY_BYTES,
     )
     app.state.parts = parts
-    app.add_middleware(Guard, trusted_hosts=settings.trusted_hosts)
-    upload_bytes = settings.max_upload_mb * 1_000_000
+    app.add_middleware(
+        Guard,
+        trusted_hosts=settings.trusted_hosts,
+        body_bytes=MAX_BODY_BYTES,
+        upload_bytes=settings.max_upload_mb * 1_000_000 + MAX_BODY_BYTES,
+    )
     errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
     app.include_router(ask.router)
     app.include_router(search.router)
-    app.include_router(documents.router, max_body_size=upload_bytes)
+    app.include_router(documents.router)
     app.include_router(ops.router)
     app.mount("/web", StaticFiles(directory=ops.WEB, check_dir=False), name="web")
     return app

@@ -129,8 +129,8 @@ class Citer:
         best: tuple[float, _Window] | None = None
         best_support = 0.0
         for window in self._windows:
-            if not numbers <= window.terms or negative != window.negative:
-                continue
+            if not numbers <= window.terms or negative != window.negative or (negative and window.pair):
+                continue  # of two sentences nobody knows which one the negation belongs to
             support = evidence.share(wanted, window.terms)
             # Two sentences are cited only where one will not do. Among equals: the stretch that also speaks
             # of what

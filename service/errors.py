@@ -30,11 +30,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from ingest import errors as ingest_errors
+from ingest.collections import InvalidName
 from ingest.settings import SettingsError
 from model import errors as model_errors
 
@@ -149,11 +151,16 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.SchemaTooNew: (503, "schema_too_new"),
     ingest_errors.CollectionLocked: (409, "collection_locked"),
     ingest_errors.StorageFull: (507, "storage_full"),
+    InvalidName: (422, "invalid_collection_name"),
     SettingsError: (422, "invalid_setting"),
     ingest_errors.IngestError: (500, "ingest_error"),
     model_errors.UnknownModel: (404, "unknown_model"),
     model_errors.ContextOverflow: (422, "context_overflow"),
     model_errors.InvalidSampling: (422, "invalid_sampling"),
+    model_errors.UnsupportedModel: (422, "unsupported_model"),
+    model_errors.TokenizerError: (503, "tokenizer_error"),
+    model_errors.DownloadError: (502, "download_error"),
+    model_errors.HashMismatch: (502, "hash_mismatch"),
     model_errors.CheckpointError: (503, "checkpoint_error"),
     model_errors.Cancelled: (503, "cancelled"),
     model_errors.ModelError: (500, "model_error"),
@@ -211,6 +218,10 @@ def register(app: FastAPI, home: Path, body_limit: str) -> None:
             error = UploadTooLarge(f"the request's body is too large: {body_limit}")
         return error_response(error, home)
 
+    async def nobody(_: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # the client has gone: nothing to log, nobody to tell
+
+    app.add_exception_handler(ClientDisconnect, nobody)
     roots: tuple[type[Exception], ...] = (
         ServiceError,
         ingest_errors.IngestError,

@@ -3,6 +3,7 @@
 - Host header: only the names in `trusted_hosts`, or a page elsewhere could reach a loopback service by
   rebinding its name.
 - Origin: a browser says which page sent a request; only our own page may change anything. There is no CORS.
+- A body is read only as far as it may be long.
 - Replies carry a strict content-security policy: nothing is loaded but our own files, no inline script or
   style runs.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,9 +40,13 @@ _SAFE = {"GET", "HEAD", "OPTIONS"}
 class Guard:
     """ASGI middleware, the outermost one."""
 
-    def __init__(self, app: ASGIApp, trusted_hosts: Sequence[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, trusted_hosts: Sequence[str], body_bytes: int, upload_bytes: int
+    ) -> None:
         self.app = app
         self.trusted = {host.lower() for host in trusted_hosts}
+        self.body_bytes = body_bytes
+        self.upload_bytes = upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse strangers, pass on the rest."""
@@ -56,7 +62,8 @@ class Guard:
             await send(message)
 
         refused = self._refusal(Headers(scope=scope), scope["method"])
-        await (refused or self.app)(scope, receive, send_guarded)
+        most = self.upload_bytes if scope["path"] == "/documents" else self.body_bytes
+        await (refused or self.app)(scope, _at_most(most, receive), send_guarded)
 
     def _refusal(self, headers: Headers, method: str) -> JSONResponse | None:
         hosts = headers.getlist("host")
@@ -73,3 +80,18 @@ class Guard:
         if origin is not None and method not in _SAFE and urlsplit(origin).netloc.lower() != hosts[0].lower():
             return error_response(ForeignOrigin("requests from pages of other sites are refused"))
         return None
+
+
+def _at_most(most: int, receive: Receive) -> Receive:
+    """`receive` that stops reading a body past `most` bytes, whatever its Content-Length claims."""
+    total = 0
+
+    async def counted() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > most:
+            raise HTTPException(413)
+        return message
+
+    return counted

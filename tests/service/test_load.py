@@ -58,14 +58,17 @@ def test_a_client_that_leaves_frees_the_slot(
     async def leave() -> None:
         async with httpx.AsyncClient(base_url=address, timeout=30) as client:
             asked = asyncio.create_task(client.post("/ask", json=QUESTION | {"stream": stream}))
+            while not generator.asked:
+                await asyncio.sleep(0.01)
             waits = asyncio.create_task(client.post("/ask", json=QUESTION | {"stream": stream}))
             while runner(app).running + runner(app).waiting < 2:
                 await asyncio.sleep(0.01)
-            asked.cancel()
-            waits.cancel()
+            for leaves, left in ((waits, 1), (asked, 0)):
+                leaves.cancel()
+                while runner(app).running + runner(app).waiting > left:
+                    await asyncio.sleep(0.01)
 
-    asyncio.run(leave())
-    until(lambda: runner(app).running == runner(app).waiting == 0)
+    asyncio.run(asyncio.wait_for(leave(), 20))
     assert generator.cancelled == 1 and len(generator.asked) == 1
     generator.gate.set()
     assert httpx.post(f"{address}/ask", json=QUESTION, timeout=30).status_code == 200

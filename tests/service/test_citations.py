@@ -1,0 +1,98 @@
+"""Citations: byte-exact whatever the script, evidence instead of what a model claims, sentences that tile their text."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.types import Hit
+from service.citations import SUPPORTED, Citer, without_forged_markers
+from service.quoting import best_sentences
+from service.sentences import split
+
+ALPHABET = st.sampled_from(["a", "Zebra ", "7", "3.5 ", "。", "！", "汉字", "🗼", "👩‍👩‍👧", "é", "\n", "\n\n", "- ", "# ", "| ", "```\n",
+                            ". ", "? ", "e.g. ", "\u2028", "\x0c", "\r\n", " ", "，", "”", "tower ", "مرحبا ", "\U00020000"])  # fmt: skip
+TEXTS = st.lists(ALPHABET, max_size=40).map("".join)
+
+
+def hit(text: str, start: int = 0, end: int | None = None, *, score: float = 0.9, number: int = 1) -> Hit:
+    end = len(text) if end is None else end
+    return Hit(number, "doc", "a.md", "A", 0, text[start:end], start, end, 2, 3, (), score, 0.8, 1.0)
+
+
+@given(TEXTS)
+def test_sentences_are_ordered_trimmed_and_lose_no_word(text: str) -> None:
+    spans = split(text)
+    at = 0
+    for span in spans:
+        assert at <= span.start < span.end <= len(text)
+        assert text[span.start : span.end] == text[span.start : span.end].strip()
+        at = span.end
+    outside = "".join(text[a:b] for a, b in zip([0, *[s.end for s in spans]], [*[s.start for s in spans], len(text)], strict=True))
+    assert not any(c.isalpha() for c in outside)
+
+
+@given(TEXTS, st.data())
+def test_a_citation_cuts_the_document_byte_for_byte(document: str, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(document)))
+    end = data.draw(st.integers(start, len(document)))
+    passage = hit(document, start, end)
+    citer = Citer("zebra", [passage])
+    for span in split(passage.text):
+        citer.check(passage.text[span.start : span.end])
+    quotes = best_sentences("tower 汉字 7", [passage], None, limit=3)
+    for quote in quotes:
+        citer.add(quote.hit, quote.start, quote.end, 1.0)
+    for number, citation in enumerate(citer.citations, 1):
+        assert citation.marker == number
+        assert document[citation.char_start : citation.char_end].encode() == citation.text.encode() != b""
+
+
+PASSAGE = hit(
+    "The Eiffel Tower was finished in 1889. It is 330 metres tall and does not sway in the wind. "
+    "Gustave Eiffel's company built it.\n\n```\nmake run\n```\n默认模型大约占用 200 MB 的下载量。"
+)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "evidence"),
+    [
+        ("The Eiffel Tower was finished in 1889.", "The Eiffel Tower was finished in 1889."),
+        ("It was built by the company of Gustave Eiffel.", "Gustave Eiffel's company built it."),
+        ("1889", "The Eiffel Tower was finished in 1889."),
+        ("下载量约为200 MB", "默认模型大约占用 200 MB 的下载量。"),
+        ("The Eiffel Tower was finished in 1890.", None),  # another number
+        ("It sways in the wind and is 330 metres tall.", None),  # says the contrary
+        ("The Eiffel Tower was never finished.", None),
+        ("It was painted by Napoleon.", None),
+        ("Is that so?", None),  # nothing to support
+    ],
+)
+def test_evidence(sentence: str, evidence: str | None) -> None:
+    citer = Citer("What is the Eiffel Tower?", [hit("Nothing of the kind.", number=2), PASSAGE])
+    statement, support = citer.check(sentence)
+    if evidence is None:
+        assert not statement.supported and citer.citations == []
+    else:
+        assert [c.text for c in citer.citations] == [evidence] and support >= SUPPORTED
+        assert citer.citations[0].page_first == 2 and citer.citations[0].page_last == 3
+
+
+def test_the_same_stretch_is_cited_under_one_number() -> None:
+    citer = Citer("q", [PASSAGE])
+    first = citer.check("The Eiffel Tower was finished in 1889.")[0]
+    other = citer.check("Gustave Eiffel's company built it.")[0]
+    again = citer.check("In 1889 the Eiffel Tower was finished.")[0]
+    assert (first.markers, other.markers, again.markers) == ((1,), (2,), (1,))
+
+
+def test_markers_of_the_model_are_removed_and_nothing_else() -> None:
+    assert without_forged_markers("So it is [1]. And [2, 3] this【4】 too [Source 5].") == "So it is. And this too."
+    assert without_forged_markers("See [the list](#x) of [x] and f(1).") == "See [the list](#x) of [x] and f(1)."
+
+
+def test_an_announced_command_is_quoted_with_its_announcement() -> None:
+    text = "# Ingest\n\nOther words. To ingest a folder of documents, run this:\n\n```\npython -m ingest ./docs\n```\n\nThen ask."
+    (quote,) = best_sentences("How do I ingest a folder of documents?", [hit(text)], None)
+    assert quote.text == "To ingest a folder of documents, run this:\n\n```\npython -m ingest ./docs\n```"
