@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 SearchMode = Literal["hybrid", "dense", "keyword"]
-FileStatus = Literal["added", "updated", "unchanged", "forgotten", "failed"]
+FileStatus = Literal["added", "updated", "unchanged", "forgotten", "skipped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,7 @@ class IngestReport:
     seconds: float
     collection: str
     generation: int
+    cancelled: bool = False  #: stopped on request; what is in `files` was done and stays
 
     def count(self, status: FileStatus) -> int:
         """Number of files that ended so."""
@@ -147,8 +148,9 @@ class IngestReport:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that the walk found, with the path it is known by (relative to the folder that was named)."""
+    """A file that the walk found, with the path it is known by (see `ingest.walk.identity`)."""
 
     path: str
     file: Path
     size: int
+    mtime_ns: int = 0

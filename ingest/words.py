@@ -30,14 +30,13 @@ PUNCTUATION = "-._:/@=+#'"
 #: Longer words are cut here; a base64 blob is not a word that anybody looks up.
 LONGEST_TERM = 64
 
-_STOPWORDS = frozenset(
-    """
-    a about after all also am an and any are as at be because been before being but by can could did do does doing for
-    from had has have having he her here hers him his how i if in into is it its just may me might more most must my no
-    not of on or our ours out over shall she should so some such than that the their theirs them then there these they
-    this those to too under up us very was we were what when where which while who whom whose why will with would you
-    your yours don doesn didn isn aren wasn weren won wouldn shouldn couldn t s re ve ll d m
-    """.split()
+_STOPWORDS = (
+    "a about after all also am an and any are as at be because been before being but by can could did do "
+    "does doing for from had has have having he her here hers him his how i if in into is it its just may "
+    "me might more most must my no not of on or our ours out over shall she should so some such than that "
+    "the their theirs them then there these they this those to too under up us very was we were what when "
+    "where which while who whom whose why will with would you your yours don doesn didn isn aren wasn "
+    "weren won wouldn shouldn couldn t s re ve ll d m "
 )
 
 # Scripts without spaces between words. Han with its extensions and the iteration marks, kana with phonetic
@@ -131,4 +130,4 @@ def query_terms(text: str) -> list[str]:
     return telling or distinct
 
 
-_STOPWORD_TERMS = frozenset(_stem(word) for word in _STOPWORDS)
+_STOPWORD_TERMS = frozenset(_stem(word) for word in _STOPWORDS.split())

@@ -34,8 +34,7 @@ class Source:
     recipe: str  #: versions and settings of parser and chunker; another one means: read again
     size: int = 0
     mtime_ns: int = 0  #: 0 where the time cannot be trusted; then the hash decides
-    origin: Origin = "file"
-    root: str = ""  #: the folder that was named when the walk found it; `--sync` forgets only below it
+    origin: Origin = "file"  #: `--sync` forgets only files
 
 
 @dataclass(frozen=True, slots=True)

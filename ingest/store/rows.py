@@ -14,7 +14,7 @@ from ingest.store.schema import checksum, damaged
 from ingest.types import Chunk, Document, Hit, Page, Section, StoredDocument
 
 DOCUMENT = (
-    "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, root, characters, chunks, pages, metadata,"
+    "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, characters, chunks, pages, metadata,"
     " warnings, ingested_at"
 )
 CHUNK = (
@@ -59,7 +59,6 @@ def document_row(
         source.size,
         source.mtime_ns,
         source.origin,
-        source.root,
         len(document.text),
         chunks,
         len(document.pages),
@@ -140,11 +139,11 @@ def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
 
 def source_of(row: Sequence[Any], file: Path) -> Source:
     """From the columns `DOCUMENT` and checksum."""
-    _, path, _, content_hash, recipe, size, mtime_ns, origin, root, *_ = intact(
+    _, path, _, content_hash, recipe, size, mtime_ns, origin, *_ = intact(
         row, f"the entry of {row[1]!r}", file
     )
     kind: Origin = "upload" if origin == "upload" else "file"
-    return Source(path, content_hash, recipe, size, mtime_ns, kind, root)
+    return Source(path, content_hash, recipe, size, mtime_ns, kind)
 
 
 def parsed_document(text_fields: Sequence[Any], document: StoredDocument, file: Path) -> Document:

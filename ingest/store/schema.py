@@ -54,7 +54,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             size INTEGER NOT NULL,
             mtime_ns INTEGER NOT NULL,
             origin TEXT NOT NULL,
-            root TEXT NOT NULL,
             characters INTEGER NOT NULL,
             chunks INTEGER NOT NULL,
             pages INTEGER NOT NULL,

@@ -352,7 +352,7 @@ class SqliteFaissStore:
         return blake2b(key, digest_size=10).hexdigest()
 
     def touch(self, sources: Iterable[Source]) -> None:
-        """Note new sizes, times and roots of documents whose content did not change; the generation stays."""
+        """Note new sizes and times of documents whose content did not change; the generation stays."""
         sources = list(sources)
         if not sources:
             return
@@ -364,10 +364,10 @@ class SqliteFaissStore:
                 if row is None:
                     continue
                 fields = list(row)
-                fields[5:9] = source.size, source.mtime_ns, source.origin, source.root
+                fields[5:8] = source.size, source.mtime_ns, source.origin
                 connection.execute(
-                    "UPDATE documents SET size = ?, mtime_ns = ?, origin = ?, root = ?, checksum = ? WHERE path = ?",
-                    (*fields[5:9], checksum(*fields), source.path),
+                    "UPDATE documents SET size = ?, mtime_ns = ?, origin = ?, checksum = ? WHERE path = ?",
+                    (*fields[5:8], checksum(*fields), source.path),
                 )
 
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:

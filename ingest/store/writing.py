@@ -185,7 +185,7 @@ def replace_all_chunks(
         if None in rows.values():
             raise damaged(file, f"vectors of {fields[1]!r} are missing in the middle of a rebuild")
         add_chunks(connection, number, title, chunks, rows)
-        fields[4], fields[10] = recipe, len(chunks)
+        fields[4], fields[9] = recipe, len(chunks)
         connection.execute(
             "UPDATE documents SET recipe = ?, chunks = ?, checksum = ? WHERE number = ?",
             (recipe, len(chunks), checksum(*fields), number),
