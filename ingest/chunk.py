@@ -233,25 +233,21 @@ def _verified(
     max_tokens: int,
 ) -> Iterator[Chunk]:
     """Chunks counted as the embedder reads them; one that is too long loses its overlap, then is cut in two."""
-    ready: dict[_Span, Chunk] = {}
+    ready: list[tuple[int, Chunk]] = []
     todo = [span for span in spans if document.text[span.core : span.end].strip()]
-    order = list(todo)
     while todo:
         chunks = [_chunk(document, span, prefixes[span.heading_path]) for span in todo]
         counts = count_tokens([chunk.embedding_text(document.title) for chunk in chunks])
         again: list[_Span] = []
         for span, chunk, tokens in zip(todo, chunks, counts, strict=True):
             if tokens <= max_tokens or span.end - span.core == 1:
-                ready[span] = replace(chunk, tokens=tokens)
-                continue
-            parts = _halves(document.text, span)
-            again += parts
-            at = order.index(span)
-            order[at : at + 1] = parts
+                ready.append((span.core, replace(chunk, tokens=tokens)))
+            else:
+                again += _halves(document.text, span)
         todo = again
+    ready.sort(key=lambda pair: pair[0])
     pages = [page.char_start for page in document.pages]
-    for position, span in enumerate(order):
-        chunk = ready[span]
+    for position, (_, chunk) in enumerate(ready):
         yield replace(
             chunk,
             position=position,

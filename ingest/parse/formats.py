@@ -94,7 +94,7 @@ PACKAGE_WORDS = {
     "odf": "an OpenDocument file",
     "zip": "a ZIP archive",
 }
-_HTML = re.compile(rb"(?:\s|<!--.*?-->|<\?xml[^>]*\?>)*<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
+_HTML = re.compile(rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
 
 
 def read_names() -> str:

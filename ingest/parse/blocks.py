@@ -1,0 +1,73 @@
+"""From blocks (headings, paragraphs, lists, tables) to a stored text with sections: for formats that are no text files.
+
+The text reads as plain text: headings and paragraphs are set apart by a blank line, list items stand on lines of their
+own, tables are Markdown tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ingest.parse.tidy import sections_of, tidy
+from ingest.types import Section
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One piece of a document in reading order."""
+
+    text: str
+    kind: Literal["paragraph", "heading", "item", "table", "code"] = "paragraph"
+    level: int = 0  #: of a heading: 1 is outermost
+    link_characters: int = 0  #: how much of it is link text (HTML): menus are nearly all links
+
+
+def assemble(blocks: Sequence[Block]) -> tuple[str, tuple[Section, ...]]:
+    """The stored text and its sections."""
+    parts: list[str] = []
+    headings: list[tuple[int, int, str]] = []
+    length = 0
+    before: Block | None = None
+    for block in blocks:
+        text = tidy(block.text)[0].rstrip()
+        text = text.strip("\n") if block.kind in ("code", "item") else text.strip()
+        if not text:
+            continue
+        if before is not None:
+            gap = "\n" if before.kind == "item" and block.kind == "item" else "\n\n"
+            parts.append(gap)
+            length += len(gap)
+        if block.kind == "heading":
+            headings.append((length, block.level, text))
+        parts.append(text)
+        length += len(text)
+        before = block
+    return "".join(parts), sections_of(headings, length)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its header. Rows are filled up to the widest; empty rows are left out.
+
+    A table of one column is its cells as paragraphs: it only frames them.
+    """
+    cleaned = [[one_cell(cell) for cell in row] for row in rows]
+    cleaned = [row for row in cleaned if any(row)]
+    if not cleaned:
+        return ""
+    width = max(len(row) for row in cleaned)
+    while width > 1 and not any(len(row) >= width and row[width - 1] for row in cleaned):
+        width -= 1
+    if width == 1:
+        return "\n\n".join(row[0].replace("\\|", "|") for row in cleaned if row[0])
+    lines = ["| " + " | ".join([*row, *[""] * (width - len(row))][:width]) + " |" for row in cleaned]
+    lines.insert(1, "| " + " | ".join(["---"] * width) + " |")
+    return "\n".join(lines)
+
+
+def one_cell(text: str) -> str:
+    """Text of a cell on one line, its bars escaped."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
