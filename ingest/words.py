@@ -126,8 +126,12 @@ def terms(text: str) -> list[str]:
 def query_terms(text: str) -> list[str]:
     """The distinct terms of a question, in order; English function words go where other words remain."""
     distinct = list(dict.fromkeys(terms(text)))
-    telling = [term for term in distinct if term not in _STOPWORD_TERMS]
+    telling = [term for term in distinct if not _is_stopword(term)]
     return telling or distinct
+
+
+def _is_stopword(term: str) -> bool:
+    return all(part in _STOPWORD_TERMS for part in term.split("'"))  # "don't" is made of two
 
 
 _STOPWORD_TERMS = frozenset(_stem(word) for word in _STOPWORDS.split())

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ingest import parse
-from ingest.chunk import split
 from ingest.embed import Embedder
 from ingest.errors import EmbedderError, IngestError
 from ingest.settings import IngestSettings
@@ -321,6 +320,8 @@ def cut(document: Document, embedder: Embedder, settings: IngestSettings) -> lis
     Raises:
         IngestError: the settings leave no room for text.
     """
+    from ingest.chunk import split  # slow to import, and not needed where nothing has changed
+
     try:
         return split(
             document,

@@ -1,0 +1,65 @@
+"""`python -m ingest`: take documents in, search them, look after the collection.
+
+The composition root of this wing: it reads the settings, and it alone reaches into `model`, to fetch an embedder that is
+not installed yet.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ingest.cli import arguments as command_line
+from ingest.cli import commands, terminal
+from ingest.embed import Embedder, find_embedder
+from ingest.errors import EmbedderError, IngestError
+from ingest.settings import IngestSettings, find_home, read_table
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 some files failed, 2 nothing could be done, 130 interrupted."""
+    given = sys.argv[1:] if argv is None else argv
+    arguments = command_line.parse(given)
+    try:
+        home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
+        flags = {"collection": arguments.collection, "workers": getattr(arguments, "workers", None)}
+        settings = read_table("ingest", IngestSettings, flags)
+        terminal.note(f"data folder {home}, collection {settings.collection}")
+        return commands.run(arguments, home, settings, lambda name: _find(name, home))
+    except IngestError as error:
+        terminal.note(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        terminal.note("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; without this Python complains once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _find(name: str, home: Path) -> Embedder:
+    """The embedder of that name; one that the catalog has is fetched first.
+
+    Raises:
+        EmbedderError: not installed, and it cannot be fetched.
+    """
+    try:
+        return find_embedder(name, home)
+    except EmbedderError:
+        from model import catalog, install
+        from model.errors import ModelError
+
+        if catalog.find(name) is None:
+            raise
+        terminal.note(f"embedder {name} is not installed; fetching it once")
+        try:
+            install.pull(name, home, say=terminal.note, output=sys.stderr.fileno())
+        except ModelError as error:
+            raise EmbedderError(str(error)) from error
+        return find_embedder(name, home)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

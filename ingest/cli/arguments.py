@@ -1,0 +1,95 @@
+"""The arguments of `python -m ingest`. `python -m ingest ./docs` is short for `add ./docs`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+COMMANDS = {
+    "add": "take in files and folders (what `python -m ingest PATH` does)",
+    "search": "find passages",
+    "list": "list the documents",
+    "show": "print one document with its passages and warnings",
+    "forget": "remove documents by path, folder or glob",
+    "status": "size, embedder and generation of the collection",
+    "verify": "check every hash and every count",
+    "rebuild": "cut and embed anew from the stored text, also for another embedder",
+    "collections": "list the collections",
+}
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one call; exits with 2 after a message where they make no sense."""
+    return _parser().parse_args(_command_first(list(argv)))
+
+
+def _command_first(argv: list[str]) -> list[str]:
+    """Options may stand before the command, and `add` may be left out; a folder called `list` is written `./list`."""
+    takes_value = {
+        "--collection",
+        "--home",
+        "--wait",
+        "--embedder",
+        "--workers",
+        "--include",
+        "--exclude",
+        "--password",
+    }
+    takes_value |= {"-k", "--mode"}
+    at = 0
+    while at < len(argv) and argv[at].startswith("-") and argv[at] != "--":
+        at += 2 if argv[at] in takes_value else 1
+    if at < len(argv) and argv[at] in COMMANDS:
+        return [argv[at], *argv[:at], *argv[at + 1 :]]
+    return ["add", *argv] if at < len(argv) else argv
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ingest",
+        description="Take documents into a knowledge base and search it. A path alone is short for: add PATH.",
+        epilog="Exit status: 0 done, 1 some files failed or problems were found, 2 wrong usage or nothing could be done, "
+        "130 interrupted.",
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument(
+        "--collection", metavar="NAME", help="the collection (default: the setting, else 'default')"
+    )
+    shared.add_argument(
+        "--home",
+        metavar="FOLDER",
+        help="the data folder (default: LOREBASE_HOME, else the nearest .lorebase)",
+    )
+    shared.add_argument("--json", action="store_true", help="print one JSON object a line")
+    shared.add_argument(
+        "--wait", type=float, default=10.0, metavar="SECONDS", help="how long to wait for another writer"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    made = {name: commands.add_parser(name, help=text, parents=[shared]) for name, text in COMMANDS.items()}
+
+    add = made["add"]
+    add.add_argument("paths", nargs="+", metavar="PATH", help="files and folders")
+    add.add_argument(
+        "--sync", action="store_true", help="forget documents whose files are gone from these folders"
+    )
+    add.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="only files that fit; may be repeated"
+    )
+    add.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="no files that fit; may be repeated"
+    )
+    add.add_argument("--workers", type=int, metavar="N", help="parser processes (default: one a core)")
+    add.add_argument("--embedder", metavar="ID", help="for a new collection: catalog name, hub id or folder")
+    add.add_argument("--password", help="tried on encrypted files")
+
+    search = made["search"]
+    search.add_argument("words", nargs="+", help="a question or some words")
+    search.add_argument("-k", type=int, metavar="N", help="how many passages (default: the setting, else 5)")
+    search.add_argument("--mode", choices=("hybrid", "dense", "keyword"), default="hybrid")
+
+    made["show"].add_argument("path", metavar="PATH", help="path or id of a document")
+    made["forget"].add_argument(
+        "paths", nargs="+", metavar="PATH|GLOB", help="paths, folders or globs in quotes"
+    )
+    made["rebuild"].add_argument("--embedder", metavar="ID", help="move the collection to this embedder")
+    return parser
