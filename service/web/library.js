@@ -1,0 +1,209 @@
+/**
+ * The Library view: what is in the collection, how to add to it and how to take from it.
+ */
+
+import * as api from "./api.js";
+import { announce, fill, iconButton, make } from "./elements.js";
+import { phrase } from "./i18n.js";
+import { Uploads } from "./uploads.js";
+
+const FILTER_FROM = 9; // documents; fewer are seen at a glance
+
+export function create(shell) {
+  const view = new LibraryView(shell);
+  return { node: view.node, show: () => view.refresh() };
+}
+
+class LibraryView {
+  #shell;
+  #documents = null;
+
+  constructor(shell) {
+    this.#shell = shell;
+    this.count = make("p", { class: "lead", role: "status" });
+    this.uploads = new Uploads(
+      () => shell.collection,
+      () => this.refresh(),
+    );
+    this.filter = make("input", {
+      type: "search",
+      class: "filter",
+      placeholder: phrase("library.filter"),
+      "aria-label": phrase("library.filter"),
+      hidden: true,
+      on: { input: () => this.#draw() },
+    });
+    this.list = make("div", { class: "documents" }, make("p", { class: "quiet" }, phrase("library.loading")));
+    this.heading = make("h1", { tabindex: "-1" }, phrase("library.title"));
+    this.node = make(
+      "section",
+      { class: "library" },
+      make("header", { class: "library-head" }, make("div", {}, this.heading, this.count), this.#collectionPicker()),
+      this.uploads.node,
+      this.filter,
+      this.list,
+    );
+  }
+
+  /** Reads the list from the service again. */
+  async refresh() {
+    if (this.collection) this.collection.value = this.#shell.collection;
+    try {
+      this.#documents = await api.documents(this.#shell.collection);
+    } catch (error) {
+      fill(this.count);
+      fill(this.list, make("p", { class: "problem", role: "alert" }, error.text ?? phrase("error.page")));
+      return;
+    }
+    this.#draw();
+  }
+
+  #collectionPicker() {
+    const { collections } = this.#shell;
+    if (collections.length < 2) return null;
+    this.collection = make(
+      "select",
+      {
+        "aria-label": phrase("ask.collection"),
+        on: {
+          change: () => {
+            this.#shell.collection = this.collection.value;
+            this.refresh();
+          },
+        },
+      },
+      collections.map((name) => make("option", { value: name }, name)),
+    );
+    return this.collection;
+  }
+
+  #draw() {
+    const documents = this.#documents;
+    const chunks = documents.reduce((sum, document) => sum + (document.chunks ?? 0), 0);
+    fill(this.count, documents.length > 0 && phrase("library.count", { documents: documents.length, chunks }));
+    this.filter.hidden = documents.length < FILTER_FROM;
+    if (!documents.length) {
+      fill(
+        this.list,
+        make(
+          "div",
+          { class: "empty" },
+          make("h2", {}, phrase("library.empty.title")),
+          make("p", {}, phrase("library.empty.lead")),
+        ),
+      );
+      return;
+    }
+    const wanted = this.filter.hidden ? "" : this.filter.value.trim().toLowerCase();
+    const found = documents.filter((document) => `${document.title} ${document.path}`.toLowerCase().includes(wanted));
+    if (!found.length) {
+      fill(this.list, make("p", { class: "quiet" }, phrase("library.filter.none")));
+      return;
+    }
+    fill(this.list, this.#table(found));
+  }
+
+  #table(documents) {
+    const column = (key, kind) => make("th", { scope: "col", class: kind }, phrase(key));
+    return make(
+      "table",
+      {},
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          column("library.document"),
+          column("library.pages", "number"),
+          column("library.chunks", "number"),
+          column("library.added", "date"),
+          make("td", {}),
+        ),
+      ),
+      make("tbody", {}, documents.map((document) => this.#row(document))),
+    );
+  }
+
+  #row(document) {
+    const title = document.title || document.path;
+    const warnings = document.warnings ?? [];
+    return make(
+      "tr",
+      {},
+      make(
+        "th",
+        { scope: "row" },
+        make(
+          "button",
+          {
+            type: "button",
+            class: "document-open",
+            on: { click: (event) => this.#shell.source.open([document], 0, this.#shell.collection, event.currentTarget) },
+          },
+          title,
+        ),
+        make("span", { class: "document-path" }, document.path),
+        warnings.length > 0 &&
+          make(
+            "details",
+            { class: "document-warnings" },
+            make("summary", {}, phrase("library.warnings", { n: warnings.length })),
+            make("ul", {}, warnings.map((warning) => make("li", {}, warning))),
+          ),
+      ),
+      make("td", { class: "number", "data-name": phrase("library.pages") }, document.pages ? String(document.pages) : "–"),
+      make("td", { class: "number", "data-name": phrase("library.chunks") }, String(document.chunks ?? "–")),
+      make("td", { class: "date" }, document.ingested_at ? phrase("library.date", { iso: document.ingested_at }) : "–"),
+      make(
+        "td",
+        { class: "act" },
+        iconButton("delete", phrase("library.delete", { title }), () => this.#confirm(document, title)),
+      ),
+    );
+  }
+
+  #confirm(document, title) {
+    const problem = make("p", { class: "problem", role: "alert", hidden: true });
+    const remove = make("button", { type: "submit", class: "button button-bad" }, phrase("library.delete.action"));
+    const dialog = make(
+      "dialog",
+      { class: "confirm", "aria-labelledby": "confirm-title", "aria-describedby": "confirm-lead" },
+      make(
+        "form",
+        {
+          on: {
+            submit: async (event) => {
+              event.preventDefault();
+              remove.disabled = true;
+              try {
+                await api.deleteDocument(document.document_id, this.#shell.collection);
+              } catch (error) {
+                remove.disabled = false;
+                problem.hidden = false;
+                fill(problem, error.text ?? phrase("error.page"));
+                return;
+              }
+              dialog.close();
+              await this.refresh();
+              announce(phrase("library.deleted", { title }));
+              this.heading.focus({ preventScroll: true });
+            },
+          },
+        },
+        make("h2", { id: "confirm-title" }, phrase("library.delete.title")),
+        make("p", { id: "confirm-lead" }, phrase("library.delete.lead", { title })),
+        problem,
+        make(
+          "div",
+          { class: "confirm-actions" },
+          make("button", { type: "button", class: "button button-plain", on: { click: () => dialog.close() } }, phrase("cancel")),
+          remove,
+        ),
+      ),
+    );
+    dialog.addEventListener("close", () => dialog.remove());
+    window.document.body.append(dialog);
+    dialog.showModal();
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * The frame of the page: tabs by hash routes, the switches for language and colours, and the one source panel.
+ *
+ * A view is a module with `create(shell)` that returns `{node, show, title}`. To add one: write the module, add it to
+ * `VIEWS`, add its words to i18n.js.
+ */
+
+import * as api from "./api.js";
+import * as askView from "./ask.js";
+import * as libraryView from "./library.js";
+import { fill, icon, iconButton, make } from "./elements.js";
+import { applyLanguage, bind, currentLanguage, phrase, say, setLanguage } from "./i18n.js";
+import { SourcePanel } from "./source.js";
+
+const VIEWS = { ask: askView, library: libraryView };
+
+const main = document.getElementById("main");
+const source = new SourcePanel();
+
+/** What the views share: the collection in use, the panel, and a way to each other. */
+const shell = {
+  collection: "default",
+  collections: [],
+  models: [],
+  model: null,
+  source,
+  go: (name) => {
+    location.hash = `#/${name}`;
+  },
+};
+
+const views = {};
+const tabs = {};
+
+function build() {
+  fill(
+    document.getElementById("tabs"),
+    Object.keys(VIEWS).map((name) => {
+      tabs[name] = make("a", { href: `#/${name}` }, phrase(`tab.${name}`));
+      return tabs[name];
+    }),
+  );
+  bind(document.getElementById("tabs"), phrase("tabs"), (node, text) => node.setAttribute("aria-label", text));
+  fill(document.getElementById("switches"), languageSwitch(), themeSwitch());
+  const skip = document.getElementById("skip");
+  fill(skip, phrase("skip"));
+  skip.addEventListener("click", (event) => {
+    event.preventDefault(); // the hash belongs to the routes
+    main.focus();
+  });
+  document.body.append(source.node);
+}
+
+function languageSwitch() {
+  const button = make("button", {
+    type: "button",
+    class: "text-button",
+    title: phrase("language.switch"),
+    on: { click: () => setLanguage(currentLanguage() === "en" ? "zh" : "en") },
+  });
+  bind(button, phrase("language.other"), (node, text) => {
+    node.textContent = text;
+    node.lang = currentLanguage() === "en" ? "zh-Hans" : "en";
+  });
+  return button;
+}
+
+function themeSwitch() {
+  const theme = window.lorebaseTheme;
+  const button = iconButton("moon", phrase("theme.dark"), () => theme.toggle());
+  const dress = () => {
+    const dark = theme.current() === "dark";
+    const label = say(phrase(dark ? "theme.light" : "theme.dark"));
+    button.setAttribute("aria-label", label);
+    button.title = label;
+    fill(button, icon(dark ? "sun" : "moon"));
+  };
+  document.addEventListener("themechange", dress);
+  document.addEventListener("languagechange", dress);
+  dress();
+  return button;
+}
+
+function route(moved = true) {
+  const name = location.hash.replace(/^#\/?/, "").split("/")[0];
+  const chosen = name in VIEWS ? name : "ask";
+  if (!views[chosen]) {
+    views[chosen] = VIEWS[chosen].create(shell);
+    main.append(views[chosen].node);
+  }
+  for (const [other, view] of Object.entries(views)) view.node.hidden = other !== chosen;
+  for (const [other, tab] of Object.entries(tabs)) {
+    if (other === chosen) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+  source.close();
+  window.scrollTo(0, 0);
+  views[chosen].show(moved);
+  nameDocument();
+}
+
+function nameDocument() {
+  const current = Object.keys(tabs).find((name) => tabs[name].hasAttribute("aria-current"));
+  if (current) document.title = `${say(phrase(`tab.${current}`))} · Lorebase`;
+}
+
+async function start() {
+  build();
+  applyLanguage();
+  try {
+    const [shelves, generators] = await Promise.all([api.collections(), api.models()]);
+    shell.collections = shelves.collections.map(({ name }) => name);
+    shell.collection = shelves.default;
+    shell.models = generators.models.filter(({ loaded }) => loaded).map(({ name }) => name);
+    shell.model = generators.default;
+  } catch {
+    // The view says what is wrong as soon as it needs the service itself.
+  }
+  main.replaceChildren();
+  route(false);
+  window.addEventListener("hashchange", () => route());
+  document.addEventListener("languagechange", nameDocument);
+}
+
+start();
