@@ -1,0 +1,81 @@
+r"""The one chat template, written down for programs that are not ours: Jinja and Ollama's Modelfile.
+
+Both say exactly what `ChatTemplate.text` says; tests render them and compare. What cannot be said in such a
+file is refused, never approximated.
+
+* Jinja is what `tokenizer_config.json` carries for transformers, vLLM and llama.cpp: one line, nothing but
+  `if`, `for`, string literals and `+`, which every one of their Jinja engines has.
+* A Modelfile's TEMPLATE is a Go template over `.Messages`. Ollama puts SYSTEM in front of a conversation that
+  has no system turn, which is our default system turn. The reply ends at the stop strings, and `num_ctx` is
+  set, since Ollama's own default is shorter than the model's window and cuts prompts without a word.
+"""
+
+from __future__ import annotations
+
+from model.chat import END, START, ChatTemplate
+from model.errors import UnsupportedModel
+
+#: Over `.Messages`, in Go's template language; the reply's header stands open at the end.
+GO_TEMPLATE = (
+    "{{- range .Messages }}"
+    + START
+    + "{{ .Role }}\n{{ .Content }}"
+    + END
+    + "\n{{ end }}"
+    + START
+    + "assistant\n"
+)
+
+
+def jinja(template: ChatTemplate) -> str:
+    """The template as a Hugging Face `chat_template`; it reads `messages` and `add_generation_prompt`."""
+    default = ""
+    if template.default_system is not None:
+        literal = _literal(f"{START}system\n{template.default_system}{END}\n")
+        default = (
+            f"{{% if not messages or messages[0]['role'] != 'system' %}}{{{{ {literal} }}}}{{% endif %}}"
+        )
+    turn = f"'{START}' + message['role'] + '\\n' + message['content'] + '{END}\\n'"
+    return (
+        default
+        + f"{{% for message in messages %}}{{{{ {turn} }}}}{{% endfor %}}"
+        + f"{{% if add_generation_prompt %}}{{{{ '{START}assistant\\n' }}}}{{% endif %}}"
+    )
+
+
+def modelfile(template: ChatTemplate, *, source: str, context_length: int) -> str:
+    """A Modelfile for Ollama.
+
+    Args:
+        template: what the model was trained with.
+        source: what FROM names: the path of a GGUF file, as seen from the Modelfile.
+        context_length: `num_ctx`, tokens of prompt and reply together.
+
+    Raises:
+        UnsupportedModel: a default system turn, or a path, that a Modelfile cannot hold.
+    """
+    if "\n" in source or not source.strip():
+        raise UnsupportedModel(f"Modelfile: FROM cannot name {source!r}")
+    lines = [f"FROM {source}", f'TEMPLATE """{GO_TEMPLATE}"""']
+    system = template.default_system
+    if system is not None:
+        lines.append(f'SYSTEM """{_modelfile_text(system)}"""')
+    lines += [f'PARAMETER stop "{stop}"' for stop in (START, END)]
+    lines.append(f"PARAMETER num_ctx {context_length}")
+    return "\n".join(lines) + "\n"
+
+
+def _literal(text: str) -> str:
+    """A Jinja string literal; the escapes are those that every engine knows."""
+    for sign, escape in (("\\", "\\\\"), ("'", "\\'"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
+        text = text.replace(sign, escape)
+    return f"'{text}'"
+
+
+def _modelfile_text(text: str) -> str:
+    """`text` between triple quotes: Ollama's parser has no escapes, and drops unprintable signs."""
+    lost = next((sign for sign in text if not (sign.isprintable() or sign in "\n\t")), None)
+    if lost or not text or '"""' in text:
+        why = f"the character {lost!r}" if lost else 'nothing, or """'
+        raise UnsupportedModel(f"Modelfile: a default system turn cannot hold {why}: {text[:60]!r}")
+    return text
