@@ -7,10 +7,11 @@ describes how to decode.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from model.errors import CheckpointError, InvalidSampling
+from model.errors import CheckpointError, InvalidSampling, TrainingError
 
 Positions = Literal["learned", "rotary"]
 Norm = Literal["layernorm", "rmsnorm"]
@@ -121,3 +122,95 @@ class Sampling:
         for name, (ok, allowed) in checks.items():
             if not ok:
                 raise InvalidSampling(f"{name} must be {allowed}, got {getattr(self, name)}")
+
+
+Scheduler = Literal["cosine", "linear", "constant"]
+ComputeType = Literal["auto", "bf16", "fp32"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoRAConfig:
+    """A low-rank adapter (arXiv 2106.09685): y = W x + scale * B A x, with A (rank, in) and B (out, rank)."""
+
+    lora_rank: int = 8
+    lora_alpha: float = 16.0  #: scale is alpha / rank
+    lora_dropout: float = 0.0  #: on the adapter's input, while training
+    lora_target: tuple[str, ...] = ("all",)  #: projections by name, or "all": every one but the head
+    use_rslora: bool = False  #: scale is alpha / sqrt(rank) (arXiv 2312.03732)
+    use_dora: bool = False  #: trained magnitude beside the direction (arXiv 2402.09353)
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, naming the knob."""
+        _require(
+            self,
+            {
+                "lora_rank": (self.lora_rank >= 1, "at least 1"),
+                "lora_alpha": (self.lora_alpha > 0, "above 0"),
+                "lora_dropout": (0 <= self.lora_dropout < 1, "at least 0 and below 1"),
+                "lora_target": (bool(self.lora_target), "at least one projection, or all"),
+            },
+        )
+
+    @property
+    def scale(self) -> float:
+        """What B A x is multiplied by."""
+        return self.lora_alpha / (math.sqrt(self.lora_rank) if self.use_rslora else self.lora_rank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """How to train. A step is one update; a micro-batch is what goes through the decoder at once."""
+
+    learning_rate: float = 2e-4
+    num_train_epochs: float = 3.0
+    max_steps: int = -1  #: above 0: this many steps, whatever num_train_epochs says
+    gradient_accumulation_steps: int = 1  #: micro-batches a step, in each process
+    lr_scheduler_type: Scheduler = "cosine"
+    warmup_ratio: float = 0.05  #: share of the steps over which the rate rises from 0
+    max_grad_norm: float = 1.0  #: 0 does not clip
+    weight_decay: float = 0.0  #: on matrices; never on norms and biases
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.999
+    adam_epsilon: float = 1e-8
+    label_smoothing: float = 0.0
+    compute_type: ComputeType = "auto"  #: auto: bf16 where a probe finds it faster
+    gradient_checkpointing: bool = False  #: keep one activation a block and compute the others twice
+    freeze: int = 0  #: full training: the embedding and so many first blocks stay as they are
+    eval_steps: int = 0  #: validate every so many steps; 0: at the end of each epoch
+    save_steps: int = 0  #: save every so many steps; 0: at the end of each epoch
+    early_stopping_patience: int = 0  #: stop after so many validations without a better one; 0: never
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range, naming the knob."""
+        counts = ("freeze", "eval_steps", "save_steps", "early_stopping_patience")
+        _require(
+            self,
+            {
+                "learning_rate": (0 < self.learning_rate < math.inf, "above 0"),
+                "num_train_epochs": (0 < self.num_train_epochs < math.inf, "above 0"),
+                "max_steps": (self.max_steps == -1 or self.max_steps > 0, "-1 (by epochs) or above 0"),
+                "gradient_accumulation_steps": (self.gradient_accumulation_steps >= 1, "at least 1"),
+                "lr_scheduler_type": (
+                    self.lr_scheduler_type in get_args(Scheduler),
+                    f"of {get_args(Scheduler)}",
+                ),
+                "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
+                "max_grad_norm": (0 <= self.max_grad_norm < math.inf, "0 (off) or more"),
+                "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
+                "adam_beta1": (0 <= self.adam_beta1 < 1, "at least 0 and below 1"),
+                "adam_beta2": (0 <= self.adam_beta2 < 1, "at least 0 and below 1"),
+                "adam_epsilon": (0 < self.adam_epsilon < 1, "above 0 and below 1"),
+                "label_smoothing": (0 <= self.label_smoothing < 1, "at least 0 and below 1"),
+                "compute_type": (self.compute_type in get_args(ComputeType), f"of {get_args(ComputeType)}"),
+                "seed": (0 <= self.seed < 2**63, "between 0 and 2^63 - 1"),
+            }
+            | {name: (getattr(self, name) >= 0, "0 or more") for name in counts},
+        )
+
+
+def _require(config: object, checks: dict[str, tuple[bool, str]]) -> None:
+    """Raise TrainingError for the first knob out of range."""
+    for name, (ok, allowed) in checks.items():
+        if not ok:
+            raise TrainingError(f"{name} must be {allowed}, got {getattr(config, name)!r}")

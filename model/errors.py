@@ -9,6 +9,9 @@
     ├── TokenizerError        merges or vocabulary that do not fit together
     ├── ContextOverflow       prompt plus reply would not fit the window
     ├── DataError             a training set that cannot be used: wrong column, malformed rows, nothing left
+    ├── AdapterError          an adapter that does not fit its base, or cannot be read
+    ├── TrainingError         a knob out of range, a run that cannot be started, resumed or continued
+    │   └── NonFiniteLoss     a loss or gradient that is no number; says at which micro-batch
     ├── InvalidSampling       a decoding parameter out of range
     └── Cancelled             generation was stopped by its caller
 
@@ -50,6 +53,18 @@ class ContextOverflow(ModelError):
 
 class DataError(ModelError):
     """A training set cannot be used; names the file and the row."""
+
+
+class AdapterError(ModelError):
+    """An adapter does not fit its base, or cannot be read."""
+
+
+class TrainingError(ModelError):
+    """A knob is out of range, or a run cannot be started, resumed or continued."""
+
+
+class NonFiniteLoss(TrainingError):
+    """A loss or gradient is no number."""
 
 
 class InvalidSampling(ModelError):
