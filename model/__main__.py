@@ -82,16 +82,25 @@ def _pull(arguments: argparse.Namespace, home: Path) -> int:
     if arguments.name and len(arguments.sources) > 1:
         print("error: --name goes with one source", file=sys.stderr)
         return 2
+    status = 0
     for source in arguments.sources:
-        done = install.pull(
-            source,
-            home,
-            name=arguments.name,
-            say=lambda line: print(line, file=sys.stderr, flush=True),
-            output=_descriptor(),
-        )
-        print(f"{done.name}: {'installed in' if done.fresh else 'is there already:'} {done.path}", flush=True)
-    return 0
+        try:
+            done = install.pull(
+                source,
+                home,
+                name=arguments.name,
+                say=lambda line: print(line, file=sys.stderr, flush=True),
+                output=_descriptor(),
+            )
+        except ModelError as error:  # the others may still be had
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            status = 1
+        else:
+            print(
+                f"{done.name}: {'installed in' if done.fresh else 'is there already:'} {done.path}",
+                flush=True,
+            )
+    return status
 
 
 def _descriptor() -> int:

@@ -8,6 +8,7 @@ converted.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -225,10 +226,10 @@ def _current(target: Path, origin: dict[str, Any]) -> bool:
 
 
 def _stamp(path: Path) -> str:
-    """Changes when the newest file of a source on this machine changes."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    newest = max((p.stat().st_mtime_ns for p in files), default=0)
-    return f"{len(files)} files, {sum(p.stat().st_size for p in files)} bytes, {newest}"
+    """Changes when a file of a source on this machine is added, removed or written."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    listed = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.sha256(repr(listed).encode()).hexdigest()
 
 
 def _remove_empty(*folders: Path) -> None:

@@ -139,7 +139,7 @@ def read(file: Path) -> Image:
         raise CheckpointError(f"{file} is not an E5S1 image.")
     try:
         return _parse(data)
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, ValueError, OverflowError, IndexError) as error:
         raise CheckpointError(f"{file} is damaged: {error}.") from error
 
 

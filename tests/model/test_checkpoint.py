@@ -86,7 +86,9 @@ def test_codes_are_packed_in_ggml_s_order() -> None:
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "models" / "tiny"
-    checkpoint.save(path, tiny.config(), tiny.weights(tiny.config(), 1, ("q4_1", "f32", "q8_0")), tiny.tokenizer(), {})
+    checkpoint.save(
+        path, tiny.config(), tiny.weights(tiny.config(), 1, ("q4_1", "f32", "q8_0")), tiny.tokenizer(), {}
+    )
     return path
 
 

@@ -154,7 +154,11 @@ def test_tokenizer_cuts_digits_and_keeps_control_tokens_apart(tmp_path: Path) ->
     ],
 )
 def test_what_this_stack_has_not_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], kinds: dict[str, Kind], error: type
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    extra: dict[str, Any],
+    kinds: dict[str, Kind],
+    error: type,
 ) -> None:
     real = gguf.GGUFWriter.add_key_value  # the writer refuses a key given twice: the later one wins here
 
@@ -174,7 +178,13 @@ def test_what_this_stack_has_not_is_refused(
 def test_lists_of_a_tokenizer_that_do_not_fit_are_refused() -> None:
     from model.formats.bpe import tokenizer_json
 
-    good: dict[str, Any] = {"model": "gpt2", "pre": "smollm", "tokens": TOKENS, "merges": MERGES, "kinds": KINDS}
+    good: dict[str, Any] = {
+        "model": "gpt2",
+        "pre": "smollm",
+        "tokens": TOKENS,
+        "merges": MERGES,
+        "kinds": KINDS,
+    }
     tokenizer_json(**good)
     for change in (
         {"merges": ["a z"]},

@@ -31,7 +31,14 @@ LLAMA: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": None,
 }
-GPT2: dict[str, Any] = {"vocab_size": 97, "n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 64, "eos_token_id": 2}
+GPT2: dict[str, Any] = {
+    "vocab_size": 97,
+    "n_embd": 48,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "eos_token_id": 2,
+}
 
 
 def rope(theta: float) -> dict[str, Any]:
@@ -45,7 +52,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, wide heads": ("Llama", LLAMA | {"head_dim": 20, "num_key_value_heads": 1}),
     "qwen2": ("Qwen2", LLAMA | rope(1_000_000.0) | {"tie_word_embeddings": True}),
     "gpt2": ("GPT2", GPT2),
-    "gpt2, untied, another MLP": ("GPT2", GPT2 | {"tie_word_embeddings": False, "n_inner": 64, "activation_function": "gelu"}),
+    "gpt2, untied, another MLP": (
+        "GPT2",
+        GPT2 | {"tie_word_embeddings": False, "n_inner": 64, "activation_function": "gelu"},
+    ),
 }
 CLASSES = {"Llama": "LlamaForCausalLM", "Qwen2": "Qwen2ForCausalLM", "GPT2": "GPT2LMHeadModel"}
 
@@ -145,7 +155,9 @@ def test_settings_that_the_decoder_has_not_are_refused_by_name(
 def test_a_tensor_of_no_known_place_is_refused(tmp_path: Path) -> None:
     path = folder_of(build("Llama", LLAMA), tmp_path)
     tensors = load_file(path / "model.safetensors")
-    save_file(tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)}, path / "model.safetensors")
+    save_file(
+        tensors | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(6)}, path / "model.safetensors"
+    )
     hf.read(path)  # an old file's buffer
     save_file(tensors | {"model.layers.0.self_attn.sinks": torch.ones(6)}, path / "model.safetensors")
     with pytest.raises(UnsupportedModel, match="sinks"):
@@ -163,7 +175,14 @@ def test_damage_stays_within_the_error_tree(tmp_path: Path) -> None:
     path = folder_of(build("GPT2", GPT2), tmp_path)
     (path / "generation_config.json").unlink()  # it would overrule the eos_token_id below
     config = json.loads((path / "config.json").read_text())
-    changes: list[Any] = [{"n_head": 0}, {"n_head": 5}, {"n_embd": "48"}, {"n_layer": 1.5}, {"n_layer": 10**15}, {"n_embd": None}]
+    changes: list[Any] = [
+        {"n_head": 0},
+        {"n_head": 5},
+        {"n_embd": "48"},
+        {"n_layer": 1.5},
+        {"n_layer": 10**15},
+        {"n_embd": None},
+    ]
     changes += [{"eos_token_id": "two"}, {"n_layer": 1}, {"n_layer": 3}, {"vocab_size": 96}]
     for change in changes:
         (path / "config.json").write_text(json.dumps(config | change))

@@ -43,7 +43,9 @@ def weights(config: GPTConfig, seed: int = 0, kinds: tuple[str, ...] = ("f32",))
                 codes = torch.randint(0, 16, shape, generator=generator, dtype=torch.uint8)
                 made[name] = Q4_1(codes, scale, -torch.rand(blocks, generator=generator).half())
             else:
-                made[name] = Q8_0(torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8), scale)
+                made[name] = Q8_0(
+                    torch.randint(-128, 128, shape, generator=generator, dtype=torch.int8), scale
+                )
         else:
             dtype = {"f16": torch.float16, "bf16": torch.bfloat16}.get(kind, torch.float32)
             made[name] = torch.randn(shape, generator=generator).to(dtype)

