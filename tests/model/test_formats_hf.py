@@ -1,4 +1,4 @@
-"""Hugging Face folders: random tiny models of each family give transformers' own logits; the rest is refused by name."""
+"""Hugging Face folders: tiny models give transformers' own logits, the rest is refused by name."""
 
 from __future__ import annotations
 
