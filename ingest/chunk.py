@@ -1,18 +1,20 @@
-"""A document becomes passages: along its headings, then paragraphs, lines, sentences and words, never past the window.
+"""A document becomes passages along its headings, paragraphs and sentences, never past the window.
 
 Laws (tests hold them by property):
 
 - a chunk's text is `document.text[char_start:char_end]`; chunks are ordered by start and by end;
-- every character that is not white space is in at least one chunk, so that chunks without their overlap, and the white
-  space between them, are the document's text byte for byte;
-- `tokens` is the embedder's own count of `embedding_text` (title and heading path, passage, special tokens) and never
-  exceeds `max_tokens`;
-- a chunk never crosses a heading; only a heading that has no text of its own goes with the first chunk below it.
+- every character that is not white space is in at least one chunk, so that chunks without their overlap, and
+  the white space between them, are the document's text byte for byte;
+- `tokens` is the embedder's own count of `embedding_text` (title and heading path, passage, special tokens)
+  and never exceeds `max_tokens`;
+- a chunk never crosses a heading; only a heading that has no text of its own goes with the first chunk below
+  it.
 
-How tokens are counted without counting all the time: the splitter cuts a section into *atoms* (about a sixth of a
-chunk, at the best separator there is) by characters; all atoms are counted in one call; chunks are packed from the
-sums; the packed chunks are counted in one more call. A sum is nearly always an upper bound; a chunk that is too long
-nevertheless is cut in two and counted again. So the number of calls does not grow with the document.
+How tokens are counted without counting all the time: the splitter cuts a section into *atoms* (about a sixth
+of a chunk, at the best separator there is) by characters; all atoms are counted in one call; chunks are
+packed from the sums; the packed chunks are counted in one more call. A sum is nearly always an upper bound; a
+chunk that is too long nevertheless is cut in two and counted again. So the number of calls does not grow with
+the document.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ CountTokens = Callable[[list[str]], list[int]]
 SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", ". ", "! ", "? ", "; ", "，", "、", ", ", " ", ""]
 ATOMS_A_CHUNK = 6
 LONGEST_IN_CHARACTERS = 8
-"""A chunk has at most this many characters a token: a word-piece tokenizer counts an endless word as one token."""
+"""Characters a token that a chunk may have at most: word pieces count an endless word as one."""
 _SAMPLE = 1500  # characters, from three places
 _STRENGTH = (
     (4, re.compile(r"\n[ \t]*\n\s*\Z")),
@@ -61,16 +63,18 @@ class _Span:
     heading_path: tuple[str, ...]
 
 
-def split(document: Document, *, count_tokens: CountTokens, max_tokens: int, overlap_tokens: int) -> list[Chunk]:
+def split(
+    document: Document, *, count_tokens: CountTokens, max_tokens: int, overlap_tokens: int
+) -> list[Chunk]:
     """Chunks of a document, in order; the same input gives the same chunks.
 
     Args:
         document: its sections must cover its text in order, as parsers make them.
-        count_tokens: tokens that the embedder would read for each text, special tokens and its own instruction prefix
-            included. Expensive; called with many texts a small, bounded number of times.
+        count_tokens: tokens that the embedder would read for each text, special tokens and its own
+            instruction prefix included. Expensive; called with many texts a small, bounded number of times.
         max_tokens: what `embedding_text` of a chunk may have at most.
-        overlap_tokens: how far a chunk reaches back into the one before it, within a section; at most a quarter of the
-            room for text is used.
+        overlap_tokens: how far a chunk reaches back into the one before it, within a section; at most a
+            quarter of the room for text is used.
 
     Raises:
         ValueError: `max_tokens` leaves no room for text beside the embedder's special tokens.
@@ -80,7 +84,7 @@ def split(document: Document, *, count_tokens: CountTokens, max_tokens: int, ove
         return []
     sections = _sections(document)
     prefixes, room, special = _budget(document.title, sections, count_tokens, max_tokens)
-    atoms = _atoms(text, sections, room, special, count_tokens, max_tokens)
+    atoms = _atoms(text, sections, room, special, count_tokens)
     spans: list[_Span] = []
     for section, here in zip(sections, atoms, strict=True):
         budget = room[section.heading_path]
@@ -89,14 +93,16 @@ def split(document: Document, *, count_tokens: CountTokens, max_tokens: int, ove
 
 
 def _sections(document: Document) -> list[Section]:
-    """Sections with text; neighbours of one heading path are one, and a bare heading joins the section below it."""
+    """Sections with text; neighbours of one path are one, a bare heading joins the section below it."""
     joined: list[Section] = []
     for section in document.sections:
         before = joined[-1] if joined else None
         if before is not None and (
             before.heading_path == section.heading_path
-            or _is_bare(document.text, before)
-            and section.heading_path[: len(before.heading_path)] == before.heading_path
+            or (
+                _is_bare(document.text, before)
+                and section.heading_path[: len(before.heading_path)] == before.heading_path
+            )
         ):
             joined[-1] = replace(section, char_start=before.char_start)
         else:
@@ -116,16 +122,19 @@ def _is_bare(text: str, section: Section) -> bool:
 def _budget(
     title: str, sections: Sequence[Section], count_tokens: CountTokens, max_tokens: int
 ) -> tuple[dict[tuple[str, ...], str | None], dict[tuple[str, ...], int], int]:
-    """Per heading path: the shortened prefix (None: whole), and the tokens left for text. And the special tokens.
+    """Per heading path the shortened prefix (None: whole) and the tokens left for text; the special tokens.
 
-    A prefix may take half of the window; a longer one loses first its middle headings, then characters at its end.
+    A prefix may take half of the window; a longer one loses first its middle headings, then characters at its
+    end.
     """
     paths = list(dict.fromkeys(section.heading_path for section in sections))
     whole = [heading_prefix(title, path) for path in paths]
     counts = count_tokens(["", *(f"{prefix}\n" for prefix in whole)])
     special, counts = counts[0], counts[1:]
     if special + 8 > max_tokens:
-        raise ValueError(f"max_tokens={max_tokens} leaves no room beside the embedder's {special} special tokens")
+        raise ValueError(
+            f"max_tokens={max_tokens} leaves no room beside the embedder's {special} special tokens"
+        )
     limit = special + (max_tokens - special) // 2
     prefixes: dict[tuple[str, ...], str | None] = dict.fromkeys(paths)
     tokens = dict(zip(paths, counts, strict=True))
@@ -148,22 +157,28 @@ def _atoms(
     room: dict[tuple[str, ...], int],
     special: int,
     count_tokens: CountTokens,
-    max_tokens: int,
 ) -> list[list[_Atom]]:
     third = _SAMPLE // 3
-    sample = [text[at : at + third] for at in (0, max(0, len(text) // 2 - third // 2), max(0, len(text) - third))]
+    sample = [
+        text[at : at + third] for at in (0, max(0, len(text) // 2 - third // 2), max(0, len(text) - third))
+    ]
     counted = sum(count_tokens(sample)) - special * len(sample)
     letters_a_token = min(LONGEST_IN_CHARACTERS, max(1.0, sum(map(len, sample)) / max(1, counted)))
     pieces: list[list[str]] = []
     for section in sections:
-        size = max(8, int(letters_a_token * min(room[section.heading_path], max_tokens) / ATOMS_A_CHUNK))
+        size = max(8, int(letters_a_token * room[section.heading_path] / ATOMS_A_CHUNK))
         splitter = RecursiveCharacterTextSplitter(
-            separators=SEPARATORS, chunk_size=size, chunk_overlap=0, keep_separator="end", strip_whitespace=False
+            separators=SEPARATORS,
+            chunk_size=size,
+            chunk_overlap=0,
+            keep_separator="end",
+            strip_whitespace=False,
         )
         pieces.append(splitter.split_text(text[section.char_start : section.char_end]))
     counts = iter(count_tokens([piece for group in pieces for piece in group]))
     return [
-        list(_placed(group, section.char_start, special, counts)) for group, section in zip(pieces, sections, strict=True)
+        list(_placed(group, section.char_start, special, counts))
+        for group, section in zip(pieces, sections, strict=True)
     ]
 
 
@@ -174,8 +189,10 @@ def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[in
         start += len(piece)
 
 
-def _pack(atoms: Sequence[_Atom], path: tuple[str, ...], budget: int, overlap: int, max_tokens: int) -> Iterator[_Span]:
-    """Spans whose atoms' tokens sum to at most `budget`, ended at strong boundaries, the last two of equal length."""
+def _pack(
+    atoms: Sequence[_Atom], path: tuple[str, ...], budget: int, overlap: int, max_tokens: int
+) -> Iterator[_Span]:
+    """Spans of at most `budget` tokens, ended at strong boundaries, the last two of equal length."""
     widest = LONGEST_IN_CHARACTERS * max_tokens
     first = 0
     while first < len(atoms):
@@ -195,7 +212,7 @@ def _pack(atoms: Sequence[_Atom], path: tuple[str, ...], budget: int, overlap: i
 
 
 def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int) -> int:
-    """Where a chunk whose core begins at atom `first` starts: back at most `overlap` tokens, best at a sentence's start."""
+    """The atom where the chunk with its core at `first` starts: at most `overlap` tokens back."""
     reach = first
     used = 0
     best = first
@@ -232,7 +249,7 @@ def _verified(
     count_tokens: CountTokens,
     max_tokens: int,
 ) -> Iterator[Chunk]:
-    """Chunks counted as the embedder reads them; one that is too long loses its overlap, then is cut in two."""
+    """Chunks counted as the embedder reads them; a too long one loses its overlap, then is halved."""
     ready: list[tuple[int, Chunk]] = []
     todo = [span for span in spans if document.text[span.core : span.end].strip()]
     while todo:
@@ -276,5 +293,5 @@ def _chunk(document: Document, span: _Span, prefix: str | None) -> Chunk:
 
 
 def _page(document: Document, starts: Sequence[int], at: int) -> int | None:
-    """Number of the page on which a character stands (of several that start there, the last, which has the text)."""
+    """The page of a character; of several that start there the last, which has the text."""
     return document.pages[max(0, bisect_right(starts, at) - 1)].number if starts else None

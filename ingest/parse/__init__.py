@@ -1,8 +1,9 @@
 """A file becomes a `Document`: its text, its structure, its pages, and what could not be read of it.
 
-`parse_file` is the only way in. It looks at size and content before a parser sees a byte, and it raises nothing but
-`ingest.errors`: a parser's own surprises (libraries fail in many ways on damaged files) become a `ParseError` here.
-Parsers are pure functions of one `Source`; whoever wants deadlines and memory limits runs them in `ingest.sandbox`.
+`parse_file` is the only way in. It looks at size and content before a parser sees a byte, and it raises
+nothing but `ingest.errors`: a parser's own surprises (libraries fail in many ways on damaged files) become a
+`ParseError` here. Parsers are pure functions of one `Source`; whoever wants deadlines and memory limits runs
+them in `ingest.sandbox`.
 """
 
 from __future__ import annotations
@@ -32,15 +33,17 @@ def recipe(path: Path | str) -> str:
     return row.recipe if row else "content/1"
 
 
-def parse_file(file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int) -> Document:
+def parse_file(
+    file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int
+) -> Document:
     """Parse one file by its content.
 
     Args:
         file: where the bytes are.
         name: what the user calls the file, where that is not `file` (an upload); its suffix counts.
         password: opens an encrypted PDF.
-        max_bytes: larger files are refused before they are read; formats that have to be held in memory whole have a
-            lower limit of their own (`Format.max_mib`).
+        max_bytes: larger files are refused before they are read; formats that have to be held in memory whole
+            have a lower limit of their own (`Format.max_mib`).
 
     Raises:
         UnsupportedFormat: no parser for what the file contains.
@@ -60,10 +63,13 @@ def parse_file(file: Path, *, name: str | None = None, password: str | None = No
     except (IngestError, MemoryError):
         raise
     except RecursionError as error:
-        raise ParseError(f"{called}: nested too deeply to be read as {row.name}. Open and save it anew, or leave it out.") from error
+        raise ParseError(
+            f"{called}: nested too deeply to be read as {row.name}. Open and save it anew, or leave it out."
+        ) from error
     except Exception as error:
         raise ParseError(
-            f"{called}: cannot be read as {row.name}; it seems damaged ({type(error).__name__}: {str(error)[:200]}). "
+            f"{called}: cannot be read as {row.name}; it seems damaged "
+            f"({type(error).__name__}: {str(error)[:200]}). "
             "Open and save it anew in its own program, or leave it out."
         ) from error
     return replace(document, warnings=(*warnings, *document.warnings), parser=row.recipe)

@@ -1,7 +1,7 @@
-"""From blocks (headings, paragraphs, lists, tables) to a stored text with sections: for formats that are no text files.
+"""From blocks (headings, paragraphs, lists, tables) to a stored text with its sections.
 
-The text reads as plain text: headings and paragraphs are set apart by a blank line, list items stand on lines of their
-own, tables are Markdown tables.
+The text reads as plain text: headings and paragraphs are set apart by a blank line, list items stand on lines
+of their own, tables are Markdown tables.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def assemble(blocks: Sequence[Block]) -> tuple[str, tuple[Section, ...]]:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; the first row is its header. Rows are filled up to the widest; empty rows are left out.
+    """A Markdown table: the first row is its header, rows are filled up to the widest, empty ones left out.
 
     A table of one column is its cells as paragraphs: it only frames them.
     """
@@ -69,5 +69,3 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 def one_cell(text: str) -> str:
     """Text of a cell on one line, its bars escaped."""
     return " ".join(text.split()).replace("|", "\\|")
-
-

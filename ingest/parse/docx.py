@@ -1,8 +1,8 @@
 """DOCX through python-docx: headings, lists, tables, notes and text boxes in reading order.
 
-The container is looked at before it is unpacked: a small ZIP can declare gigabytes, hold a hundred thousand entries, or a
-document of a million empty paragraphs, which costs a kilobyte each once parsed. python-docx parses without resolving
-entities and without a network; pictures and linked templates are never followed.
+The container is looked at before it is unpacked: a small ZIP can declare gigabytes, hold a hundred thousand
+entries, or a document of a million empty paragraphs, which costs a kilobyte each once parsed. python-docx
+parses without resolving entities and without a network; pictures and linked templates are never followed.
 """
 
 from __future__ import annotations
@@ -50,21 +50,28 @@ def parse(source: Source) -> Document:
         ) from error
     part = opened.part
     styles = opened.styles.element
-    default = next((s.get(f"{W}styleId", "") for s in styles.iterchildren(f"{W}style") if s.get(f"{W}type") == "paragraph" and s.get(f"{W}default") in ("1", "true")), "")  # fmt: skip
-    reader = Reader(styles_of(styles), default, Numbering(_part_xml(part, RELATIONSHIP_TYPE.NUMBERING)), _notes(part))
+    defaults = (s for s in styles.iterchildren(f"{W}style") if s.get(f"{W}default") in ("1", "true"))
+    default = next((s.get(f"{W}styleId", "") for s in defaults if s.get(f"{W}type") == "paragraph"), "")
+    reader = Reader(
+        styles_of(styles), default, Numbering(_part_xml(part, RELATIONSHIP_TYPE.NUMBERING)), _notes(part)
+    )
     text, sections = assemble(list(reader.blocks(opened.element.body)))
     if not text:
         held = f"only {reader.pictures} picture(s), no text: OCR is needed" if reader.pictures else "no text"
         raise EmptyDocument(f"{source.name}: there is {held} in it. Nothing to ingest.")
     metadata = _metadata(opened.core_properties)
-    return Document(text, one_line(metadata.get("title") or reader.title or source.stem), sections, (), metadata)
+    return Document(
+        text, one_line(metadata.get("title") or reader.title or source.stem), sections, (), metadata
+    )
 
 
 def _guard(data: bytes, name: str) -> None:
-    """Refuse bombs by what the directory declares, then by the real size and number of tags of the XML parts."""
+    """Refuse bombs: by what the directory declares, then by the tags of the unpacked XML parts."""
 
     def refuse(what: str) -> ParseError:
-        return ParseError(f"{name}: {what}, which no real document has; it was not unpacked. Check where it comes from.")
+        return ParseError(
+            f"{name}: {what}, which no real document has; it was not unpacked. Check where it comes from."
+        )
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
@@ -78,8 +85,11 @@ def _guard(data: bytes, name: str) -> None:
             if entry.file_size > MOST_XML:
                 raise refuse(f"{entry.filename[:80]} unpacks to {entry.file_size / MIB:,.0f} MiB")
             if entry.file_size > max(_RATIO_COUNTS_FROM, HIGHEST_RATIO * entry.compress_size):
-                raise refuse(f"{entry.filename[:80]} unpacks to {entry.file_size // max(1, entry.compress_size)} times its size")
-            with archive.open(entry) as stream:  # never reads past the declared size; a lie fails its checksum
+                times = entry.file_size // max(1, entry.compress_size)
+                raise refuse(f"{entry.filename[:80]} unpacks to {times:,} times its size")
+            with archive.open(
+                entry
+            ) as stream:  # never reads past the declared size; a lie fails its checksum
                 xml = stream.read()
             if xml.count(b"<") > MOST_TAGS:
                 raise refuse(f"{entry.filename[:80]} has {xml.count(b'<'):,} tags")

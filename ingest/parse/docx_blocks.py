@@ -1,8 +1,9 @@
 """From a Word document's body to blocks in reading order.
 
-The walk goes over the XML that python-docx opened, because python-docx's own paragraphs leave out what stands in
-content controls, text boxes, tracked insertions and formulas. What a reader of the final text does not see stays out:
-deleted and hidden text, field codes, the table of contents (it repeats the headings), headers and footers (other parts).
+The walk goes over the XML that python-docx opened, because python-docx's own paragraphs leave out what stands
+in content controls, text boxes, tracked insertions and formulas. What a reader of the final text does not see
+stays out: deleted and hidden text, field codes, the table of contents (it repeats the headings), headers and
+footers (other parts).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from ingest.parse.blocks import Block, markdown_table
 from ingest.parse.docx_numbering import Numbering, W
 
 #: Holders of paragraphs and tables that are read through.
-_HOLDERS = frozenset("sdt sdtContent customXml ins moveTo smartTag body txbxContent".split())
+_HOLDERS = frozenset(["sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag", "body", "txbxContent"])
 #: Inside a paragraph: subtrees that are not read. Text boxes in drawings are found apart.
-_UNREAD = frozenset("pPr rPr del moveFrom instrText delText delInstrText Fallback drawing pict object sdtPr ruby rt".split()) - {"ruby"}
+_UNREAD = frozenset(
+    ["pPr", "rPr", "del", "moveFrom", "instrText", "delText", "delInstrText", "Fallback", "sdtPr", "rt"]
+)
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
 DEEPEST = 40  #: tables within tables
 
@@ -34,10 +37,14 @@ class Style:
 
 
 def styles_of(root: Any) -> dict[str, Style]:
-    """Styles by id. Headings are known by the built-in name, which Word keeps in English, or by an outline level."""
+    """Styles by id; a heading has its built-in name, which Word keeps in English, or an outline level."""
     raw: dict[str, tuple[str, str, Any]] = {}
     for element in root.iterchildren(f"{W}style"):
-        raw[element.get(f"{W}styleId", "")] = (_value(element, "name").lower(), _value(element, "basedOn"), element)
+        raw[element.get(f"{W}styleId", "")] = (
+            _value(element, "name").lower(),
+            _value(element, "basedOn"),
+            element,
+        )
     resolved: dict[str, Style] = {}
     for style_id in raw:
         chain: list[str] = []
@@ -57,7 +64,11 @@ def styles_of(root: Any) -> dict[str, Style]:
                     number_level = int(at)
         contents = any(name.startswith("toc ") or name == "toc heading" for name in names)
         resolved[style_id] = Style(
-            max(level, 0), "title" in names, contents, number_id, max(number_level, level - 1 if level > 0 else 0, 0)
+            max(level, 0),
+            "title" in names,
+            contents,
+            number_id,
+            max(number_level, level - 1 if level > 0 else 0, 0),
         )
     return resolved
 
@@ -106,7 +117,9 @@ class Reader:
             if depth < DEEPEST:
                 yield from self.blocks(box, depth + 1)
         for note in notes:
-            if depth < DEEPEST and (said := " ".join(block.text.strip() for block in self.blocks(note, DEEPEST)).strip()):
+            if depth < DEEPEST and (
+                said := " ".join(block.text.strip() for block in self.blocks(note, DEEPEST)).strip()
+            ):
                 yield Block(f"Note: {said}")
 
     def _marker(self, properties: Any, style: Style) -> tuple[str | None, int]:
@@ -115,7 +128,11 @@ class Reader:
             number_id = _value(numbers, "numId") or number_id
             at = _value(numbers, "ilvl")
             level = int(at) if at.isdecimal() else level
-        return (self.numbering.marker(number_id, min(level, 8)), level) if number_id not in ("", "0") else (None, 0)
+        return (
+            (self.numbering.marker(number_id, min(level, 8)), level)
+            if number_id not in ("", "0")
+            else (None, 0)
+        )
 
     def _text(self, paragraph: Any) -> tuple[str, list[Any], list[Any]]:
         """A paragraph's text, the text boxes anchored in it and the notes it refers to, iteratively."""
@@ -146,7 +163,7 @@ class Reader:
         return "".join(parts), boxes, notes
 
     def _rows(self, table: Any, depth: int) -> list[list[str]]:
-        """Cells of a table: a cell merged downwards repeats, one merged sideways is followed by empty ones."""
+        """Cells of a table; one merged downwards repeats, one merged sideways is followed by empty ones."""
         rows: list[list[str]] = []
         above: dict[int, str] = {}
         for row in _children(table, "tr"):
@@ -202,7 +219,7 @@ def _value(parent: Any, child: str) -> str:
 
 def _heading_level(name: str) -> int:
     number = name.removeprefix("heading ")
-    return int(number) if name.startswith("heading ") and number in "123456789" and number else 0
+    return int(number) if name.startswith("heading ") and len(number) == 1 and number in "123456789" else 0
 
 
 def _outline_level(properties: Any) -> int:

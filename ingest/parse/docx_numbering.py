@@ -1,7 +1,8 @@
 """Numbers and bullets of Word paragraphs: Word stores rules, readers see "2.1" or "•".
 
-WordprocessingML 17.9: a paragraph names a list (`numId`) and a level (`ilvl`); `numbering.xml` gives each level a format,
-a start and a pattern such as "%1.%2.". Counting restarts when a paragraph of a higher level comes in between.
+WordprocessingML 17.9: a paragraph names a list (`numId`) and a level (`ilvl`); `numbering.xml` gives each
+level a format, a start and a pattern such as "%1.%2.". Counting restarts when a paragraph of a higher level
+comes in between.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from typing import Any
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _PLACE = re.compile(r"%([1-9])")
-_ROMAN = ((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"), (10, "x"),
-          (9, "ix"), (5, "v"), (4, "iv"), (1, "i"))  # fmt: skip
+_ROMAN = (
+    (1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl"),
+    (10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i"),
+)  # fmt: skip
 _CHINESE = "〇一二三四五六七八九"
 
 
@@ -37,7 +40,10 @@ def number_as(value: int, form: str) -> str:
             roman += sign * (value // weight)
             value %= weight
         return roman.upper() if form == "upperRoman" else roman
-    if form in ("chineseCounting", "chineseCountingThousand", "japaneseCounting", "taiwaneseCounting") and 0 < value < 100:
+    if (
+        form in ("chineseCounting", "chineseCountingThousand", "japaneseCounting", "taiwaneseCounting")
+        and 0 < value < 100
+    ):
         tens, ones = divmod(value, 10)
         head = ("" if tens == 1 else _CHINESE[tens]) + "十" if tens else ""
         return head + (_CHINESE[ones] if ones else "")
@@ -58,7 +64,7 @@ class Numbering:
             self._load(root)
 
     def marker(self, number_id: str, level: int) -> str | None:
-        """What stands before the next paragraph of a list: "-" for bullets, "2.1." ..., None if it is no list."""
+        """What stands before the next paragraph: "-" for bullets, "2.1." ..., None if it is no list."""
         own = self._levels.get((number_id, level))
         if own is None or own.format == "none":
             return None
@@ -93,7 +99,11 @@ class Numbering:
                 at = _level(override)
                 if (lvl := override.find(f"{W}lvl")) is not None:
                     self._levels[number_id, at] = _described(lvl)
-                elif (start := _value(override, "startOverride")) and start.isdecimal() and (number_id, at) in self._levels:
+                elif (
+                    (start := _value(override, "startOverride"))
+                    and start.isdecimal()
+                    and (number_id, at) in self._levels
+                ):
                     known = self._levels[number_id, at]
                     self._levels[number_id, at] = Level(known.format, known.pattern, int(start))
 

@@ -1,9 +1,9 @@
 """Bytes to text when nobody says which encoding.
 
-Order: a byte order mark; UTF-8, strictly; a declared encoding (HTML) that decodes strictly; UTF-16 recognised by the
-place of its zero bytes; UTF-8 with a few broken bytes; at last charset-normalizer, limited to encodings that people
-really have on disk (free choice finds exotic ones that decode anything). What was chosen stands in the document's
-metadata; a guess that rests on few bytes is a warning.
+Order: a byte order mark; UTF-8, strictly; a declared encoding (HTML) that decodes strictly; UTF-16 recognised
+by the place of its zero bytes; UTF-8 with a few broken bytes; at last charset-normalizer, limited to
+encodings that people really have on disk (free choice finds exotic ones that decode anything). What was
+chosen stands in the document's metadata; a guess that rests on few bytes is a warning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 CANDIDATES = [
-    "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1252", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874",
+    "gb18030", "big5", "cp932", "euc_jp", "cp949",
+    "cp1252", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874",
 ]  # fmt: skip
 #: Labels whose decoder is the larger set that browsers use (WHATWG Encoding Standard, "names and labels").
 SUPERSETS = {
@@ -31,6 +32,7 @@ SUPERSETS = {
     "iso-8859-9": "cp1254", "shift_jis": "cp932", "shift-jis": "cp932", "x-sjis": "cp932", "euc-kr": "cp949",
     "ks_c_5601-1987": "cp949", "tis-620": "cp874",
 }  # fmt: skip
+_SEVEN_BIT = ("iso-2022-", "hz")  #: their bytes are ASCII, so that they would pass for UTF-8
 SAMPLE = 64 * 1024
 FEW_BYTES = 24  #: a guess from fewer non-ASCII bytes than this is told to the user
 
@@ -51,7 +53,7 @@ class Decoded:
 
 
 def looks_utf16(head: bytes) -> str | None:
-    """The byte order of UTF-16 without a mark, or None. Latin text has zeros in every second place; CJK is tried."""
+    """The byte order of UTF-16 without a mark, or None; zeros stand in every second place of Latin text."""
     head = head[: len(head) // 2 * 2]
     if len(head) < 4:
         return None
@@ -79,10 +81,16 @@ def looks_binary(head: bytes) -> bool:
 
 
 def decode(data: bytes, declared: str | None = None) -> Decoded:
-    """Text of `data`; never fails, because cp1252 with replacements is the last resort and is told as a warning."""
+    """Text of `data`; never fails: the last resort is cp1252 with replacements, told as a warning."""
     for bom, name in BOMS:
         if data.startswith(bom):
             return _lenient(data[len(bom) :], name)
+    if (
+        declared
+        and declared.strip().lower().startswith(_SEVEN_BIT)
+        and (decoded := _declared(data, declared))
+    ):
+        return decoded
     try:
         return Decoded(data.decode("utf-8"), "utf-8")
     except UnicodeDecodeError:
@@ -109,7 +117,9 @@ def _lenient(data: bytes, name: str) -> Decoded:
         return Decoded(data.decode(name), name)
     except UnicodeDecodeError:
         text = data.decode(name, "replace")
-        return Decoded(text, name, (f"{text.count(chr(0xFFFD))} byte sequences are no {name} and became U+FFFD",))
+        return Decoded(
+            text, name, (f"{text.count(chr(0xFFFD))} byte sequences are no {name} and became U+FFFD",)
+        )
 
 
 def _declared(data: bytes, label: str) -> Decoded | None:
@@ -122,7 +132,8 @@ def _declared(data: bytes, label: str) -> Decoded | None:
 
 
 def _guess(data: bytes) -> str:
-    # Whole lines around the first bytes that are not ASCII: what is plain ASCII says nothing about the encoding.
+    # Whole lines around the first bytes that are not ASCII: what is plain ASCII says nothing about the
+    # encoding.
     first = next((i for i, byte in enumerate(data) if byte >= 0x80), 0)
     begin = data.rfind(b"\n", 0, first) + 1
     sample = data[begin : begin + SAMPLE]

@@ -1,7 +1,7 @@
 """Which parser reads which file: one table, and what the first bytes say about a file whatever its name is.
 
-A name may lie. The content decides: a PDF called `notes.txt` is parsed as the PDF it is, with a warning; a picture
-called `notes.md` is refused. Among text formats, which look alike, the name decides.
+A name may lie. The content decides: a PDF called `notes.txt` is parsed as the PDF it is, with a warning; a
+picture called `notes.md` is refused. Among text formats, which look alike, the name decides.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ class Format:
     """One row of the table."""
 
     name: str
-    version: int  #: raised when the parser's output changes; part of the recipe, so that files are parsed anew
+    version: (
+        int  #: part of the recipe: raised when the parser's output changes, so that files are parsed anew
+    )
     module: str  #: imported when the first file of the format comes: a parser's libraries are slow to load
     suffixes: tuple[str, ...]
     media_types: tuple[str, ...]
-    max_mib: int  #: what one document of this format may weigh; the parsers hold several copies of a text in memory
+    max_mib: int  #: what one file may weigh; most parsers hold several copies of a text in memory
 
     @property
     def recipe(self) -> str:
@@ -34,21 +36,29 @@ class Format:
         return f"{self.name}/{self.version}"
 
 
+CODE_SUFFIXES = (
+    ".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".hpp", ".java", ".js", ".jsx", ".kt", ".lua", ".php",
+    ".pl", ".ps1", ".py", ".r", ".rb", ".rs", ".scala", ".sh", ".sql", ".swift", ".ts", ".tsx",
+)  # fmt: skip
 FORMATS: tuple[Format, ...] = (
     Format("pdf", 1, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024),
     Format(
         "docx", 1, "ingest.parse.docx", (".docx",),
         ("application/vnd.openxmlformats-officedocument.wordprocessingml.document",), 256,
     ),
-    Format("html", 1, "ingest.parse.html", (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16),
-    Format("markdown", 1, "ingest.parse.markdown", (".md", ".markdown", ".mdown", ".mkd"), ("text/markdown",), 16),
+    Format(
+        "html", 1, "ingest.parse.html",
+        (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16,
+    ),
+    Format(
+        "markdown", 1, "ingest.parse.markdown",
+        (".md", ".markdown", ".mdown", ".mkd"), ("text/markdown",), 16,
+    ),
     Format(
         "text", 1, "ingest.parse.plain",
         (
-            ".txt", ".text", ".log", ".rst", ".adoc", ".org", ".tex", ".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml",
-            ".toml", ".ini", ".cfg", ".conf", ".srt", ".vtt",
-            ".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".hpp", ".java", ".js", ".jsx", ".kt", ".lua", ".php", ".pl",
-            ".ps1", ".py", ".r", ".rb", ".rs", ".scala", ".sh", ".sql", ".swift", ".ts", ".tsx",
+            ".txt", ".text", ".log", ".rst", ".adoc", ".org", ".tex", ".csv", ".tsv", ".json", ".jsonl",
+            ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".srt", ".vtt", *CODE_SUFFIXES,
         ),
         ("text/plain", "text/csv", "application/json", "text/x-rst"), 64,
     ),
@@ -58,8 +68,8 @@ BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
 
 #: Text by their bytes, something else by their meaning: refused rather than stored as mark-up.
 NOT_YET = {
-    ".rtf": "an RTF document", ".eml": "an e-mail", ".mbox": "a mailbox", ".ipynb": "a notebook", ".svg": "a drawing",
-    ".fb2": "an e-book", ".ps": "PostScript", ".eps": "PostScript",
+    ".rtf": "an RTF document", ".eml": "an e-mail", ".mbox": "a mailbox", ".ipynb": "a notebook",
+    ".svg": "a drawing", ".fb2": "an e-book", ".ps": "PostScript", ".eps": "PostScript",
 }  # fmt: skip
 
 MAGIC: tuple[tuple[bytes, str], ...] = (
@@ -94,7 +104,9 @@ PACKAGE_WORDS = {
     "odf": "an OpenDocument file",
     "zip": "a ZIP archive",
 }
-_HTML = re.compile(rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
+_HTML = re.compile(
+    rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
+)
 
 
 def read_names() -> str:
@@ -115,7 +127,9 @@ def sniff(file: Path, name: str) -> str:
             head = stream.read(HEAD)
     except OSError as error:
         raise ParseError(f"{name}: cannot be read ({error.strerror}). Check that you may open it.") from error
-    if b"%PDF-" in head[:1024]:  # the header may stand anywhere in the first 1024 bytes (PDF 1.7, implementation note 13)
+    if (
+        b"%PDF-" in head[:1024]
+    ):  # the header may stand anywhere in the first 1024 bytes (PDF 1.7, implementation note 13)
         return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _package(file, name)
@@ -123,11 +137,17 @@ def sniff(file: Path, name: str) -> str:
         _refuse_ole(file, name)
     for magic, words in MAGIC:
         if head.startswith(magic):
-            raise UnsupportedFormat(f"{name}: is {words}, which Lorebase does not read. It reads {read_names()}.")
+            raise UnsupportedFormat(
+                f"{name}: is {words}, which Lorebase does not read. It reads {read_names()}."
+            )
     if head[4:8] == b"ftyp":
-        raise UnsupportedFormat(f"{name}: is a film, recording or HEIF picture. Lorebase reads {read_names()}.")
+        raise UnsupportedFormat(
+            f"{name}: is a film, recording or HEIF picture. Lorebase reads {read_names()}."
+        )
     if looks_binary(head):
-        raise UnsupportedFormat(f"{name}: is binary data of an unknown kind, no text. Lorebase reads {read_names()}.")
+        raise UnsupportedFormat(
+            f"{name}: is binary data of an unknown kind, no text. Lorebase reads {read_names()}."
+        )
     return "html" if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")) else "text"
 
 
@@ -142,10 +162,16 @@ def choose(file: Path, name: str) -> tuple[Format, tuple[str, ...]]:
     found = sniff(file, name)
     if found in ("text", "html"):
         if suffix in NOT_YET:
-            raise UnsupportedFormat(f"{name}: is {NOT_YET[suffix]}, which Lorebase does not read. It reads {read_names()}.")
+            raise UnsupportedFormat(
+                f"{name}: is {NOT_YET[suffix]}, which Lorebase does not read. It reads {read_names()}."
+            )
         if declared is not None and declared.name in ("html", "markdown"):
             return declared, ()
-        if declared is not None and declared.name == "text" and (found == "text" or suffix not in (".txt", ".text")):
+        if (
+            declared is not None
+            and declared.name == "text"
+            and (found == "text" or suffix not in (".txt", ".text"))
+        ):
             return declared, ()
     actual = BY_NAME[found]
     if actual is declared:
@@ -158,9 +184,23 @@ def _package(file: Path, name: str) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()[:5000]
-            mimetype = archive.read("mimetype")[:100] if "mimetype" in names and archive.getinfo("mimetype").file_size < 200 else b""
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, RuntimeError, NotImplementedError, ValueError, EOFError) as error:
-        raise ParseError(f"{name}: a damaged or truncated ZIP container ({error}). Get the file again.") from error
+            mimetype = (
+                archive.read("mimetype")[:100]
+                if "mimetype" in names and archive.getinfo("mimetype").file_size < 200
+                else b""
+            )
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+        ValueError,
+        EOFError,
+    ) as error:
+        raise ParseError(
+            f"{name}: a damaged or truncated ZIP container ({error}). Get the file again."
+        ) from error
     kind = next((kind for folder, kind in PACKAGES.items() if any(n.startswith(folder) for n in names)), None)
     if kind is None or "[Content_Types].xml" not in names:
         kind = "epub" if b"epub" in mimetype else "odf" if b"opendocument" in mimetype else "zip"
@@ -182,6 +222,12 @@ def _refuse_ole(file: Path, name: str) -> None:
             f"{name}: is encrypted by an Office program, which Lorebase cannot open even with the password. "
             "Save it there without a password and ingest it again."
         )
-    old = {"WordDocument": "an old Word document (.doc)", "Workbook": "an old Excel workbook (.xls)", "PowerPoint Document": "an old PowerPoint file (.ppt)"}
-    words = next((words for stream, words in old.items() if stream.encode("utf-16-le") in data), "an OLE container")
+    old = {
+        "WordDocument": "an old Word document (.doc)",
+        "Workbook": "an old Excel workbook (.xls)",
+        "PowerPoint Document": "an old PowerPoint file (.ppt)",
+    }
+    words = next(
+        (words for stream, words in old.items() if stream.encode("utf-16-le") in data), "an OLE container"
+    )
     raise UnsupportedFormat(f"{name}: is {words}. Save it as .docx or PDF and ingest it again.")

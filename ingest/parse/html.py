@@ -1,9 +1,10 @@
 """HTML: the article with its headings, lists and tables; menus, footers and scripts left out.
 
-The page's own tree gives the structure. trafilatura, which knows thousands of page layouts but flattens what it finds,
-is only asked where the article begins and ends: the blocks between the first and the last one that it keeps are kept
-with everything between them, so that it can lose no table or list item from the middle. Where it keeps too little (many
-short pages, tables, reference pages), the whole body is taken, without what its mark-up declares to be navigation.
+The page's own tree gives the structure. trafilatura, which knows thousands of page layouts but flattens what
+it finds, is only asked where the article begins and ends: the blocks between the first and the last one that
+it keeps are kept with everything between them, so that it can lose no table or list item from the middle.
+Where it keeps too little (many short pages, tables, reference pages), the whole body is taken, without what
+its mark-up declares to be navigation.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from typing import cast
 
 import lxml.html
 from lxml import etree
@@ -18,7 +20,7 @@ from lxml import etree
 from ingest.errors import EmptyDocument, ParseError
 from ingest.parse.blocks import Block, assemble
 from ingest.parse.encoding import decode
-from ingest.parse.html_blocks import blocks_of, collapse
+from ingest.parse.html_blocks import blocks_of, collapse, text_of
 from ingest.parse.source import MIB, Source
 from ingest.parse.tidy import one_line, tidy
 from ingest.types import Document
@@ -28,7 +30,9 @@ KEPT_SHARE = 0.4  #: of the characters outside links that trafilatura must keep 
 _LONG_ENOUGH = 12  #: shorter lines ("Home", "More") stand in menus and articles alike
 _SPACES = re.compile(r"\s+")
 
-_CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]{1,40})", re.IGNORECASE)
+_CHARSET = re.compile(
+    rb"<(?:meta|\?xml)[^>]{0,300}?(?:charset|encoding)\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]{1,40})", re.IGNORECASE
+)
 _MAIN = ("//main", "//*[@role='main']", "//article")
 _META = {
     "author": "author", "description": "description", "keywords": "keywords", "generator": "generator",
@@ -60,12 +64,16 @@ def parse(source: Source) -> Document:
     blocks = _article(blocks, markup)
     text, sections = assemble(blocks)
     if not text:
-        raise EmptyDocument(f"{source.name}: there is no text in it outside scripts and menus. Nothing to ingest.")
-    return Document(text, _title(root, blocks) or one_line(source.stem), sections, (), metadata, tuple(warnings))
+        raise EmptyDocument(
+            f"{source.name}: there is no text in it outside scripts and menus. Nothing to ingest."
+        )
+    return Document(
+        text, _title(root, blocks) or one_line(source.stem), sections, (), metadata, tuple(warnings)
+    )
 
 
 def _tree(markup: str, name: str) -> tuple[etree._Element, list[str]]:
-    """The page's tree, and a warning where libxml2 gave up in the middle (its limits bound depth and memory)."""
+    """The page's tree, and a warning where libxml2 gave up in the middle (it limits depth and memory)."""
     # The declared encoding is dealt with; libxml2 gets UTF-8 whatever the page says. huge_tree stays off.
     parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
     try:
@@ -78,26 +86,28 @@ def _tree(markup: str, name: str) -> tuple[etree._Element, list[str]]:
     if not fatal:
         return root, []
     why = f"the page was read only up to line {fatal[0].line}: {fatal[0].message.split(', use')[0]}"
-    if not "".join(root.itertext()).strip():
+    if not text_of(root).strip():
         raise ParseError(f"{name}: {why}. Save it anew from a browser, or leave it out.")
     return root, [why]
 
 
 def _main(root: etree._Element) -> etree._Element:
-    """The element that the page itself declares to be its main content, if it holds a good part of the text."""
+    """The element declared to be the main content, if it holds a good part of the text."""
     body = root.find("body")
     if body is None:
         return root
     whole = _length(body)
     for path in _MAIN:
-        found = root.xpath(path)
+        found = cast(list[etree._Element], root.xpath(path))
         if len(found) == 1 and _length(found[0]) >= 0.25 * whole:
             return found[0]
     return body
 
 
 def _length(element: etree._Element) -> int:
-    return sum(len(piece.strip()) for piece in element.xpath(".//text()[not(ancestor::script or ancestor::style or ancestor::a)]"))
+    """Characters of text outside links and scripts."""
+    texts = element.xpath(".//text()[not(ancestor::script or ancestor::style or ancestor::a)]")
+    return sum(len(piece.strip()) for piece in cast(list[str], texts))
 
 
 def _article(blocks: list[Block], markup: str) -> list[Block]:
@@ -133,8 +143,8 @@ def _fold(line: str) -> str:
 
 def _title(root: etree._Element, blocks: Sequence[Block]) -> str:
     """The only top heading where the title repeats it ("Duck" of "Duck - Wikipedia"), else the title."""
-    titles = root.xpath("//title[not(ancestor::svg)]")
-    written = collapse("".join(titles[0].itertext())) if titles else ""
+    titles = cast(list[etree._Element], root.xpath("//title[not(ancestor::svg)]"))
+    written = collapse(text_of(titles[0])) if titles else ""
     tops = [collapse(block.text) for block in blocks if block.kind == "heading" and block.level == 1]
     if tops and (not written or (len(tops) == 1 and tops[0] and tops[0] in written)):
         return one_line(tops[0])

@@ -1,4 +1,4 @@
-"""From an HTML tree to blocks in reading order: what a reader sees, without what the mark-up says is not content.
+"""From an HTML tree to blocks in reading order: what a reader sees, without menus and scripts.
 
 The walk is iterative, so that a deeply nested page cannot exhaust the stack.
 """
@@ -14,20 +14,104 @@ from lxml import etree
 from ingest.parse.blocks import Block, markdown_table
 
 NO_CONTENT = frozenset(
-    "script style noscript template svg canvas iframe object embed video audio map head title button input select "
-    "textarea datalist nav footer dialog menu".split()
+    [
+        "script",
+        "style",
+        "noscript",
+        "template",
+        "svg",
+        "canvas",
+        "iframe",
+        "object",
+        "embed",
+        "video",
+        "audio",
+        "map",
+        "head",
+        "title",
+        "button",
+        "input",
+        "select",
+        "textarea",
+        "datalist",
+        "nav",
+        "footer",
+        "dialog",
+        "menu",
+    ]
 )
-NO_CONTENT_ROLES = frozenset("navigation contentinfo search banner menu menubar toolbar dialog alert".split())
-NO_CONTENT_CLASSES = frozenset("mw-editsection headerlink noprint navbox skip-link sr-only visually-hidden breadcrumb".split())
+NO_CONTENT_ROLES = frozenset(
+    ["navigation", "contentinfo", "search", "banner", "menu", "menubar", "toolbar", "dialog", "alert"]
+)
+NO_CONTENT_CLASSES = frozenset(
+    [
+        "mw-editsection",
+        "headerlink",
+        "noprint",
+        "navbox",
+        "skip-link",
+        "sr-only",
+        "visually-hidden",
+        "breadcrumb",
+    ]
+)
 BLOCKS = frozenset(
-    "address article aside blockquote body center dd details div dl dt fieldset figcaption figure form h1 h2 h3 h4 h5 h6 "
-    "header hgroup hr legend li main ol optgroup option p pre section summary table tbody td tfoot th thead tr ul caption "
-    "html".split()
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "center",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hgroup",
+        "hr",
+        "legend",
+        "li",
+        "main",
+        "ol",
+        "optgroup",
+        "option",
+        "p",
+        "pre",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+        "caption",
+        "html",
+    ]
 )
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LINE_BREAK = "\x00"  # tidied markup contains none
 _SPACES = re.compile(r"[ \t\r\n\f\u200b]+")
 _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
+
+
+def text_of(element: etree._Element) -> str:
+    """All text below an element, as it stands in the markup."""
+    return "".join(str(piece) for piece in element.itertext())
 
 
 def collapse(text: str) -> str:
@@ -100,7 +184,9 @@ def _open(state: _State, element: etree._Element, tag: str) -> None:
         state.links += 1
     elif tag in ("ul", "ol"):
         start = element.get("start") or "1"
-        state.lists.append(int(start) if tag == "ol" and start.isdecimal() and len(start) < 9 else int(tag == "ol"))
+        state.lists.append(
+            int(start) if tag == "ol" and start.isdecimal() and len(start) < 9 else int(tag == "ol")
+        )
     elif tag == "li" and state.lists:
         number = state.lists[-1]
         state.marker = f"{number}. " if number else "- "
@@ -140,14 +226,17 @@ def _is_left_out(element: etree._Element, tag: str) -> bool:
         return False
     if (attributes.get("role") or "").lower() in NO_CONTENT_ROLES or attributes.get("aria-hidden") == "true":
         return tag not in ("body", "main", "article")
-    if "style" in attributes and _HIDDEN.search(attributes["style"]):
+    if "style" in attributes and _HIDDEN.search(str(attributes["style"])):
         return True
     return not NO_CONTENT_CLASSES.isdisjoint((attributes.get("class") or "").split())
 
 
 def _data_rows(table: etree._Element) -> list[list[str]] | None:
     """Cells of a table that holds data; None for one that only lays out the page."""
-    if table.get("role") == "presentation" or next(table.iterdescendants("table", "h1", "h2", "h3", "h4", "ul", "ol", "pre"), None) is not None:
+    if (
+        table.get("role") == "presentation"
+        or next(table.iterdescendants("table", "h1", "h2", "h3", "h4", "ul", "ol", "pre"), None) is not None
+    ):
         return None
     rows: list[list[str]] = []
     hanging: dict[int, tuple[int, str]] = {}  # column -> rows still covered by a cell from above, its text
@@ -195,8 +284,8 @@ def _cell_text(cell: etree._Element) -> str:
 def _table(state: _State, table: etree._Element, rows: list[list[str]]) -> None:
     state.flush()
     for caption in table.iterchildren("caption"):
-        state.blocks.append(Block(collapse("".join(caption.itertext()))))
+        state.blocks.append(Block(collapse(text_of(caption))))
     text = markdown_table(rows)
-    links = sum(len("".join(link.itertext()).strip()) for link in table.iterdescendants("a"))
+    links = sum(len(text_of(link).strip()) for link in table.iterdescendants("a"))
     if text:
         state.blocks.append(Block(text, "table", 0, min(links, len(text))))

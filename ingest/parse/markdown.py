@@ -1,13 +1,15 @@
 """Markdown: the stored text is the file's own, with its marks; headings give the sections.
 
-Block structure comes from markdown-it-py (CommonMark 0.31 with tables), so that `#` in fenced code is no heading and
-underlined (setext) headings are one. Only headings at the outermost level count: one inside a quotation or a list item
-is part of it. Inline parsing is off for the body: nothing needs it, and it is where hostile input costs time.
+Block structure comes from markdown-it-py (CommonMark 0.31 with tables), so that `#` in fenced code is no
+heading and underlined (setext) headings are one. Only headings at the outermost level count: one inside a
+quotation or a list item is part of it. Inline parsing is off for the body: nothing needs it, and it is where
+hostile input costs time.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 
@@ -39,7 +41,9 @@ def parse(source: Source) -> Document:
             metadata[key.lower()] = one_line(value.strip().strip("\"'"))
     headings = _headings(text, body)
     named = metadata.get("title") or next((t for _, level, t in headings if level == 1 and t), None)
-    return Document(text, one_line(named or source.stem), sections_of(headings, len(text)), (), metadata, tuple(warnings))
+    return Document(
+        text, one_line(named or source.stem), sections_of(headings, len(text)), (), metadata, tuple(warnings)
+    )
 
 
 def _headings(text: str, body: int) -> list[tuple[int, int, str]]:
@@ -48,7 +52,7 @@ def _headings(text: str, body: int) -> list[tuple[int, int, str]]:
     starts += (m.end() for m in re.compile("\n").finditer(text, body))
     found: list[tuple[int, int, str]] = []
     tokens = _blocks.parse(text[body:])
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in pairwise(tokens):
         if token.type == "heading_open" and token.level == 0 and token.map:
             found.append((starts[token.map[0]], int(token.tag[1]), _plain(inline.content)))
     return found
@@ -60,9 +64,7 @@ def _plain(heading: str) -> str:
         return one_line(heading)
     parts: list[str] = []
     for token in _inline.parseInline(heading)[0].children or ():
-        if token.type in ("text", "code_inline"):
-            parts.append(token.content)
-        elif token.type == "image":
+        if token.type in ("text", "code_inline") or token.type == "image":
             parts.append(token.content)
         elif token.type in ("softbreak", "hardbreak"):
             parts.append(" ")

@@ -1,8 +1,8 @@
 """Where the entries of an outline stand in the text.
 
-An outline names a page and a title; a section begins where the title is printed. The title is looked for on its page,
-without regard to case, white space and the numbering that outlines often leave out. Where it is not found (a heading
-that is a picture), the section begins with the page.
+An outline names a page and a title; a section begins where the title is printed. The title is looked for on
+its page, without regard to case, white space and the numbering that outlines often leave out. Where it is not
+found (a heading that is a picture), the section begins with the page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from ingest.types import Page
 
-_NUMBERING = re.compile(r"^(?:(?:chapter|section|part|appendix|第)?[\divxlca-h]{0,4}(?:[.．\-][\da-z]{1,3})*[.):：、章节節部]?)$")
+_NUMBERING = re.compile(
+    r"^(?:(?:chapter|section|part|appendix|第)?[\divxlca-h]{0,4}(?:[.．\-][\da-z]{1,3})*[.):：、章节節部]?)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _fold_lines(page: str) -> tuple[str, list[int], list[int]]:
 
 
 def _find(title: str, folded: str, begins: list[int], places: list[int], after: int) -> int | None:
-    """Offset of the line on which the title begins; a line that is the title alone is better than one that contains it."""
+    """Offset of the line on which the title begins; best a line that holds nothing else."""
     best: tuple[int, int] | None = None
     ends = {*begins, len(folded)}
     for number, begin in enumerate(begins):

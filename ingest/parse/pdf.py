@@ -1,12 +1,12 @@
 """PDF: text and pages by pdfium, metadata and outline by pypdf, and pypdf's text where pdfium finds none.
 
-pdfium is many times faster and reads more fonts; pypdf repairs more broken files (a wrong page count, a damaged page
-tree) and reads some text layers that pdfium leaves out. So each page is pdfium's unless it is empty or unreadable there
-although it draws something, and the file is pypdf's when pdfium cannot open it. pdfium must never run in two threads;
-parsers run in processes.
+pdfium is many times faster and reads more fonts; pypdf repairs more broken files (a wrong page count, a
+damaged page tree) and reads some text layers that pdfium leaves out. So each page is pdfium's unless it is
+empty or unreadable there although it draws something, and the file is pypdf's when pdfium cannot open it.
+pdfium must never run in two threads; parsers run in processes.
 
-Invariants: one `Page` for every page of the file, also for an empty one; a page without a text layer is named in the
-warnings; a document without any text is an error, never an empty success.
+Invariants: one `Page` for every page of the file, also for an empty one; a page without a text layer is named
+in the warnings; a document without any text is an error, never an empty success.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def parse(source: Source) -> Document:
     warnings += said
     metadata["pages"] = str(len(pages))
     title = _title(metadata.get("title", "")) or one_line(source.stem)
-    return Document(text, title, sections_of(locate(outline, text, pages), len(text)), pages, metadata, tuple(warnings))
+    return Document(
+        text, title, sections_of(locate(outline, text, pages), len(text)), pages, metadata, tuple(warnings)
+    )
 
 
 def _read_pdfium(source: Source) -> _Read:
@@ -111,7 +113,7 @@ def _read_pdfium(source: Source) -> _Read:
 
 
 def _unmapped(glyphs: Any) -> float:
-    """Share of glyphs without a Unicode value, from a sample spread over the page (one native call a glyph)."""
+    """Share of glyphs without a Unicode value, from a sample: each takes a native call."""
     count = glyphs.count_chars()
     step = max(1, count // _SAMPLED_GLYPHS)
     sample = [pdfium_c.FPDFText_HasUnicodeMapError(glyphs, i) == 1 for i in range(0, count, step)]
@@ -119,7 +121,7 @@ def _unmapped(glyphs: Any) -> float:
 
 
 def _ask_second(read: _Read, second: _Second) -> None:
-    """Replace pages that pdfium could not read, or found empty although they may hold text, by pypdf's where it can."""
+    """Take pypdf's text for pages that pdfium could not read, or found empty although they may hold text."""
     for index, text in enumerate(read.texts):
         failed = index + 1 in read.failed
         if read.readable[index] and not failed and (text.strip() or not read.may_hold_text[index]):
@@ -147,7 +149,11 @@ def _complaints(source: Source, read: _Read) -> list[str]:
     ]
     told = [
         (pictures, "{} no text layer: OCR is needed", ("has", "have")),
-        (garbled, "{} a text layer that is no language (a font without a Unicode map): OCR is needed", ("has", "have")),
+        (
+            garbled,
+            "{} a text layer that is no language (a font without a Unicode map): OCR is needed",
+            ("has", "have"),
+        ),
         (read.failed, "{} not be read", ("could", "could")),
     ]
     warnings = [
@@ -181,7 +187,9 @@ def _join(texts: list[str]) -> tuple[str, tuple[Page, ...]]:
 
 def _password_needed(source: Source) -> PasswordRequired:
     what = "the password given does not open it" if source.password else "it needs a password"
-    return PasswordRequired(f"{source.name}: is encrypted and {what}. Give its password, or save it without one.")
+    return PasswordRequired(
+        f"{source.name}: is encrypted and {what}. Give its password, or save it without one."
+    )
 
 
 class _Second:
@@ -285,13 +293,26 @@ def _metadata(reader: pypdf.PdfReader) -> dict[str, str]:
     return found
 
 
-_PROGRAM_TITLE = re.compile(r"^(?:Microsoft (?:Word|PowerPoint|Excel) - )?(.*?)(?:\.(?:docx?|pptx?|xlsx?|dvi|tex|indd|odt|rtf|pdf|qxd))?$", re.I)
+_PROGRAM_TITLE = re.compile(
+    r"^(?:Microsoft (?:Word|PowerPoint|Excel) - )?(.*?)"
+    r"(?:\.(?:docx?|pptx?|xlsx?|dvi|tex|indd|odt|rtf|pdf|qxd))?$",
+    re.IGNORECASE,
+)
 
 
 def _title(written: str) -> str:
     """The title in the metadata, unless a program put it there for want of one."""
     match = _PROGRAM_TITLE.match(written)
     title = match[1].strip() if match else written
-    if title.casefold().strip("()") in {"", "untitled", "anonymous", "unspecified", "no title", "document", "document1", "slide 1"}:
+    if title.casefold().strip("()") in {
+        "",
+        "untitled",
+        "anonymous",
+        "unspecified",
+        "no title",
+        "document",
+        "document1",
+        "slide 1",
+    }:
         return ""
     return title if is_language(title) else ""

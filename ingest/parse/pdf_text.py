@@ -1,7 +1,7 @@
 """Mending what a PDF's text layer does to text: pages are drawn, not written.
 
-Everything here is about a page's appearance leaking into its text: words cut at the end of a line, ligatures drawn as
-one glyph, Chinese lines broken without a space, glyphs without a meaning. Nothing else is changed.
+Everything here is about a page's appearance leaking into its text: words cut at the end of a line, ligatures
+drawn as one glyph, Chinese lines broken without a space, glyphs without a meaning. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Sequence
 
 #: Latin ligatures of fonts; the letters are what the author typed (Unicode Alphabetic Presentation Forms).
 _LIGATURES = str.maketrans({chr(c): unicodedata.normalize("NFKC", chr(c)) for c in range(0xFB00, 0xFB07)})
-_LIGATURES[0xFB05] = "st"
-#: A word cut by a hyphen at the end of a line. pdfium puts U+FFFE (or U+0002) where it saw that and removes the break.
-_CUT = re.compile("(?P<left>[^\\s\ufffe\x02]*[^\\W\\d_])(?:[\ufffe\x02]|[-\u00ad\u2010]\n)(?P<right>[^\\W\\d_][^\\s\ufffe\x02]*)")
+#: A word cut by a hyphen at the end of a line. pdfium puts U+FFFE (or U+0002) where it saw that and removes
+#: the break.
+_CUT = re.compile(
+    "(?P<left>[^\\s\ufffe\x02]*[^\\W\\d_])(?:[\ufffe\x02]|[-\u00ad\u2010]\n)(?P<right>[^\\W\\d_][^\\s\ufffe\x02]*)"
+)
 _CUT_OTHERWISE = re.compile("[\ufffe\x02]")
 _LINE_TAILS = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff"
 _CJK_BREAK = re.compile(f"(?<=[{_CJK}\u3001\uff0c\uff08\u300a\u201c])\n(?=[{_CJK}\uff09\u300b\u201d])")
-_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6]")
+_WIDE = re.compile(
+    "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6]"
+)
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+|[^\W\d_]+")
 _GLYPH_NAME = re.compile(r"/[A-Za-z]{0,10}\d{1,5}(?=/|\s|\Z)|\(cid:\d+\)")
 
@@ -27,10 +31,13 @@ _GLYPH_NAME = re.compile(r"/[A-Za-z]{0,10}\d{1,5}(?=/|\s|\Z)|\(cid:\d+\)")
 def mend(pages: Sequence[str]) -> list[str]:
     """The pages' texts with ligatures written out, cut words joined and broken Chinese lines closed.
 
-    A cut word keeps its hyphen where the document elsewhere writes it with one (`well-known`), where it is part of an
-    address, or where it carries more hyphens; else it is joined (`exam-` `ple`).
+    A cut word keeps its hyphen where the document elsewhere writes it with one (`well-known`), where it is
+    part of an address, or where it carries more hyphens; else it is joined (`exam-` `ple`).
     """
-    texts = [_LINE_TAILS.sub("", page.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES)) for page in pages]
+    texts = [
+        _LINE_TAILS.sub("", page.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES))
+        for page in pages
+    ]
     words: set[str] | None = None
     mended = []
     for text in texts:
@@ -59,7 +66,7 @@ def _joined(cut: re.Match[str], words: set[str]) -> str:
 
 
 def _close_lines(text: str) -> str:
-    """Chinese and Japanese lines joined where the first one is full, since they are broken anywhere, without a space."""
+    """Join Chinese and Japanese lines where the first is full: they are broken anywhere, without a space."""
     if not _CJK_BREAK.search(text):
         return text
     lines = text.split("\n")
@@ -75,7 +82,7 @@ def _close_lines(text: str) -> str:
 
 
 def is_language(text: str, unmapped: float = 0.0) -> bool:
-    """Whether a text layer is readable: False for glyph numbers, control codes, private-use or replacement characters.
+    """Whether a text layer is text at all, and not glyph numbers, control codes or private-use characters.
 
     Args:
         text: a page's text as extracted.

@@ -1,20 +1,17 @@
-"""Plain text in any encoding: the stored text is the file's own, so a quote is found in the file as it stands.
+"""Plain text in any encoding, stored as it stands in the file, so that a quote is found there.
 
-Also for formats that are read as the text they are (logs, CSV, JSON, reStructuredText, source code): no structure is
-claimed for them, only `kind="code"` for source code.
+Also for formats that are read as the text they are (logs, CSV, JSON, reStructuredText, source code): no
+structure is claimed for them, only `kind="code"` for source code.
 """
 
 from __future__ import annotations
 
 from ingest.errors import EmptyDocument
 from ingest.parse.encoding import decode
+from ingest.parse.formats import CODE_SUFFIXES
 from ingest.parse.source import Source
 from ingest.parse.tidy import one_line, tidy
 from ingest.types import Document, Section
-
-CODE = frozenset(
-    ".c .cc .cpp .cs .css .go .h .hpp .java .js .jsx .kt .lua .php .pl .ps1 .py .r .rb .rs .scala .sh .sql .swift .ts .tsx".split()
-)
 
 
 def read_text(source: Source, declared: str | None = None) -> tuple[str, dict[str, str], list[str]]:
@@ -41,6 +38,5 @@ def parse(source: Source) -> Document:
         EmptyDocument: no text in it.
     """
     text, metadata, warnings = read_text(source)
-    kind = "code" if source.suffix in CODE else "text"
-    section = Section((), 0, len(text), "code" if kind == "code" else "text")
+    section = Section((), 0, len(text), "code" if source.suffix in CODE_SUFFIXES else "text")
     return Document(text, one_line(source.stem), (section,), (), metadata, tuple(warnings))

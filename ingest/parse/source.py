@@ -36,7 +36,9 @@ class Source:
             with self.file.open("rb") as stream:
                 data = stream.read(self.max_bytes + 1)
         except OSError as error:
-            raise ParseError(f"{self.name}: cannot be read ({error.strerror}). Check that you may open it.") from error
+            raise ParseError(
+                f"{self.name}: cannot be read ({error.strerror}). Check that you may open it."
+            ) from error
         if len(data) > self.max_bytes:
             raise ParseError(f"{self.name}: grew while it was read. Ingest it again when it is complete.")
         return data
@@ -52,12 +54,15 @@ def check_size(file: Path, name: str, limit: int, why: str) -> int:
     try:
         status = file.stat()
     except OSError as error:
-        raise ParseError(f"{name}: cannot be read ({error.strerror}). Check the path and that you may open it.") from error
+        raise ParseError(
+            f"{name}: cannot be read ({error.strerror}). Check the path and that you may open it."
+        ) from error
     if not stat.S_ISREG(status.st_mode):
         raise ParseError(f"{name}: is no regular file (a folder, pipe or device). Name the file itself.")
     if status.st_size > limit:
         raise ParseError(
-            f"{name}: {status.st_size / MIB:,.1f} MiB is over the limit of {limit / MIB:,.0f} MiB {why}; nothing was read."
+            f"{name}: {status.st_size / MIB:,.1f} MiB is over the limit of {limit / MIB:,.0f} MiB {why}. "
+            "Nothing of it was read."
         )
     if not status.st_size:
         raise EmptyDocument(f"{name}: the file is empty (0 bytes). Nothing to ingest.")

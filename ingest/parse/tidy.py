@@ -1,13 +1,14 @@
-"""What every parser does to text before it is stored, and nothing more.
+r"""What every parser does to text before it is stored, and nothing more.
 
 Stored text is what citations are cut from, so it is changed as little as possible:
 
-- line ends become `\\n` (also form feed, vertical tab and the Unicode line and paragraph separators);
-- characters that are no text are dropped: C0 and C1 controls other than tab, lone surrogates, noncharacters, a leading
-  byte order mark.
+- line ends become `\n` (also form feed, vertical tab and the Unicode line and paragraph separators);
+- characters that are no text are dropped: C0 and C1 controls other than tab, lone surrogates, noncharacters,
+  a leading byte order mark.
 
-It is *not* brought into a Unicode normal form: a quote must be found in the file by whoever looks for it, and NFC would
-change, for instance, Hangul and Arabic as their authors typed them. Search normalises its own terms.
+It is *not* brought into a Unicode normal form: a quote must be found in the file by whoever looks for it, and
+NFC would change, for instance, Hangul and Arabic as their authors typed them. Search normalises its own
+terms.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ def one_line(title: str) -> str:
 
 
 def sections_of(headings: Iterable[tuple[int, int, str]], length: int) -> tuple[Section, ...]:
-    """Sections that cover `[0, length)` from headings given as (char_start, level, title) in order of their place.
+    """Sections that cover `[0, length)`, from headings as (char_start, level, title) in order of their place.
 
-    Levels may skip (an h4 below an h2 is its child). A heading without a title ends the section before it and hangs its
-    text below the next outer heading. Of several headings at one place all count, the last one opens the section.
+    Levels may skip (an h4 below an h2 is its child). A heading without a title ends the section before it and
+    hangs its text below the next outer heading. Of several headings at one place all count, the last one
+    opens the section.
     """
     sections: list[Section] = []
     stack: list[tuple[int, str]] = []
