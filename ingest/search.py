@@ -34,7 +34,7 @@ from ingest.store import Reader, Store, Vectors
 from ingest.types import Hit, SearchMode, SearchResult
 
 #: Weight of the dense arm in hybrid mode; chosen by measurement, see `benchmarks/log.md`.
-DENSE_SHARE = 0.6
+DENSE_SHARE = 0.5
 #: BM25's k1 + 1: the most that one word can contribute is this times its weight.
 _MOST_A_WORD = 2.2
 #: How deep each arm looks for k hits: a passage that is only fair in both arms can win.

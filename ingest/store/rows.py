@@ -21,6 +21,7 @@ CHUNK = (
     "chunk_id, document, position, char_start, char_end, page_first, page_last, heading_path, prefix, tokens,"
     " vector_id, text"
 )
+_DOCUMENT_NAMES = [name.strip() for name in DOCUMENT.split(",")]
 TEXT = "document, parser, sections, pages, text"
 
 
@@ -105,35 +106,19 @@ def chunk_row(chunk_id: int, number: int, chunk: Chunk, vector_id: int) -> tuple
 
 def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
     """From the columns `DOCUMENT` and checksum."""
-    (
-        document_id,
-        path,
-        title,
-        content_hash,
-        recipe,
-        _,
-        _,
-        _,
-        _,
-        characters,
-        chunks,
-        pages,
-        metadata,
-        warnings,
-        at,
-    ) = intact(row, f"the entry of document {row[1]!r}", file)
+    fields = dict(zip(_DOCUMENT_NAMES, intact(row, f"the entry of document {row[1]!r}", file), strict=True))
     return StoredDocument(
-        document_id=document_id,
-        path=path,
-        title=title,
-        content_hash=content_hash,
-        recipe=recipe,
-        characters=characters,
-        chunks=chunks,
-        pages=pages,
-        metadata=json.loads(metadata),
-        warnings=tuple(json.loads(warnings)),
-        ingested_at=at,
+        document_id=fields["document_id"],
+        path=fields["path"],
+        title=fields["title"],
+        content_hash=fields["content_hash"],
+        recipe=fields["recipe"],
+        characters=fields["characters"],
+        chunks=fields["chunks"],
+        pages=fields["pages"],
+        metadata=json.loads(fields["metadata"]),
+        warnings=tuple(json.loads(fields["warnings"])),
+        ingested_at=fields["ingested_at"],
     )
 
 

@@ -129,6 +129,8 @@ def translated(file: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _our_error(file, error) from error
+    except UnicodeDecodeError as error:  # Python meets it in SQLite's own messages about a damaged schema
+        raise damaged(file, error) from error
 
 
 def _our_error(file: Path, error: sqlite3.Error) -> IngestError:

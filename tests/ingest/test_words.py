@@ -1,0 +1,70 @@
+"""Search terms: what they are for each script, and that SQLite's tokenizer keeps every one of them whole."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.store.schema import MIGRATIONS
+from ingest.words import LONGEST_TERM, PUNCTUATION, query_terms, terms
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ingesting ingests ingested", ["ingest"] * 3),
+        ("R123-78", ["r123-78", "r123", "78"]),
+        ("deepseek-r1:1.5b", ["deepseek-r1:1.5b", "deepseek-r1", "deepseek", "r1", "1.5b", "1", "5b"]),
+        ("snake_case", ["snake_case", "snake", "case"]),
+        ("HTTPServer", ["httpserver", "http", "server"]),
+        ("a.b@c.org", ["a.b@c.org", "a.b", "a", "b", "c.org", "c", "org"]),
+        ("C++ and C#", ["c++", "c", "and", "c#", "c"]),
+        ("John's café, Straße", ["john", "cafe", "strass"]),
+        ("Ｆｕｌｌ　ｗｉｄｔｈ ﬁle", ["full", "width", "file"]),
+        ("1,234,567 or 3.14", ["1234567", "or", "3.14", "3", "14"]),
+        ("知识库是什么？猫", ["知识", "识库", "库是", "是什", "什么", "猫"]),
+        ("Python3的用法", ["python3", "的用", "用法"]),
+        ("東京タワー 한국어", ["東京", "京タ", "タワ", "ワー", "한국", "국어"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("… -- '' \"\" () ☃ \0", []),
+    ],
+)
+def test_terms(text: str, expected: list[str]) -> None:
+    assert terms(text) == expected
+
+
+def test_a_question_loses_its_function_words_unless_it_has_no_others() -> None:
+    assert query_terms("What is the capital of France? It's the capital, isn't it?") == ["capit", "franc"]
+    assert query_terms("to be or not to be") == ["to", "be", "or", "not"]
+
+
+@given(st.text())
+def test_terms_hold_no_other_punctuation_and_are_never_long(text: str) -> None:
+    for term in terms(text):
+        assert 0 < len(term) <= LONGEST_TERM
+        assert all(c.isalnum() or c in PUNCTUATION + "_" or ord(c) > 127 for c in term), term
+
+
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=5))
+def test_sqlite_indexes_exactly_these_terms(texts: list[str]) -> None:
+    """Oracle: SQLite's own list of what its index holds."""
+    connection = sqlite3.connect(":memory:")
+    for statement in MIGRATIONS[0]:
+        if "VIRTUAL" in statement:
+            connection.execute(statement)
+    expected: dict[str, int] = {}
+    for text in texts:
+        found = terms(text)
+        connection.execute("INSERT INTO words (terms) VALUES (?)", (" ".join(found),))
+        for term in found:
+            expected[term] = expected.get(term, 0) + 1
+    assert dict(connection.execute("SELECT term, cnt FROM words_df")) == expected
+
+
+@given(st.text(min_size=1))
+def test_a_text_is_found_by_each_of_its_own_words(text: str) -> None:
+    found = set(terms(text))
+    assert set(query_terms(text)) <= found
