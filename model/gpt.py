@@ -59,7 +59,9 @@ class Span:
     """What the blocks of one forward pass share: where its tokens stand and what they may see."""
 
     rotation: tuple[Tensor, Tensor] | None  #: rotary cosines and signed sines (r, 1, n, e)
-    mask: Tensor | None  #: (r or 1, 1, n, t): True where a query sees a key, or numbers to add to the scores
+    mask: (
+        Tensor | None
+    )  #: (r or 1, 1, n, t): to add to the scores, minus infinity where a query must not look
     causal: bool  #: no mask needed: query i sees keys 0..i
     cache: KeyValues | None
 
@@ -202,10 +204,10 @@ class Block(nn.Module):
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.attn_norm = NORMS[config.norm](config)
-        self.attn = Attention(config, layer)
-        self.mlp_norm = NORMS[config.norm](config)
-        self.mlp = MLPS[config.mlp](config)
+        self.attn_norm: nn.Module = NORMS[config.norm](config)
+        self.attn: nn.Module = Attention(config, layer)
+        self.mlp_norm: nn.Module = NORMS[config.norm](config)
+        self.mlp: nn.Module = MLPS[config.mlp](config)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """The residual stream (r, n, d), one block later."""
@@ -242,16 +244,25 @@ class GPT(nn.Module):
             cache: keys and values of the tokens before these; takes up these ones.
             lengths: how many of a row's ids are real; all of them by default. Only a cache needs to know.
             positions: (r or 1, n) where the tokens stand; by default behind the cache, or from 0.
-            mask: (r or 1, 1, n, t) what each token sees, in place of "its own position and before".
+            mask: (r or 1, 1, n, t) True where a token may look, in place of "its own position and before"; it
+            may hide
+                more than that rule, not less.
         """
         n = ids.shape[1]
         starts = list(cache.lengths) if cache is not None else [0]
         if positions is None:
             positions = torch.arange(n, device=ids.device) + torch.tensor(starts, device=ids.device)[:, None]
+            if (
+                lengths is not None
+            ):  # padding stands where the last token does: there may be no position behind it
+                ends = torch.tensor([start + length for start, length in zip(starts, lengths, strict=True)])
+                positions = positions.minimum((ends - 1).clamp(min=0).to(ids.device)[:, None])
         x = self.positions.place(self.embed(ids), positions)
         causal = mask is None and max(starts) == 0
         if mask is None and not causal and not (n == 1 and min(starts) == max(starts)):
-            mask = visible(positions, max(starts) + n, x.dtype)
+            mask = torch.arange(max(starts) + n, device=ids.device) <= positions[:, None, :, None]
+        if mask is not None:
+            mask = penalty(mask, x.dtype)
         span = Span(self.positions.rotation(positions, x.dtype), mask, causal, cache)
         for block in self.blocks:
             x = block(x, span)
@@ -269,7 +280,7 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights as in GPT-2: normal(0.02), and 1/sqrt(2 layers) of that for what adds to the stream."""
+        """Fresh weights as in GPT-2: normal(0.02), 1/sqrt(2 layers) of that for what adds to the stream."""
         residual = {
             f"blocks.{i}.{part}.weight" for i in range(len(self.blocks)) for part in ("attn.o", "mlp.down")
         }
@@ -283,10 +294,9 @@ class GPT(nn.Module):
                 parameter.normal_(0.0, 0.02 * scale, generator=generator)
 
 
-def visible(positions: Tensor, keys: int, dtype: torch.dtype) -> Tensor:
-    """What to add to the scores (r, 1, n, keys): 0 for a key that a query may see, else minus infinity.
+def penalty(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """What to add to the scores: 0 where `mask` is true, else minus infinity.
 
     Numbers and not booleans: the attention kernel would turn the booleans into these again in every layer.
     """
-    hidden = torch.arange(keys, device=positions.device) > positions[:, None, :, None]
-    return torch.zeros(hidden.shape, dtype=dtype, device=positions.device).masked_fill_(hidden, -torch.inf)
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)

@@ -1,6 +1,6 @@
 """Keys and values of the tokens already read, so that each token is read once.
 
-One tensor holds all layers: (layers, 2, rows, kv heads, capacity, head dim). It grows in steps, by copying,
+One tensor holds all layers: (layers, 2, rows, capacity, kv heads, head dim). It grows in steps, by copying,
 because a window of 8,192 tokens reserved up front would cost 377 MB in bf16 for a model of 270 MB. Rows are
 explicit: each has its own length, and `copy` takes any of them, in any order or number, cut at any length.
 That is all that prefix reuse, one prompt with several continuations, and a batch of passages need.
@@ -37,7 +37,7 @@ class Cache:
     @property
     def capacity(self) -> int:
         """Tokens a row can take before the cache grows."""
-        return self._store.shape[4]
+        return self._store.shape[3]
 
     @property
     def nbytes(self) -> int:
@@ -52,7 +52,7 @@ class Cache:
             # Zeros, not whatever the memory held: a masked NaN is still a NaN.
             grown = torch.zeros(self._shape(self.rows, room), dtype=self._store.dtype)
             held = max(self.lengths)
-            grown[..., :held, :] = self._store[..., :held, :]
+            grown[:, :, :, :held] = self._store[:, :, :, :held]
             self._hold(grown)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,13 +66,13 @@ class Cache:
             self.reserve(start + n)
         keys, values = self._layers[layer]
         if min(self.lengths) == start:
-            keys[:, :, start : start + n] = k
-            values[:, :, start : start + n] = v
+            keys[:, start : start + n] = k.transpose(1, 2)
+            values[:, start : start + n] = v.transpose(1, 2)
         else:
             for row, at in enumerate(self.lengths):
-                keys[row, :, at : at + n] = k[row]
-                values[row, :, at : at + n] = v[row]
-        return keys[:, :, : start + n], values[:, :, : start + n]
+                keys[row, at : at + n] = k[row].transpose(0, 1)
+                values[row, at : at + n] = v[row].transpose(0, 1)
+        return keys[:, : start + n].transpose(1, 2), values[:, : start + n].transpose(1, 2)
 
     def advance(self, lengths: Sequence[int]) -> None:
         """Count as held so many of the tokens just appended to each row."""
@@ -90,12 +90,12 @@ class Cache:
         held = max(lengths)
         other.reserve(held + room)
         for to, row in enumerate(rows):
-            other._store[:, :, to, :, : lengths[to]] = self._store[:, :, row, :, : lengths[to]]
+            other._store[:, :, to, : lengths[to]] = self._store[:, :, row, : lengths[to]]
         other.lengths = lengths
         return other
 
     def _shape(self, rows: int, capacity: int) -> tuple[int, ...]:
-        return self.config.n_layers, 2, rows, self.config.n_kv_heads, capacity, self.config.head_dim
+        return self.config.n_layers, 2, rows, capacity, self.config.n_kv_heads, self.config.head_dim
 
     def _hold(self, store: Tensor) -> None:
         """Take `store` and its views, one pair a layer: indexing a tensor costs more than indexing a list."""

@@ -25,8 +25,11 @@ from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
 from model.engine.cache import Cache
 from model.engine.generation import Generation
+from model.engine.kernels import install
+from model.engine.probe import NAMED, Kernels, choose
 from model.errors import Cancelled, ContextOverflow, ModelError, UnsupportedModel
 from model.gpt import GPT
+from model.quantized import dense
 from model.tokenizer import Tokenizer
 
 SLICE_TOKENS = 256
@@ -44,6 +47,7 @@ class Engine:
         config: the decoder's shape.
         tokenizer: text to ids and back.
         chat: the chat template; None for a model that has none.
+        kernels: what it computes with, and why.
         dtype: of activations and of the cache.
     """
 
@@ -54,11 +58,12 @@ class Engine:
         *,
         chat: ChatTemplate | None = None,
         name: str = "model",
+        kernels: Kernels = NAMED["float32"],
         slice_tokens: int = SLICE_TOKENS,
     ) -> None:
         self.model, self.tokenizer, self.chat, self.name = model.eval(), tokenizer, chat, name
         self.config: GPTConfig = model.config
-        self.slice_tokens = slice_tokens
+        self.kernels, self.slice_tokens = kernels, slice_tokens
         self.dtype = model.embed.weight.dtype
 
     @classmethod
@@ -68,7 +73,7 @@ class Engine:
         Args:
             path: the folder.
             threads: sets torch's thread count for the whole process; None leaves it alone.
-            kernel: "auto" lets a start-up probe choose.
+            kernel: "auto" lets a start-up probe choose; or a name out of `model.engine.probe.NAMED`.
 
         Raises:
             CheckpointError: the folder is missing or damaged.
@@ -76,22 +81,26 @@ class Engine:
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        loaded = checkpoint.load(path)
+        return cls.from_checkpoint(checkpoint.load(path), kernel=kernel)
+
+    @classmethod
+    def from_checkpoint(cls, loaded: checkpoint.Checkpoint, *, kernel: str = "auto") -> Self:
+        """Make a loaded checkpoint ready; raises what `load` raises."""
         tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
         jinja = loaded.metadata.get("chat_template")
-        chat = ChatTemplate.recognise(jinja, source=str(path)) if jinja else None
+        chat = ChatTemplate.recognise(jinja, source=str(loaded.path)) if jinja else None
+        kernels = choose(kernel, loaded.config, SLICE_TOKENS)
         with torch.device("meta"):
             model = GPT(loaded.config)
-        weights = {
-            name: weight.float() if isinstance(weight, Tensor) else weight.dequantize()
-            for name, weight in loaded.weights.items()
-        }
+        weights = {name: dense(weight, kernels.dtype) for name, weight in loaded.weights.items()}
         model.load_state_dict(weights, assign=True)
-        return cls(model.requires_grad_(False), tokenizer, chat=chat, name=path.name)
+        model.requires_grad_(False)
+        install(model, loaded.weights, packed=kernels.packed, tiled=kernels.tiled)
+        return cls(model, tokenizer, chat=chat, name=loaded.path.name, kernels=kernels)
 
     def describe(self) -> str:
-        """Which kernels were chosen, and why, in a line or two."""
-        return f"{self.name}: float32"
+        """Which kernels were chosen, and why, in one line."""
+        return f"{self.name}: {self.kernels}"
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation, up to where the reply begins.
@@ -199,10 +208,8 @@ class Engine:
         first, cache = self.prefill([prompt], cache=cache, cancel=cancel)
         first = first.log_softmax(-1)
         scores = [[float(first[0, tokens[0]])] if tokens else [] for tokens in continuations]
-        longer = sorted(
-            (i for i, tokens in enumerate(continuations) if len(tokens) > 1),
-            key=lambda i: len(continuations[i]),
-        )
+        longer = [i for i, tokens in enumerate(continuations) if len(tokens) > 1]
+        longer.sort(key=lambda i: len(continuations[i]))  # equal lengths together: less padding
         batch = max(1, SCORE_TOKENS // (len(prompt) + longest))
         for start in range(0, len(longer), batch):
             if cancel is not None and cancel.is_set():
@@ -241,5 +248,5 @@ class Engine:
         if len(prompt) + reply > self.config.context_length:
             wanted = f"{len(prompt)} tokens of prompt" + (f" and {reply} of reply" if reply else "")
             raise ContextOverflow(
-                f"{wanted} exceed {self.name}'s window of {self.config.context_length}: shorten the one or the other"
+                f"{wanted} exceed {self.name}'s window of {self.config.context_length}: shorten either"
             )

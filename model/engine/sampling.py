@@ -52,7 +52,7 @@ class Sampler:
         return token, logprob
 
     def filter(self, logits: Tensor) -> Tensor:
-        """Penalty, temperature, top-k, top-p, min-p applied; (vocab_size) float32, minus infinity where out."""
+        """Penalty, temperature, top-k, top-p, min-p applied; (vocab_size), minus infinity where out."""
         s = self.sampling
         if self._seen is not None:
             penalised = torch.where(logits < 0, logits * s.repetition_penalty, logits / s.repetition_penalty)

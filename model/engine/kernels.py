@@ -1,0 +1,290 @@
+"""The decoder's parts replaced by faster ones that compute the same.
+
+Reading one token means reading every weight, so the time of a step is the size of the weights. torch's 4-bit
+kernel (`aten::_weight_int4pack_mm_for_cpu`) multiplies up to some rows by codes of 4 bits in groups of 32,
+each group with a scale and a zero: value = (code - 8) * scale + zero. What this module packs into it:
+
+* Q4_1 blocks, code for code: scale = d, zero = m + 8 d.
+* Everything else as 8 bits, a code q = 16 h + l split into two codes of 4: the same input is multiplied by h
+  + 8 with scale 16 d and by l with scale d, zero 8 d, side by side in one matrix twice as wide. Q8_0 blocks
+  keep their codes; dense weights are rounded to Q8_0 first.
+
+The kernel keeps scale and zero in bf16 and takes bf16 input, so a packed product differs from the exact one
+by about as much as a bf16 one does (relative error 2.3e-3 against 2.3e-3 on SmolLM2's matrices, a plain
+row-wise int8 13e-3).
+
+Module by module, the replacements hold the dense projections for many rows and the packed ones for few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.gpt import GPT, Attention, Block, GatedMLP, PlainMLP, Span, attend, rotate
+from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
+
+#: Up to so many rows the packed kernel is used: its time grows by the row, a dense product's does not until
+#: about 16.
+FEW_ROWS = 8
+#: Candidates whose logits the packed head computes again exactly.
+EXACT_CANDIDATES = 64
+#: Rows of the embedding that the exact head turns to float32 at a time.
+HEAD_ROWS = 8192
+#: Key-value heads up to which one query attends by `attend_stacked`.
+MOST_STACKED_HEADS = 4
+#: Queries that `attend_tiled` takes at a time: scores of 1,000 keys then fit the second-level cache.
+TILE = 64
+#: The kernel's own granularity: outputs a multiple of this.
+OUTPUTS = 16
+
+
+class PackedLinear(nn.Module):
+    """A product with one or more weight matrices of equal input, stacked and packed to 4 or 8 bits."""
+
+    def __init__(self, weights: Sequence[Weight], biases: Sequence[Tensor | None] = ()) -> None:
+        super().__init__()
+        if all(isinstance(weight, Q4_1) for weight in weights):
+            codes, scale, zero = _stacked_q4_1([w for w in weights if isinstance(w, Q4_1)])
+        else:
+            codes, scale, zero = _split_q8_0(
+                [w if isinstance(w, Q8_0) else quantize_q8_0(dense(w)) for w in weights]
+            )
+        self.outputs, self.doubled = codes.shape[0], codes.shape[1] == 2 * weights[0].shape[1]
+        self.codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
+        self.scales = torch.stack((scale, zero), -1).transpose(0, 1).contiguous().bfloat16()
+        given = [bias for bias in biases if bias is not None]
+        assert not given or len(given) == len(weights), (
+            "either all of the stacked projections have a bias or none"
+        )
+        self.bias = torch.cat(given) if given else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) to (..., out of all), in x's dtype."""
+        rows = x.reshape(-1, x.shape[-1]).bfloat16()
+        if self.doubled:
+            rows = torch.cat((rows, rows), -1)
+        y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            rows.contiguous(), self.codes, BLOCK, self.scales
+        )
+        y = y.to(x.dtype).view(*x.shape[:-1], self.outputs)
+        return y if self.bias is None else y + self.bias
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return int(self.codes.nbytes + self.scales.nbytes)
+
+
+def packable(*weights: Weight) -> bool:
+    """Whether the kernel takes matrices of these shapes."""
+    return all(w.shape[0] % OUTPUTS == 0 and w.shape[1] % BLOCK == 0 for w in weights)
+
+
+def quantize_q8_0(weight: Tensor) -> Q8_0:
+    """A dense (out, in) matrix rounded to 8 bits in blocks of 32, each scaled to its largest magnitude."""
+    blocks = weight.float().view(weight.shape[0], -1, BLOCK)
+    scale = (blocks.abs().amax(-1) / 127).half()
+    step = scale.float()[..., None]
+    codes = torch.where(step > 0, blocks / step, 0).round().clamp(-127, 127)
+    return Q8_0(codes.flatten(1).to(torch.int8), scale)
+
+
+def _stacked_q4_1(weights: Sequence[Q4_1]) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes 0..15 (out, in), scale and zero (out, in / 32) in float32, of matrices under one another."""
+    scale = torch.cat([w.scale for w in weights]).float()
+    minimum = torch.cat([w.minimum for w in weights]).float()
+    return torch.cat([w.codes for w in weights]), scale, minimum + 8 * scale
+
+
+def _split_q8_0(weights: Sequence[Q8_0]) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for 8-bit codes, their high halves left of their low ones: (out, 2 in), (out, 2 in / 32)."""
+    codes = torch.cat([w.codes for w in weights])
+    scale = torch.cat([w.scale for w in weights]).float()
+    halves = torch.cat(((codes >> 4) + 8, codes & 15), -1)
+    return halves, torch.cat((16 * scale, scale), -1), torch.cat((torch.zeros_like(scale), 8 * scale), -1)
+
+
+class FastRMSNorm(nn.Module):
+    """RMSNorm as one fused kernel: the LayerNorm of [x, -x], with mean 0 and the mean square as variance.
+
+    torch computes an RMSNorm on a CPU as a chain of small operations, three times as slow on one row; on many
+    rows that makes no difference.
+    """
+
+    def __init__(self, norm: nn.RMSNorm) -> None:
+        super().__init__()
+        assert norm.eps is not None and norm.weight is not None
+        self.eps, self.width = norm.eps, norm.weight.shape[0]
+        self.weight = norm.weight
+        self.twice = torch.cat((norm.weight.detach(), norm.weight.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(r, n, width) to (r, n, width)."""
+        if x.shape[0] * x.shape[1] > FEW_ROWS:
+            return F.rms_norm(x, (self.width,), self.weight, self.eps)
+        both = F.layer_norm(torch.cat((x, -x), -1), (2 * self.width,), self.twice, None, self.eps)
+        return both[..., : self.width]
+
+
+class FastAttention(nn.Module):
+    """Attention whose q, k and v are one packed product for few rows, with `Kernels`' ways of attending."""
+
+    def __init__(
+        self, plain: Attention, qkv: PackedLinear | None, o: PackedLinear | None, *, tiled: bool
+    ) -> None:
+        super().__init__()
+        self.plain, self.qkv, self.o, self.tiled = plain, qkv, o, tiled
+        self.q_heads = plain.q.out_features // plain.head_dim
+        self.kv_heads = plain.k.out_features // plain.head_dim
+        group = torch.arange(self.q_heads)[:, None] // (self.q_heads // self.kv_heads)
+        #: (h, g, 1): 1 where a query head reads a key-value head
+        self.reads = (group == torch.arange(self.kv_heads)).to(plain.q.weight.dtype)[..., None]
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """As `Attention.forward`."""
+        few = x.shape[0] * x.shape[1] <= FEW_ROWS
+        plain = self.plain
+        if few and self.qkv is not None:
+            turned, v = plain.heads(self.qkv(x)).tensor_split((self.q_heads + self.kv_heads,), 1)
+            if span.rotation is not None:
+                turned = rotate(turned, span.rotation)
+            q, k = turned.tensor_split((self.q_heads,), 1)
+        else:
+            q, k, v = (plain.heads(project(x)) for project in (plain.q, plain.k, plain.v))
+            if span.rotation is not None:
+                q, k = rotate(q, span.rotation), rotate(k, span.rotation)
+        if span.cache is not None:
+            k, v = span.cache.append(plain.layer, k, v)
+        if x.shape[1] == 1 and self.kv_heads <= MOST_STACKED_HEADS:
+            y = attend_stacked(q, k, v, span, self.reads)
+        elif self.tiled and not few:
+            y = attend_tiled(q, k, v, span)
+        else:
+            y = attend(q, k, v, span)
+        y = y.transpose(1, 2).flatten(2)
+        mixed: Tensor = self.o(y) if few and self.o is not None else plain.o(y)
+        return mixed
+
+
+def attend_stacked(q: Tensor, k: Tensor, v: Tensor, span: Span, reads: Tensor) -> Tensor:
+    """`attend` for one query a row, (r, h, 1, e), as two plain products.
+
+    A query head is laid into the place of the key-value head that it reads, zeros elsewhere, so that one
+    product with all keys (t, g * e), as they lie in the cache, gives every head's scores. That computes g
+    times too much, of which nobody notices anything: the time goes into reading the keys.
+    """
+    rows, heads, _, width = q.shape
+    keys, values = k.transpose(1, 2).flatten(2), v.transpose(1, 2).flatten(2)
+    laid = (q * reads).mul_(width**-0.5).view(rows, heads, -1)
+    scores = torch.bmm(laid, keys.transpose(1, 2))
+    if span.mask is not None:
+        scores += span.mask[:, 0]
+    mixed = torch.bmm(scores.softmax(-1), values).view(rows, heads, -1, width)
+    return (mixed * reads).sum(2, keepdim=True)
+
+
+def attend_tiled(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+    """`attend`, `TILE` queries at a time, keys behind the last of them left out.
+
+    Faster than torch's attention on a CPU with bf16 products but without a matrix unit; the scores are
+    rounded to bf16, which changes a next-token distribution by less than bf16 weights do (KL 8e-4 both ways
+    on SmolLM2).
+    """
+    rows, heads, n, width = q.shape
+    groups, past = k.shape[1], k.shape[2] - n
+    q = q * width**-0.5
+    y = torch.empty(rows, n, heads, width, dtype=q.dtype).transpose(1, 2)
+    for start in range(0, n, TILE):
+        end = min(start + TILE, n)
+        seen = past + end
+        keys, values = k[:, :, :seen].flatten(0, 1), v[:, :, :seen].flatten(0, 1)
+        scores = torch.bmm(q[:, :, start:end].reshape(rows * groups, -1, width), keys.transpose(1, 2))
+        apart = scores.view(rows, heads, end - start, seen)
+        if span.mask is not None:
+            apart += span.mask[:, :, start:end, :seen]
+        elif span.causal:
+            ahead = torch.full((end - start, end - start), -torch.inf, dtype=q.dtype).triu(1)
+            apart[..., start:] += ahead
+        y[:, :, start:end] = torch.bmm(scores.softmax(-1), values).view(rows, heads, end - start, width)
+    return y
+
+
+class FastMLP(nn.Module):
+    """An MLP whose first projections are one packed product for few rows."""
+
+    def __init__(self, plain: GatedMLP | PlainMLP, first: PackedLinear, down: PackedLinear) -> None:
+        super().__init__()
+        self.plain, self.first, self.down = plain, first, down
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(r, n, d) to (r, n, d)."""
+        if x.shape[0] * x.shape[1] > FEW_ROWS:
+            many: Tensor = self.plain(x)
+            return many
+        if isinstance(self.plain, GatedMLP):
+            gate, up = self.first(x).chunk(2, -1)
+            inner = F.silu(gate).mul_(up)
+        else:
+            inner = self.plain.activation(self.first(x))
+        few: Tensor = self.down(inner)
+        return few
+
+
+class Head(nn.Linear):
+    """The output head, in float32 whatever the model computes in: bf16 would move a logit of 20 by 0.06.
+
+    Few rows go through the packed matrix, and the likeliest candidates are computed again exactly; many rows,
+    whose log-probabilities somebody will compare, are exact throughout.
+    """
+
+    def __init__(self, weight: Tensor, packed: PackedLinear | None) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        self.weight, self.packed = nn.Parameter(weight, requires_grad=False), packed
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(..., d) to (..., vocab_size) float32."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        if self.packed is None or rows.shape[0] > FEW_ROWS:
+            parts = [F.linear(rows.float(), part.float()) for part in torch.split(self.weight, HEAD_ROWS)]
+            return torch.cat(parts, -1).view(*hidden.shape[:-1], -1)
+        logits: Tensor = self.packed(rows).float()
+        likeliest = logits.topk(min(EXACT_CANDIDATES, logits.shape[-1])).indices
+        exact = self.weight[likeliest].float() @ rows.float()[..., None]
+        return logits.scatter_(-1, likeliest, exact[..., 0]).view(*hidden.shape[:-1], -1)
+
+
+def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: bool) -> None:
+    """Replace the parts of a loaded decoder; `weights` are the checkpoint's, before any rounding."""
+
+    def pack(prefix: str, modules: Mapping[str, nn.Linear]) -> PackedLinear | None:
+        matrices = [weights[f"{prefix}{name}.weight"] for name in modules]
+        if not packed or not packable(*matrices):
+            return None
+        return PackedLinear(matrices, [module.bias for module in modules.values()])
+
+    for i, block in enumerate(model.blocks):
+        attn, mlp = block.get_submodule("attn"), block.get_submodule("mlp")
+        assert (
+            isinstance(block, Block) and isinstance(attn, Attention) and isinstance(mlp, GatedMLP | PlainMLP)
+        )
+        at = f"blocks.{i}."
+        qkv = pack(f"{at}attn.", {"q": attn.q, "k": attn.k, "v": attn.v})
+        block.attn = FastAttention(attn, qkv, pack(f"{at}attn.", {"o": attn.o}), tiled=tiled)
+        inner = {"gate": mlp.gate, "up": mlp.up} if isinstance(mlp, GatedMLP) else {"up": mlp.up}
+        first = pack(f"{at}mlp.", inner)
+        down = pack(f"{at}mlp.", {"down": mlp.down})
+        if first is not None and down is not None:
+            block.mlp = FastMLP(mlp, first, down)
+        block.attn_norm, block.mlp_norm = _fast_norm(block.attn_norm), _fast_norm(block.mlp_norm)
+    model.norm = _fast_norm(model.norm)
+    name, matrix = ("embed.weight", model.embed) if model.head is None else ("head.weight", model.head)
+    few = PackedLinear([weights[name]]) if packed and packable(weights[name]) else None
+    model.head = Head(matrix.weight, few)
+
+
+def _fast_norm(norm: nn.Module) -> nn.Module:
+    return FastRMSNorm(norm) if isinstance(norm, nn.RMSNorm) else norm
