@@ -8,6 +8,7 @@ parses without resolving entities and without a network; pictures and linked tem
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import Any
 
@@ -30,6 +31,7 @@ MOST_TAGS = 3_000_000  #: of one XML part; a page of text has about a thousand
 MOST_PARAGRAPHS = 200_000
 HIGHEST_RATIO = 200  #: unpacked to packed, of an XML part; real ones stay below 50
 _RATIO_COUNTS_FROM = 4 * MIB
+_XML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\s\x00]*<")
 
 
 def parse(source: Source) -> Document:
@@ -80,17 +82,17 @@ def _guard(data: bytes, name: str) -> None:
         if (total := sum(entry.file_size for entry in entries)) > MOST_UNPACKED:
             raise refuse(f"it unpacks to {total / MIB:,.0f} MiB")
         for entry in entries:
-            if not entry.filename.lower().endswith((".xml", ".rels")):
-                continue
+            with archive.open(entry) as stream:
+                if not _XML.match(
+                    stream.read(512)
+                ):  # whatever its name: names and types are the file's own claim
+                    continue
             if entry.file_size > MOST_XML:
                 raise refuse(f"{entry.filename[:80]} unpacks to {entry.file_size / MIB:,.0f} MiB")
             if entry.file_size > max(_RATIO_COUNTS_FROM, HIGHEST_RATIO * entry.compress_size):
                 times = entry.file_size // max(1, entry.compress_size)
                 raise refuse(f"{entry.filename[:80]} unpacks to {times:,} times its size")
-            with archive.open(
-                entry
-            ) as stream:  # never reads past the declared size; a lie fails its checksum
-                xml = stream.read()
+            xml = archive.read(entry)  # never more than the declared size; a lie fails its checksum
             if xml.count(b"<") > MOST_TAGS:
                 raise refuse(f"{entry.filename[:80]} has {xml.count(b'<'):,} tags")
             if xml.count(b":p>") + xml.count(b":p ") + xml.count(b":p/>") > 2 * MOST_PARAGRAPHS:

@@ -95,6 +95,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"ID3", "an MP3 recording"),
     (b"GGUF", "a GGUF model"),
 )
+TEXT_MAGIC = (b"{\\rtf", b"%!PS")
 #: The folder inside an Office Open XML package that tells which program's it is.
 PACKAGES = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}
 PACKAGE_WORDS = {
@@ -107,6 +108,7 @@ PACKAGE_WORDS = {
 _HTML = re.compile(
     rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
 )
+_PDF_BODY = re.compile(rb"%PDF-|^\d+ \d+ obj\b.*^endobj\b", re.DOTALL | re.MULTILINE)
 
 
 def read_names() -> str:
@@ -115,7 +117,7 @@ def read_names() -> str:
 
 
 def sniff(file: Path, name: str) -> str:
-    """What the content is: the name of a format, where "text" stands for any kind of text.
+    """What the content is: the name of a format, where "text" is any kind of text; or "binary", unknown.
 
     Raises:
         UnsupportedFormat: it is recognisably something that no parser here reads.
@@ -127,27 +129,26 @@ def sniff(file: Path, name: str) -> str:
             head = stream.read(HEAD)
     except OSError as error:
         raise ParseError(f"{name}: cannot be read ({error.strerror}). Check that you may open it.") from error
-    if (
-        b"%PDF-" in head[:1024]
-    ):  # the header may stand anywhere in the first 1024 bytes (PDF 1.7, implementation note 13)
+    if b"%PDF-" in head[:1024]:  # the header may stand anywhere in them (PDF 1.7, implementation note 13)
         return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _package(file, name)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
         _refuse_ole(file, name)
+    binary = looks_binary(head)
     for magic, words in MAGIC:
-        if head.startswith(magic):
+        if head.startswith(magic) and (binary or magic in TEXT_MAGIC):  # a text may begin with "ID3", too
             raise UnsupportedFormat(
                 f"{name}: is {words}, which Lorebase does not read. It reads {read_names()}."
             )
-    if head[4:8] == b"ftyp":
+    if binary and head[4:8] == b"ftyp":
         raise UnsupportedFormat(
             f"{name}: is a film, recording or HEIF picture. Lorebase reads {read_names()}."
         )
-    if looks_binary(head):
-        raise UnsupportedFormat(
-            f"{name}: is binary data of an unknown kind, no text. Lorebase reads {read_names()}."
-        )
+    if binary:
+        return "binary"
+    if Path(name).suffix.lower() == ".pdf" and _PDF_BODY.search(head):
+        return "pdf"
     return "html" if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")) else "text"
 
 
@@ -160,6 +161,12 @@ def choose(file: Path, name: str) -> tuple[Format, tuple[str, ...]]:
     suffix = Path(name).suffix.lower()
     declared = BY_SUFFIX.get(suffix)
     found = sniff(file, name)
+    if found == "binary" and suffix == ".pdf":
+        found = "pdf"  # its header is lost; the engines may still find their way, or will say what is wrong
+    elif found == "binary":
+        raise UnsupportedFormat(
+            f"{name}: is binary data of an unknown kind, no text. Lorebase reads {read_names()}."
+        )
     if found in ("text", "html"):
         if suffix in NOT_YET:
             raise UnsupportedFormat(

@@ -33,7 +33,6 @@ from ingest.types import Document, Page
 
 PAGE_BREAK = "\n\n"
 OUTLINE_LIMIT = 5000
-DRAWS_TEXT = {pdfium_c.FPDF_PAGEOBJ_TEXT, pdfium_c.FPDF_PAGEOBJ_FORM, pdfium_c.FPDF_PAGEOBJ_UNKNOWN}
 _SAMPLED_GLYPHS = 64
 
 # pypdf logs every repair it makes; what matters of them becomes a warning of the document.
@@ -47,7 +46,6 @@ class _Read:
     texts: list[str] = field(default_factory=list)
     readable: list[bool] = field(default_factory=list)  #: False: there is a text layer, it is no language
     draws: list[bool] = field(default_factory=list)  #: anything at all on the page
-    may_hold_text: list[bool] = field(default_factory=list)  #: text was found or could have been
     failed: list[int] = field(default_factory=list)  #: page numbers that raised
 
 
@@ -67,12 +65,12 @@ def parse(source: Source) -> Document:
     except pypdfium2.PdfiumError as error:
         if error.err_code == pdfium_c.FPDF_ERR_PASSWORD:
             raise _password_needed(source) from error
-        read, why = _Read(), str(error)
+        read, why = _Read(), str(error).rstrip(".")
     if why:
         read = second.read_all(why)
         warnings.append(f"read by pypdf because pdfium cannot read it ({why}); text may be missing")
     else:
-        _ask_second(read, second)
+        read = _ask_second(read, second)
     warnings += _complaints(source, read)
     pages_text = [tidy(text)[0].strip() for text in mend(read.texts)]
     text, pages = _join(pages_text)
@@ -106,7 +104,6 @@ def _read_pdfium(source: Source) -> _Read:
             read.texts.append(text)
             read.readable.append(readable)
             read.draws.append(bool(text.strip() or kinds))
-            read.may_hold_text.append(bool(text.strip() or kinds & DRAWS_TEXT))
     finally:
         document.close()
     return read
@@ -120,16 +117,25 @@ def _unmapped(glyphs: Any) -> float:
     return sum(sample) / len(sample) if sample else 0.0
 
 
-def _ask_second(read: _Read, second: _Second) -> None:
-    """Take pypdf's text for pages that pdfium could not read, or found empty although they may hold text."""
+def _ask_second(read: _Read, second: _Second) -> _Read:
+    """Take pypdf's text for pages that pdfium found empty or unreadable; all of it where pdfium lost a page.
+
+    A page that cannot be loaded is a hole in the page tree, which the two count differently: then pages
+    cannot be matched one by one.
+    """
+    if read.failed:
+        with contextlib.suppress(ParseError):
+            other = second.read_all("a page of it cannot be loaded")
+            if len(other.failed) < len(read.failed):
+                return other
+        return read
     for index, text in enumerate(read.texts):
-        failed = index + 1 in read.failed
-        if read.readable[index] and not failed and (text.strip() or not read.may_hold_text[index]):
+        if read.readable[index] and text.strip():
             continue
-        other = second.page(index)
-        if other is not None and other.strip() and is_language(other):
-            read.texts[index], read.readable[index] = other, True
-            read.failed = [n for n in read.failed if n != index + 1]
+        found = second.page(index)
+        if found is not None and found.strip() and is_language(found):
+            read.texts[index], read.readable[index] = found, True
+    return read
 
 
 def _complaints(source: Source, read: _Read) -> list[str]:
@@ -227,14 +233,13 @@ class _Second:
             read.texts.append(text or "")
             read.readable.append(readable)
             read.draws.append(True)
-            read.may_hold_text.append(True)
         return read
 
     def page(self, index: int) -> str | None:
         """Text of one page, None where pypdf cannot read it."""
         try:
             return self._open().pages[index].extract_text()
-        except Exception:  # see above; the page is then reported by number
+        except Exception:  # see `read_all`; the page is then reported by number
             return None
 
     def about(self) -> tuple[dict[str, str], list[Entry], list[str]]:
@@ -244,7 +249,7 @@ class _Second:
         warnings: list[str] = []
         try:
             metadata = _metadata(self._open())
-        except Exception as error:  # see above
+        except Exception as error:  # see `read_all`
             warnings.append(f"its metadata could not be read ({type(error).__name__})")
         try:
             for entry in _walk(self._open(), self._open().outline, 1):
@@ -252,14 +257,14 @@ class _Second:
                 if len(entries) == OUTLINE_LIMIT:
                     warnings.append(f"its outline was cut at {OUTLINE_LIMIT} entries")
                     break
-        except Exception as error:  # see above
+        except Exception as error:  # see `read_all`
             warnings.append(f"its outline could not be read ({type(error).__name__})")
         return metadata, entries, warnings
 
     def _damaged(self, why: str, error: Exception | None) -> ParseError:
         also = f", nor does pypdf ({str(error)[:200]})" if error else ", nor does pypdf"
         return ParseError(
-            f"{self._source.name}: no PDF engine can read it: {why.rstrip('.')}{also}. "
+            f"{self._source.name}: no PDF engine can read it: {why}{also}. "
             "It is damaged or incomplete: get it again, or open and save it anew in a PDF program."
         )
 
