@@ -96,7 +96,10 @@ def save(
             json.dumps(described, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         (new / TOKENIZER_FILE).write_bytes(tokenizer_bytes)
-        save_file(_take_apart(weights), new / WEIGHTS_FILE, metadata={"format": "pt"})
+        try:
+            save_file(_take_apart(weights), new / WEIGHTS_FILE, metadata={"format": "pt"})
+        except SafetensorError as error:  # also what it makes of a full disk
+            raise CheckpointError(f"{path} could not be written: {error}. Check the free space.") from error
         (new / WEIGHTS_FILE).chmod(0o644)  # safetensors writes 0600; a service may run as another user
 
 

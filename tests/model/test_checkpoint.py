@@ -297,6 +297,22 @@ def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     assert folder.damage(path, hashes=True) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limit on file sizes to set on Windows")
+def test_a_full_disk_has_a_name_and_leaves_the_old(saved: Path) -> None:
+    import resource
+
+    config = tiny.config(vocab_size=4096)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match="could not be written"):
+            checkpoint.save(saved, config, tiny.weights(config), tiny.tokenizer(), {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoint.load(saved).config == tiny.config()
+    assert {p.name for p in saved.parent.iterdir()} <= {"tiny", ".tiny.lock"}
+
+
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:
     with (
         folder.replaced(tmp_path / "one", {}),

