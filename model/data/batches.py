@@ -48,21 +48,14 @@ class Batch:
         """Targets to predict."""
         return int((self.targets != IGNORED).sum())
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Batch:
-        """Elsewhere, the mask as numbers of `dtype` to add to scores: 0, or minus infinity where hidden.
-
-        Attention would make these numbers of the booleans again in every layer.
-        """
-        mask = self.mask
-        if mask is not None:
-            hidden = ~mask.to(device)
-            mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, -torch.inf)
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on another device."""
         return replace(
             self,
             ids=self.ids.to(device),
             positions=self.positions.to(device),
             targets=self.targets.to(device),
-            mask=mask,
+            mask=None if self.mask is None else self.mask.to(device),
         )
 
 

@@ -81,7 +81,7 @@ def test_packed_and_branched_conversations_equal_each_alone(axes: dict[str, obje
         (tree(12, [3, 3]), plain(6, seed=5)),
         (plain(2),),  # a row that is mostly padding
     ]
-    batch = collate(rows).to("cpu", torch.float32)
+    batch = collate(rows).to("cpu")
     assert batch.mask is not None
     together = model.logits(model(batch.ids, positions=batch.positions, mask=batch.mask))
     assert torch.isfinite(together).all()
