@@ -61,6 +61,8 @@ class Source:
 
     search: Search | None
     similarity: Similarity | None = None
+    rarity: refusal.Rarity | None = None  #: how rare each term is in the collection
+    unrelated_cosine: float = 0.0  #: what the embedder gives texts that have nothing to do with each other
 
 
 @dataclass(slots=True)

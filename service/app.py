@@ -28,26 +28,21 @@ MAX_BODY_BYTES = 1_000_000
 UPSTREAM_SLOTS = 4
 
 
-def create_app(
+def assemble(
     settings: ServiceSettings, home: Path, library: Library | None = None, generator: Generator | None = None
-) -> FastAPI:
-    """The service over `home`; a library or generator that is handed in is used instead of the real one."""
+) -> Parts:
+    """Everything that answers questions, wired together; nothing is loaded yet."""
     shelves = library or wiring.library(settings, home)
     models = wiring.models(settings, home, generator)
-    runners = (
-        Runner("answers", 1, settings.queue_length),
-        Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
-        Runner("search", 1, 4 * (settings.queue_length + 1)),
-    )
-    parts = Parts(
+    return Parts(
         settings=settings,
         home=home,
         library=shelves,
         models=models,
         answerer=Answerer(settings.refuse_below),
-        runner=runners[0],
-        upstream_runner=runners[1],
-        search_runner=runners[2],
+        runner=Runner("answers", 1, settings.queue_length),
+        upstream_runner=Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
+        search_runner=Runner("search", 1, 4 * (settings.queue_length + 1)),
         jobs=JobBoard(
             shelves,
             home / "uploads",
@@ -57,14 +52,21 @@ def create_app(
         readiness=Readiness({"index": shelves.warm, "generator": models.warm}),
     )
 
+
+def create_app(
+    settings: ServiceSettings, home: Path, library: Library | None = None, generator: Generator | None = None
+) -> FastAPI:
+    """The service over `home`; a library or generator that is handed in is used instead of the real one."""
+    parts = assemble(settings, home, library, generator)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.readiness.start()
         yield
         parts.jobs.close()
-        for runner in runners:
+        for runner in (parts.runner, parts.upstream_runner, parts.search_runner):
             await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)
-        await anyio.to_thread.run_sync(shelves.close)
+        await anyio.to_thread.run_sync(parts.library.close)
 
     app = FastAPI(
         title="Lorebase",

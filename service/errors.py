@@ -9,8 +9,10 @@
     ├── UploadTooLarge      past `max_upload_mb` or `max_upload_files`
     ├── UnsupportedMedia    a body that is neither JSON nor a form
     ├── InvalidUpload       no file, no text, or a name that cannot be used
+    ├── InvalidRequest      an argument of the command line that does not fit
     ├── UnknownJob          no job of that id
     ├── ForeignOrigin       a page of another site sent the request
+    ├── PortInUse           somebody else listens there
     ├── UnsafeBind          an address other than loopback without keys: refuses to start
     └── UpstreamError       another server (Ollama) failed while answering
         ├── UpstreamUnreachable   it does not answer at all; names the address tried
@@ -37,6 +39,7 @@ from starlette.requests import ClientDisconnect
 
 from ingest import errors as ingest_errors
 from ingest.collections import InvalidName
+from ingest.pipeline import InvalidPath
 from ingest.settings import SettingsError
 from model import errors as model_errors
 
@@ -107,6 +110,14 @@ class ForeignOrigin(ServiceError):
     """A page of another site sent the request."""
 
 
+class InvalidRequest(ServiceError):
+    """An argument that does not fit."""
+
+
+class PortInUse(ServiceError):
+    """Somebody else listens on the port."""
+
+
 class UnsafeBind(ServiceError):
     """Binding beyond loopback without keys."""
 
@@ -134,6 +145,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     UploadTooLarge: (413, "too_large"),
     UnsupportedMedia: (415, "unsupported_media_type"),
     InvalidUpload: (422, "invalid_upload"),
+    InvalidRequest: (422, "invalid_request"),
     UnknownJob: (404, "unknown_job"),
     ForeignOrigin: (403, "foreign_origin"),
     UpstreamUnreachable: (502, "upstream_unreachable"),
@@ -151,6 +163,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.SchemaTooNew: (503, "schema_too_new"),
     ingest_errors.CollectionLocked: (409, "collection_locked"),
     ingest_errors.StorageFull: (507, "storage_full"),
+    InvalidPath: (422, "invalid_path"),
     InvalidName: (422, "invalid_collection_name"),
     SettingsError: (422, "invalid_setting"),
     ingest_errors.IngestError: (500, "ingest_error"),

@@ -8,12 +8,16 @@ A raw cosine is never compared with a threshold: e5's lie between 0.7 and 0.9 wh
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ingest.types import Hit
 from service import evidence
 from service.events import Refusal
+
+
+#: Inverse document frequency of each term.
+Rarity = Callable[[Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class OllamaServer:
             try:
                 return sorted(m.model for m in (await client.list()).models if m.model)
             finally:
-                await client.close()
+                await client.close()  # type: ignore[no-untyped-call]
 
         try:
             return asyncio.run(listed())
@@ -140,9 +140,11 @@ class OllamaGenerator:
                     part.message.thinking or "",
                 )
             if not ended:
-                raise UpstreamError(f"Ollama at {self._address} broke off in the middle of its reply; ask again")
+                raise UpstreamError(
+                    f"Ollama at {self._address} broke off in the middle of its reply; ask again"
+                )
         finally:
-            await client.close()
+            await client.close()  # type: ignore[no-untyped-call]
 
     def _options(self, sampling: Sampling) -> dict[str, object]:
         options: dict[str, object] = {

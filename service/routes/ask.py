@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -56,8 +57,7 @@ _STREAM = {
 )
 async def ask(body: AskRequest, request: Request, parts: PartsDep) -> AskReply | StreamingResponse:
     """Answers from the documents with citations that can be checked, or refuses and says why."""
-    ticket = submit(parts, body)
-    events = listen(request, ticket)
+    events = listen(request, submit(prepare(parts, body)))
     if body.stream:
         first = await anext(events)  # what goes wrong before it still gets its own status
         return StreamingResponse(
@@ -70,22 +70,35 @@ async def ask(body: AskRequest, request: Request, parts: PartsDep) -> AskReply |
     raise errors.ServiceError("the answer ended without a reply")
 
 
-def submit(parts: Parts, body: AskRequest) -> Ticket[Event]:
-    """Queue a question.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question that passed every check that costs nothing."""
+
+    parts: Parts
+    ask: Ask
+    generator: Generator
+
+    def run(self, cancel: threading.Event) -> Iterator[Event]:
+        """The job: blocks, runs in a slot's thread."""
+        parts = self.parts
+        source = Source(None) if self.ask.mode == "closed_book" else parts.library.source(self.ask.collection)
+        yield from parts.answerer.answer(self.ask, source, self.generator, cancel)
+
+
+def prepare(parts: Parts, body: AskRequest) -> Prepared:
+    """Check a question against limits, readiness and models.
 
     Raises:
-        QuestionTooLong, NotReady, WeightsMissing, UnknownModel, Busy: before anything was done for it.
+        QuestionTooLong, NotReady, WeightsMissing, UnknownModel: nothing was done for it.
     """
     settings = parts.settings
     if len(body.question) > settings.max_question_chars:
         raise errors.QuestionTooLong(
-            f"the question has {len(body.question):,} characters; at most {settings.max_question_chars:,} are accepted "
-            "(setting max_question_chars). Put long texts into the documents and ask about them."
+            f"the question has {len(body.question):,} characters; at most {settings.max_question_chars:,} "
+            "are accepted (setting max_question_chars). Put long texts into the documents and ask about them."
         )
-    own = body.model is None and parts.models.default_is_own
-    parts.readiness.require(
-        *(["generator"] if own or not (body.model or "ollama/").startswith("ollama/") else [])
-    )
+    if not (body.model or parts.models.default).startswith("ollama/"):
+        parts.readiness.require("generator")
     if body.mode != "closed_book":
         parts.readiness.require("index")
     generator = parts.models.generator(body.model)
@@ -98,14 +111,14 @@ def submit(parts: Parts, body: AskRequest) -> Ticket[Event]:
         on_no_answer=body.on_no_answer,
         sampling=body.sampling(settings.max_tokens),
     )
-    runner = parts.runner if generator is parts.models.own else parts.upstream_runner
-    return runner.submit(lambda cancel: _answer(parts, asked, generator, cancel), settings.deadline_s)
+    return Prepared(parts, asked, generator)
 
 
-def _answer(parts: Parts, asked: Ask, generator: Generator, cancel: threading.Event) -> Iterator[Event]:
-    """The job: runs in the slot's thread."""
-    source = Source(None) if asked.mode == "closed_book" else parts.library.source(asked.collection)
-    yield from parts.answerer.answer(asked, source, generator, cancel)
+def submit(prepared: Prepared) -> Ticket[Event]:
+    """Queue a question. Raises Busy before any work was done for it."""
+    parts = prepared.parts
+    runner = parts.runner if prepared.generator is parts.models.own else parts.upstream_runner
+    return runner.submit(prepared.run, parts.settings.deadline_s)
 
 
 async def _wire(parts: Parts, first: Event, rest: AsyncGenerator[Event]) -> AsyncIterator[bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-import unicodedata
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -18,6 +17,7 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile as Uploaded
 
+from ingest.pipeline import upload_path
 from service import errors
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload, UploadTooLarge
@@ -42,7 +42,6 @@ Collection = Annotated[
     CollectionName | None, Query(description="the service's default collection if not given")
 ]
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
-_LONGEST_PATH = 500
 _BODY = {
     "requestBody": {
         "required": True,
@@ -113,7 +112,7 @@ async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[
             raise InvalidUpload("'path' names one document, but there are several files")
         uploads: list[Upload] = []
         for number, file in enumerate(files):
-            path = document_path(named if isinstance(named, str) else file.filename or "")
+            path = upload_path(named if isinstance(named, str) else file.filename or "")
             uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}"))
             await run_in_threadpool(_save, file, uploads[-1].file)
     twice = sorted({u.path for u in uploads if sum(o.path == u.path for o in uploads) > 1})
@@ -130,7 +129,7 @@ async def _receive_text(request: Request, parts: Parts, folder: Path) -> tuple[s
         body = TextUpload.model_validate_json(raw)
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
-    path = document_path(body.path)
+    path = upload_path(body.path)
     file = folder / f"0000{safe_suffix(path) or '.txt'}"
     await run_in_threadpool(file.write_text, body.text, encoding="utf-8", newline="")
     return body.collection, [Upload(path, file)]
@@ -141,30 +140,8 @@ def _save(upload: UploadFile | Uploaded, file: Path) -> None:
         shutil.copyfileobj(upload.file, out, 1 << 20)
 
 
-def document_path(name: str) -> str:
-    """The path a document will be known by. It never touches a disk: bytes are kept under names of our own.
-
-    Raises:
-        InvalidUpload: empty, absolute, with `..` or control characters, or too long.
-    """
-    path = unicodedata.normalize("NFC", name.replace("\\", "/")).strip()
-    pieces = [p for p in path.split("/") if p not in ("", ".")]
-    if (
-        not pieces
-        or path.startswith("/")
-        or ".." in pieces
-        or len(path) > _LONGEST_PATH
-        or not path.isprintable()
-    ):
-        raise InvalidUpload(
-            f"{name[:80]!r} cannot be a document's path: use a relative one of at most {_LONGEST_PATH} characters, "
-            "without '..' and control characters"
-        )
-    return "/".join(pieces)
-
-
 def safe_suffix(path: str) -> str:
-    """The suffix, where it is an ordinary one."""
+    """The suffix, where it is an ordinary one: bytes wait under names of our own."""
     suffix = PurePosixPath(path).suffix
     return suffix if _SUFFIX.fullmatch(suffix) else ""
 

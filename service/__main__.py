@@ -1,0 +1,55 @@
+"""`python -m service`: serve the API and the page, or ask one question on the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ingest.errors import IngestError
+from ingest.settings import find_home, read_table
+from model.errors import ModelError
+from service.cli import arguments
+from service.errors import ServiceError
+from service.settings import ServiceSettings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done (a refusal is an answer), 2 it could not be done."""
+    given = arguments.parse(sys.argv[1:] if argv is None else argv)
+    try:
+        home = Path(given.home).expanduser().resolve() if given.home else find_home()
+        flags = {name: getattr(given, name, None) for name in ("host", "port", "model", "collection")}
+        settings = read_table("service", ServiceSettings, flags)
+        if given.command == "serve":
+            from service.cli import serve
+
+            return serve.run(settings, home)
+        from service.cli import ask
+
+        body = ask.request(
+            question=given.question,
+            mode=given.mode,
+            k=given.k,
+            search_mode=given.search_mode,
+            max_tokens=given.max_tokens,
+        )
+        if not given.json:
+            print(
+                f"data folder {home}, collection {settings.collection}, model {settings.model}",
+                file=sys.stderr,
+            )
+        return ask.run(ask.assemble(settings, home), body, as_json=given.json)
+    except (ServiceError, IngestError, ModelError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

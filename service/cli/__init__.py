@@ -1,0 +1,1 @@
+"""What `python -m service` does on a terminal."""

@@ -1,0 +1,146 @@
+"""One question on the terminal: the service's own conductor without HTTP.
+
+Sentences are printed as soon as they are checked. What no passage supports is held back until something is supported, so
+an answer that turns out to be invented is never shown: the documents' own words come instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from pydantic import ValidationError
+
+from model.errors import Cancelled
+from service.app import assemble
+from service.citations import Citation, Statement
+from service.deps import Parts
+from service.errors import InvalidRequest
+from service.events import Checked, Final, Reasoning
+from service.routes.ask import prepare
+from service.schemas import AskReply, AskRequest
+
+UNSUPPORTED = " [?]"
+
+
+def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
+    """Answer on standard output; returns the exit status.
+
+    Raises:
+        ServiceError, IngestError, ModelError: what went wrong, with a message for people.
+    """
+    parts.readiness.start()
+    parts.readiness.wait()
+    job = prepare(parts, body)
+    cancel = threading.Event()
+    shown = _Shown(quiet=as_json)
+    final: Final | None = None
+    try:
+        for event in job.run(cancel):
+            if isinstance(event, Checked):
+                shown.statement(event.statement)
+            elif isinstance(event, Reasoning):
+                shown.reasoning(event.text)
+            elif isinstance(event, Final):
+                final = event
+    except KeyboardInterrupt:
+        cancel.set()
+        raise
+    if final is None:
+        raise Cancelled("the answer ended without a reply")
+    if as_json:
+        print(AskReply.of(final).model_dump_json(indent=2))
+        return 0
+    shown.end(final)
+    for citation in final.citations:
+        print(_line(citation))
+    if not final.answered and final.sources:
+        print("Nearest passages:")
+        for hit in final.sources[:3]:
+            quote = " ".join(hit.text.split())
+            print(
+                f"  - {hit.path}{_pages(hit.page_first, hit.page_last)}: {quote[:160]}{'…' if len(quote) > 160 else ''}"
+            )
+    print(_summary(final), file=sys.stderr)
+    return 0
+
+
+class _Shown:
+    """What has been printed of the answer."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._held: list[Statement] = []
+        self._printed: list[Statement] = []
+        self._thinking = False
+
+    def statement(self, statement: Statement) -> None:
+        """Print a checked sentence, and those held back before it, once something is supported."""
+        self._held.append(statement)
+        if self._quiet or not (statement.supported or self._printed):
+            return
+        for held in self._held:
+            self._print(held)
+        self._held.clear()
+
+    def reasoning(self, text: str) -> None:
+        """The model's reasoning goes to standard error."""
+        if not self._quiet:
+            self._thinking = True
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def end(self, final: Final) -> None:
+        """Print what the stream did not show, and end the paragraph."""
+        if [s.text.strip() for s in self._printed] != [s.text.strip() for s in final.statements]:
+            if self._printed:
+                print("\n")
+            self._printed.clear()
+            for statement in final.statements:
+                self._print(statement, flag=bool(final.citations))
+        print("\n" if final.citations else "")
+        if any(not s.supported for s in final.statements) and final.citations:
+            print(f"{UNSUPPORTED.strip()} = no passage supports this sentence")
+
+    def _print(self, statement: Statement, *, flag: bool = True) -> None:
+        if self._thinking:
+            print("\n", file=sys.stderr)
+            self._thinking = False
+        text = statement.text if self._printed else statement.text.lstrip()
+        kept = text.rstrip()
+        marks = "".join(f" [{m}]" for m in statement.markers) or (UNSUPPORTED if flag else "")
+        print(kept + marks + text[len(kept) :], end="", flush=True)
+        self._printed.append(statement)
+
+
+def _pages(first: int | None, last: int | None) -> str:
+    if first is None:
+        return ""
+    return f", page {first}" if last in (None, first) else f", pages {first}-{last}"
+
+
+def _line(citation: Citation) -> str:
+    return f'[{citation.marker}] {citation.path}{_pages(citation.page_first, citation.page_last)}: "{citation.quote}"'
+
+
+def _summary(final: Final) -> str:
+    words = (
+        final.model if final.llm_generated else "the documents' own words" if final.answered else "refused"
+    )
+    confidence = "" if final.confidence is None else f", confidence {final.confidence:.2f}"
+    return f"({words}{confidence}, {final.timings.total_ms / 1000:.1f} s)"
+
+
+def request(**fields: object) -> AskRequest:
+    """A request from the command line's arguments; those that are None were not given.
+
+    Raises:
+        InvalidRequest: one does not fit.
+    """
+    try:
+        return AskRequest.model_validate({k: v for k, v in fields.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+__all__ = ["assemble", "request", "run"]

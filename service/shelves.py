@@ -1,0 +1,194 @@
+"""The library over real collections: opened once, kept open, each searched with the embedder it was made with.
+
+A collection that another process made, rebuilt with another embedder or deleted meanwhile is noticed at the next
+question. Embedders are shared between collections and loaded once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ingest import pipeline
+from ingest.collections import list_collections, open_collection
+from ingest.embed import Embedder
+from ingest.errors import UnknownCollection, UnknownDocument
+from ingest.search import Searcher, unrelated_cosine
+from ingest.settings import IngestSettings
+from ingest.store import Store
+from ingest.types import Chunk, StoredDocument
+from service.answer import Source
+from service.library import CollectionInfo, OnFile, Upload
+
+FindEmbedder = Callable[[str], Embedder]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shelf:
+    """One open collection; without an embedder as long as nothing is in it."""
+
+    store: Store
+    searcher: Searcher | None
+    embedder: Embedder | None
+    embedder_id: str | None
+
+
+class Shelves:
+    """The collections of one home."""
+
+    def __init__(
+        self, home: Path, default: str, settings: IngestSettings, find_embedder: FindEmbedder
+    ) -> None:
+        self._home = home
+        self._default = default
+        self._settings = settings
+        self._find = find_embedder
+        self._lock = threading.RLock()
+        self._shelves: dict[str, _Shelf] = {}
+        self._embedders: dict[str, Embedder] = {}
+        self._floors: dict[str, float] = {}
+
+    def warm(self) -> None:
+        """Load the embedder and the default collection's vectors.
+
+        Raises:
+            EmbedderError: the embedder's weights are missing or damaged.
+            IngestError: the default collection cannot be read.
+        """
+        try:
+            shelf = self._shelf(self._default)
+        except UnknownCollection:
+            shelf = None
+        embedder = (shelf and shelf.embedder) or self._embedder(self._settings.embedder)
+        self._floor(embedder)
+        if shelf and shelf.searcher:
+            shelf.searcher.search("warm", 1)
+
+    def close(self) -> None:
+        """Close every collection."""
+        with self._lock:
+            for shelf in self._shelves.values():
+                shelf.store.close()
+            self._shelves.clear()
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        found = []
+        for name in list_collections(self._home):
+            status = self._shelf(name).store.status()
+            found.append(
+                CollectionInfo(
+                    name,
+                    status.documents,
+                    status.chunks,
+                    status.characters,
+                    status.generation,
+                    status.embedder_name,
+                    status.bytes_on_disk,
+                )
+            )
+        return found
+
+    def source(self, collection: str) -> Source:
+        """Search and similarity; see `Library.source`."""
+        try:
+            shelf = self._shelf(collection)
+        except UnknownCollection:
+            if collection == self._default:
+                return Source(None)
+            raise
+        if shelf.searcher is None or shelf.embedder is None:
+            return Source(None)
+        embedder, store = shelf.embedder, shelf.store
+
+        def similarity(question: str, texts: Sequence[str]) -> list[float]:
+            products = embedder.encode_passages(texts) @ embedder.encode_queries([question])[0]
+            return [float(p) for p in products]
+
+        def rarity(terms: Sequence[str]) -> list[float]:
+            with store.reading() as reader:
+                return reader.information(terms)
+
+        return Source(shelf.searcher, similarity, rarity, self._floor(embedder))
+
+    def documents(self, collection: str) -> list[StoredDocument]:
+        """Its documents, by path; none in the default collection before the first ingest."""
+        try:
+            return self._shelf(collection).store.documents()
+        except UnknownCollection:
+            if collection == self._default:
+                return []
+            raise
+
+    def document(self, collection: str, document_id: str) -> StoredDocument:
+        """One document."""
+        try:
+            return self._shelf(collection).store.document(document_id)
+        except UnknownCollection as error:
+            if collection == self._default:
+                raise UnknownDocument(
+                    f"no document {document_id!r}: nothing has been ingested yet"
+                ) from error
+            raise
+
+    def text(self, collection: str, document_id: str) -> str:
+        """The stored text."""
+        return self._shelf(collection).store.text(document_id)
+
+    def chunks(self, collection: str, document_id: str) -> Sequence[Chunk]:
+        """Its passages in order."""
+        return self._shelf(collection).store.chunks(document_id)
+
+    def forget(self, collection: str, document_id: str) -> None:
+        """Remove a document in one transaction."""
+        store = self._shelf(collection).store
+        store.forget([store.document(document_id).path])
+
+    def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
+        """Ingest files, making the collection where there is none."""
+        with self._lock:
+            if collection not in self._shelves:
+                open_collection(self._home, collection, create=True).close()
+        store = self._shelf(collection).store
+        name = store.status().embedder_name or self._settings.embedder
+
+        def tell(progress: pipeline.Progress) -> None:
+            if progress.file is not None:
+                on_file(progress.file)
+
+        files = [pipeline.Upload(u.file, u.path) for u in uploads]
+        pipeline.ingest_files(files, store, self._embedder(name), self._settings, progress=tell)
+
+    def _shelf(self, collection: str) -> _Shelf:
+        """The open collection, opened anew where it was deleted or rebuilt since."""
+        with self._lock:
+            shelf = self._shelves.get(collection)
+            if shelf is not None:
+                try:
+                    with shelf.store.reading() as reader:
+                        if reader.embedder_id == shelf.embedder_id:
+                            return shelf
+                except UnknownCollection:
+                    pass
+                del self._shelves[collection]
+                shelf.store.close()
+            store = open_collection(self._home, collection)
+            status = store.status()
+            embedder = self._embedder(status.embedder_name) if status.embedder_name else None
+            searcher = Searcher(store, embedder) if embedder else None
+            self._shelves[collection] = shelf = _Shelf(store, searcher, embedder, status.embedder_id)
+            return shelf
+
+    def _embedder(self, name: str) -> Embedder:
+        with self._lock:
+            if name not in self._embedders:
+                self._embedders[name] = self._find(name)
+            return self._embedders[name]
+
+    def _floor(self, embedder: Embedder) -> float:
+        """The cosine of unrelated texts: what it costs to know is one batch."""
+        if embedder.id not in self._floors:
+            self._floors[embedder.id] = unrelated_cosine(embedder)
+        return self._floors[embedder.id]
