@@ -1,0 +1,124 @@
+"""The collection of real files, each against what its entry in the manifest expects.
+
+Texts are compared after NFKC and without white space. Formats that have no parser yet must be refused by name, and what
+needs OCR must say so: an entry is never passed over.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingest.errors import EmptyDocument, ParseError, PasswordRequired, UnsupportedFormat
+from ingest.parse import parse_file
+from ingest.parse.encoding import SUPERSETS
+from ingest.types import Document
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = (ROOT / os.environ.get("LOREBASE_DATA", "../shared/data")).resolve() / "documents"
+MANIFEST = FOLDER / "manifest.json"
+ENTRIES = json.loads(MANIFEST.read_text(encoding="utf-8")) if MANIFEST.is_file() else []
+PARSED = {"pdf", "docx", "html", "md", "txt"}
+MOST = 1 << 30
+
+pytestmark = pytest.mark.skipif(not ENTRIES, reason="the data folder (LOREBASE_DATA) is not here")
+
+
+def bare(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
+
+
+def check_laws(document: Document) -> None:
+    """What every parser promises of its text, sections and pages."""
+    text = document.text
+    assert "\r" not in text and "\0" not in text and "\ufffe" not in text
+    assert "".join(text[s.char_start : s.char_end] for s in document.sections) == text
+    ends = [(page.char_start, page.char_end) for page in document.pages]
+    assert [page.number for page in document.pages] == list(range(1, len(ends) + 1))
+    assert all(a[1] <= b[0] for a, b in zip(ends, ends[1:], strict=False))
+    if ends:
+        assert bare("".join(text[a:b] for a, b in ends)) == bare(text)
+    assert document.title.strip() and "\n" not in document.title
+
+
+def parse(entry: dict[str, Any], password: str | None = None) -> Document:
+    document = parse_file(FOLDER / entry["file"], password=password, max_bytes=MOST)
+    check_laws(document)
+    return document
+
+
+def check_text(entry: dict[str, Any], document: Document) -> None:
+    text = bare(document.text)
+    for wanted in entry["must_contain"]:
+        assert bare(wanted) in text, wanted
+    places = [text.find(bare(part)) for part in entry.get("in_order", [])]
+    assert places == sorted(places) and -1 not in places
+    if entry["format"] == "pdf":
+        assert len(document.pages) == entry["pages"]
+    if "encoding" in entry:
+        expected = codecs.lookup(SUPERSETS.get(entry["encoding"], entry["encoding"])).name
+        assert codecs.lookup(document.metadata["encoding"]).name.startswith(expected.removesuffix("hkscs"))
+    for question in entry.get("questions", []):
+        if question.get("page") and bare(question["answer"]) in text:
+            page = document.pages[question["page"] - 1]
+            assert bare(question["answer"]) in bare(document.text[page.char_start : page.char_end])
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=[entry["file"] for entry in ENTRIES])
+def test_a_real_file_yields_what_is_expected(entry: dict[str, Any]) -> None:
+    expect = entry["expect"]
+    if entry["format"] not in PARSED:
+        with pytest.raises(PasswordRequired if expect == "needs_password" else UnsupportedFormat):
+            parse(entry)
+    elif expect == "text":
+        check_text(entry, parse(entry))
+    elif expect == "needs_password":
+        for wrong in (None, "wrong"):
+            with pytest.raises(PasswordRequired, match="password"):
+                parse(entry, wrong)
+        check_text(entry, parse(entry, entry["password"]))
+    elif expect == "ocr":
+        with pytest.raises(EmptyDocument, match="page 1 has no text layer: OCR is needed"):
+            parse(entry)
+    elif expect == "garbled":
+        with pytest.raises(EmptyDocument, match="no language.*OCR is needed"):
+            parse(entry)
+    elif expect == "no_text":
+        with pytest.raises(EmptyDocument, match="Nothing to ingest"):
+            parse(entry)
+    else:
+        assert expect == "unreadable"
+        with pytest.raises(ParseError, match="no PDF engine can read it"):
+            parse(entry)
+
+
+def test_every_kind_of_expectation_was_met() -> None:
+    """Guards the test above: a manifest that lost its hard cases would pass too easily."""
+    assert {entry["expect"] for entry in ENTRIES} >= {"text", "ocr", "needs_password", "unreadable", "garbled", "no_text"}
+    assert len(ENTRIES) >= 42
+
+
+def test_headings_of_a_chinese_manual_come_from_its_outline_and_stand_where_they_are_printed() -> None:
+    document = parse({"file": "zh_maint_guide.pdf"})
+    at = {section.heading_path[-1]: section for section in document.sections if section.heading_path}
+    tools = at["需要的开发工具"]
+    assert tools.heading_path == ("正确的起点", "需要的开发工具")
+    assert document.text[tools.char_start :].startswith("1.2 需要的开发工具\n")
+    page = document.pages[9 - 1]
+    assert page.char_start <= tools.char_start < page.char_end
+
+
+def test_the_article_is_kept_and_the_menus_are_not() -> None:
+    document = parse({"file": "duck_wikipedia.html"})
+    assert document.title == "Duck"
+    paths = {section.heading_path for section in document.sections}
+    assert {("Duck", "Etymology"), ("Duck", "Behaviour", "Feeding")} <= paths
+    assert "| Family: | Anatidae |" in document.text  # a table that stands above the first paragraph
+    for menu in ("Create account", "Main page", "Privacy policy", "Jump to", "Donate", "[edit]"):
+        assert menu not in document.text
