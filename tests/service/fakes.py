@@ -88,6 +88,8 @@ class MemoryLibrary:
         self.embedded: list[str] = []
         self.failure: Exception | None = None  #: raised by everything that looks into a collection
         self.warm_gate: threading.Event | None = None
+        self.add_gate: threading.Event | None = None  #: where set, an ingest waits for it
+        self.add_failure: Exception | None = None
         self.lock = threading.Lock()
 
     def _shelf(self, collection: str) -> dict[str, str]:
@@ -167,6 +169,10 @@ class MemoryLibrary:
             self.generation += 1
 
     def add(self, collection: str, uploads: Sequence[Upload], on_file: Callable[[FileReport], None]) -> None:
+        if self.add_gate is not None:
+            self.add_gate.wait(20)
+        if self.add_failure is not None:
+            raise self.add_failure
         for upload in uploads:
             try:
                 text = upload.file.read_bytes().decode("utf-8")
