@@ -29,7 +29,7 @@ export class AnswerEntry {
     this.answer = make("div", { class: "answer", "aria-live": "polite", "aria-atomic": "false" });
     this.notes = make("div", { class: "notes" });
     this.meta = make("footer", { class: "meta" });
-    this.margin = make("aside", { class: "margin", "aria-label": phrase("citation.heading") });
+    this.margin = make("div", { class: "margin", role: "group", "aria-label": phrase("citation.heading") });
     this.node = make(
       "article",
       { class: "turn", "aria-labelledby": this.id },

@@ -29,10 +29,11 @@ class AskView {
   constructor(shell) {
     this.#shell = shell;
     this.hero = make("div", { class: "hero" });
-    this.thread = make("div", { class: "thread", role: "region", "aria-label": phrase("ask.thread") });
+    this.title = make("h1", { class: "unseen", hidden: true }, phrase("ask.thread"));
+    this.thread = make("div", { class: "thread" });
     this.ready = make("p", { class: "readiness", role: "status", hidden: true });
     this.form = this.#composer();
-    this.node = make("section", { class: "ask" }, this.hero, this.thread, make("div", { class: "dock" }, this.ready, this.form));
+    this.node = make("section", { class: "ask" }, this.hero, this.title, this.thread, make("div", { class: "dock" }, this.ready, this.form));
     for (const turn of restore()) this.#append(turn);
     this.#arrange();
     shell.source.node.addEventListener("sourcechange", ({ detail }) => {
@@ -41,8 +42,14 @@ class AskView {
   }
 
   async show(moved) {
-    if (moved || matchMedia("(hover: hover)").matches) this.question.focus({ preventScroll: true });
-    await Promise.all([this.#welcome(), this.#awaitReadiness()]);
+    // On a touch screen the focus would bring up the keyboard, so it waits for the reader's hand.
+    const focus = () => (moved || matchMedia("(hover: hover)").matches) && this.question.focus({ preventScroll: true });
+    focus();
+    const focused = document.activeElement;
+    const ready = this.#awaitReadiness();
+    await this.#welcome();
+    if (document.activeElement === focused) focus(); // the box was hidden before
+    await ready;
   }
 
   /** Says above the box that the models are still being loaded, until they are. */
@@ -317,6 +324,7 @@ class AskView {
   #arrange() {
     this.node.classList.toggle("started", this.#entries.length > 0);
     this.hero.hidden = this.#entries.length > 0;
+    this.title.hidden = !this.hero.hidden;
     this.clear.hidden = this.#entries.length === 0;
   }
 }

@@ -275,6 +275,9 @@ function remembered() {
 
 let language = remembered();
 
+/** The reader's own kind of the language (en-GB, zh-TW), for numbers and dates. */
+const locale = () => navigator.languages.find((tag) => tag.toLowerCase().startsWith(language)) ?? language;
+
 /** Words written into the page: weak, so that what leaves the page is forgotten. */
 const bound = new Set();
 
@@ -296,13 +299,13 @@ export function say(text) {
   return typeof entry === "function" ? entry(text.values) : entry;
 }
 
-say.number = (n) => new Intl.NumberFormat(language).format(n);
-say.percent = (share) => new Intl.NumberFormat(language, { style: "percent" }).format(share);
+say.number = (n) => new Intl.NumberFormat(locale()).format(n);
+say.percent = (share) => new Intl.NumberFormat(locale(), { style: "percent" }).format(share);
 say.seconds = (ms) =>
-  `${new Intl.NumberFormat(language, { maximumFractionDigits: ms < 1000 ? 2 : 1 }).format(ms / 1000)} ${language === "zh" ? "秒" : "s"}`;
+  `${new Intl.NumberFormat(locale(), { maximumFractionDigits: ms < 1000 ? 2 : 1 }).format(ms / 1000)} ${language === "zh" ? "秒" : "s"}`;
 say.date = (iso) => {
   const date = new Date(iso);
-  return Number.isNaN(date.getTime()) ? iso : new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(date);
+  return Number.isNaN(date.getTime()) ? iso : new Intl.DateTimeFormat(locale(), { dateStyle: "medium" }).format(date);
 };
 
 /** Whether there are words for this key (for codes that come from the service). */

@@ -56,7 +56,7 @@ export class SourcePanel {
       "dialog",
       { id: "source", class: "source", "aria-labelledby": "source-title" },
       make(
-        "header",
+        "div",
         { class: "source-head" },
         make("div", { class: "source-names" }, this.title, this.where),
         this.steps,
