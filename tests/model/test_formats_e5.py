@@ -272,5 +272,5 @@ def test_no_cut_or_changed_image_escapes_the_error_tree(tmp_path: Path) -> None:
         if attempt % 3 == 0:
             del changed[random.integers(0, len(changed)) :]
         (tmp_path / "image.bin").write_bytes(bytes(changed))
-        with suppress(ModelError):
+        with suppress(ModelError), np.errstate(all="ignore"):  # a changed scale may well be infinite
             e5.read(tmp_path / "image.bin")
