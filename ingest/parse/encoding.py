@@ -1,7 +1,7 @@
 """Bytes to text when nobody says which encoding.
 
-Order: a byte order mark; UTF-8, strictly; a declared encoding (HTML) that decodes strictly; UTF-16 recognised
-by the place of its zero bytes; UTF-8 with a few broken bytes; at last charset-normalizer, limited to
+Order: a byte order mark; UTF-16 known by the places of its zero bytes; UTF-8, strictly; a declared encoding
+(HTML) that decodes strictly; UTF-8 with a few broken bytes; at last charset-normalizer, limited to
 encodings that people really have on disk (free choice finds exotic ones that decode anything). What was
 chosen stands in the document's metadata; a guess that rests on few bytes is a warning.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
@@ -36,11 +37,13 @@ _SEVEN_BIT = ("iso-2022-", "hz")  #: their bytes are ASCII, so that they would p
 SAMPLE = 64 * 1024
 FEW_BYTES = 24  #: a guess from fewer non-ASCII bytes than this is told to the user
 
-#: Letters of cp1250 (Polish, Czech, Hungarian ...) read as cp1252 put signs such as ¹ ³ ¿ inside words.
-_SIGN_IN_WORD = re.compile(r"[^\W\d_][¹²³¿¼½¾¥¨£¡]|[¹³¿¼¾][^\W\d_]")
-
-
-_USUAL_IN_CJK = re.compile("[\t\r\n -~\u2010-\u2027\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7af\uff00-\uffef]")
+#: Polish letters of cp1250 read as cp1252 are signs inside words. Czech ones are other letters: see `_guess`.
+_SIGN_IN_WORD = re.compile(r"[^\W\d_][¹³¿¼¾£¥][^\W\d_]")
+_MIXED_WORD = re.compile(r"[A-Za-z][^\W\d_A-Za-z]|[^\W\d_A-Za-z][A-Za-z]")
+_FOREIGN_WORD = re.compile(r"[^\W\d_A-Za-z]+")
+_OTHER_SCRIPTS = ("cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874")
+_PRINTABLE = re.compile(rb"[\t\n\r -~]")
+_NO_TEXT = ("Cc", "Cn", "Co", "Cs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +56,23 @@ class Decoded:
 
 
 def looks_utf16(head: bytes) -> str | None:
-    """The byte order of UTF-16 without a mark, or None; zeros stand in every second place of Latin text."""
+    """The byte order of UTF-16 without a mark, or None.
+
+    ASCII in it (at least line ends and spaces) puts zeros mostly into places of one parity, which tells the
+    order; the text that comes out must then be text, and the bytes must not be ASCII with a stray zero.
+    """
     head = head[: len(head) // 2 * 2]
-    if len(head) < 4:
+    zeros = (head[::2].count(0), head[1::2].count(0))
+    if len(head) < 4 or max(zeros) == 0 or min(zeros) > 0.25 * max(zeros):
         return None
-    half = len(head) // 2
-    high_first, low_first = head[::2].count(0) / half, head[1::2].count(0) / half
-    if low_first > 0.4 and high_first < 0.05:
-        return "utf-16-le"
-    if high_first > 0.4 and low_first < 0.05:
-        return "utf-16-be"
-    if 0 in head:  # line ends and spaces of a CJK text
-        for name in ("utf-16-le", "utf-16-be"):
-            text = head.decode(name, "replace")
-            usual = len(_USUAL_IN_CJK.findall(text))
-            if usual >= 0.97 * len(text):
-                return name
-    return None
+    if len(_PRINTABLE.findall(head)) > 0.9 * len(head):
+        return None
+    name = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    text = head.decode(name, "replace")
+    odd = sum(
+        c == "\ufffd" or (unicodedata.category(c) in _NO_TEXT and c not in "\t\r\n\f\x0b") for c in text
+    )
+    return name if odd <= 0.02 * len(text) else None
 
 
 def looks_binary(head: bytes) -> bool:
@@ -85,6 +88,8 @@ def decode(data: bytes, declared: str | None = None) -> Decoded:
     for bom, name in BOMS:
         if data.startswith(bom):
             return _lenient(data[len(bom) :], name)
+    if name16 := looks_utf16(data[:SAMPLE]):  # before UTF-8: Cyrillic in UTF-16 is made of ASCII bytes
+        return _lenient(data, name16)
     if (
         declared
         and declared.strip().lower().startswith(_SEVEN_BIT)
@@ -97,12 +102,10 @@ def decode(data: bytes, declared: str | None = None) -> Decoded:
         pass
     if declared and (decoded := _declared(data, declared)):
         return decoded
-    if name16 := looks_utf16(data[:SAMPLE]):
-        return _lenient(data, name16)
     foreign = sum(byte >= 0x80 for byte in data[:SAMPLE])
     almost = data.decode("utf-8", "replace")
     broken = almost.count("\ufffd")
-    if broken <= 0.02 * sum(c >= "\x80" for c in almost):
+    if broken <= 0.2 * sum(c >= "\x80" for c in almost):  # other encodings hardly ever form its sequences
         return Decoded(almost, "utf-8", (f"{broken} byte sequences are no UTF-8 and became U+FFFD",))
     name = _guess(data)
     decoded = _lenient(data, name)
@@ -141,6 +144,17 @@ def _guess(data: bytes) -> str:
         sample = sample[: sample.rfind(b"\n") + 1] or sample
     best = from_bytes(sample, cp_isolation=CANDIDATES, enable_fallback=False).best()
     name = best.encoding if best is not None else "cp1252"
-    if name == "cp1252" and _SIGN_IN_WORD.search(sample.decode(name, "replace")):
-        return "cp1250"
+    if name in _OTHER_SCRIPTS:  # a word of two scripts is a Latin word with an accent
+        text = sample.decode(name, "replace")
+        if 2 * len(_MIXED_WORD.findall(text)) > len(_FOREIGN_WORD.findall(text)):
+            name = "cp1252"
+    if name == "cp1252":
+        central = from_bytes(sample, cp_isolation=["cp1250"], enable_fallback=False).best()
+        western = from_bytes(sample, cp_isolation=["cp1252"], enable_fallback=False).best()
+        if central is not None and (
+            western is None
+            or central.coherence > western.coherence + 0.05
+            or _SIGN_IN_WORD.search(sample.decode("cp1252", "replace"))
+        ):
+            return "cp1250"
     return name

@@ -1,7 +1,7 @@
 """The collection of real files, each against what its entry in the manifest expects.
 
-Texts are compared after NFKC and without white space. Formats that have no parser yet must be refused by name, and what
-needs OCR must say so: an entry is never passed over.
+Texts are compared after NFKC and without white space. Formats that have no parser yet must be refused by
+name, and what needs OCR must say so: an entry is never passed over.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import codecs
 import json
 import os
 import unicodedata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def check_laws(document: Document) -> None:
     assert "".join(text[s.char_start : s.char_end] for s in document.sections) == text
     ends = [(page.char_start, page.char_end) for page in document.pages]
     assert [page.number for page in document.pages] == list(range(1, len(ends) + 1))
-    assert all(a[1] <= b[0] for a, b in zip(ends, ends[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(ends))
     if ends:
         assert bare("".join(text[a:b] for a, b in ends)) == bare(text)
     assert document.title.strip() and "\n" not in document.title
@@ -87,7 +88,7 @@ def test_a_real_file_yields_what_is_expected(entry: dict[str, Any]) -> None:
         with pytest.raises(EmptyDocument, match="page 1 has no text layer: OCR is needed"):
             parse(entry)
     elif expect == "garbled":
-        with pytest.raises(EmptyDocument, match="no language.*OCR is needed"):
+        with pytest.raises(EmptyDocument, match=r"no language.*OCR is needed"):
             parse(entry)
     elif expect == "no_text":
         with pytest.raises(EmptyDocument, match="Nothing to ingest"):
@@ -100,7 +101,14 @@ def test_a_real_file_yields_what_is_expected(entry: dict[str, Any]) -> None:
 
 def test_every_kind_of_expectation_was_met() -> None:
     """Guards the test above: a manifest that lost its hard cases would pass too easily."""
-    assert {entry["expect"] for entry in ENTRIES} >= {"text", "ocr", "needs_password", "unreadable", "garbled", "no_text"}
+    assert {entry["expect"] for entry in ENTRIES} >= {
+        "text",
+        "ocr",
+        "needs_password",
+        "unreadable",
+        "garbled",
+        "no_text",
+    }
     assert len(ENTRIES) >= 42
 
 

@@ -1,6 +1,8 @@
-"""Writes the samples beside it: `python tests/ingest/samples/make.py`. They are committed, so that a test needs nothing.
+"""Writes the samples beside it: `python tests/ingest/samples/make.py`. They are committed, so that a test
+needs nothing.
 
-- `trailer_without_root.pdf`: two pages whose trailer has lost its /Root (a broken save). pdfium cannot open it, pypdf can.
+- `trailer_without_root.pdf`: two pages whose trailer has lost its /Root (a broken save). pdfium cannot open
+  it, pypdf can.
 - `hole_in_page_tree.pdf`: the page tree names an object that is not there; pdfium cannot load the first page.
 - `page_lost.pdf`: objects without `endobj`; pdfium opens it and finds the second page empty.
 """
