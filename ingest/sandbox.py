@@ -38,6 +38,7 @@ from ingest.types import Document, Page, Section
 START_TIMEOUT_S = 60.0
 FILES_A_WORKER = 500
 LARGEST_REPLY = 1 << 30
+_GRACE_S = 5.0  #: between the parent's deadline and the worker's own alarm
 _HEADER = struct.Struct(">Q")
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ingest.sandbox import serve; serve()"
 
@@ -84,7 +85,7 @@ class ParserPool:
         worker = self._idle.get()
         if worker is None:
             self._idle.put(None)
-            raise ParseError(f"{called}: was not parsed, because the run was stopped. Ingest it again.")
+            raise _stopped(called)
         try:
             return worker.parse(str(file.absolute()), called, password, max_bytes)
         finally:
@@ -150,7 +151,7 @@ class _Worker:
     def _started(self, name: str) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
-                raise ParseError(f"{name}: was not parsed, because the run was stopped. Ingest it again.")
+                raise _stopped(name)
             if self._process is not None and self._process.poll() is None:
                 return self._process
             paths = [str(Path(path).absolute()) for path in sys.path]  # "" means the current folder
@@ -166,6 +167,8 @@ class _Worker:
         if self._receive(process, START_TIMEOUT_S) is None:
             code = process.wait()
             self._stop()
+            if self._closed:
+                raise _stopped(name)
             raise ParseError(
                 f"{name}: the parser process cannot start (exit code {code}); "
                 f"its memory limit of {self._memory_mb} MiB (setting parse_memory_mb) may be too small."
@@ -199,7 +202,7 @@ class _Worker:
         expired, closed = self._expired, self._closed
         self._stop()
         if closed:
-            return ParseError(f"{name}: was not parsed, because the run was stopped. Ingest it again.")
+            return _stopped(name)
         if expired or (hasattr(signal, "SIGALRM") and code == -signal.SIGALRM):
             return ParseTimeout(
                 f"{name}: reading it took longer than {self._timeout_s:g} s and was stopped. "
@@ -226,6 +229,10 @@ class _Worker:
                         pipe.close()
 
 
+def _stopped(name: str) -> ParseError:
+    return ParseError(f"{name}: was not parsed, because the run was stopped. Ingest it again.")
+
+
 def serve() -> None:
     """The worker's side: answer requests from standard input until it ends."""
     requests = os.fdopen(os.dup(0), "rb")
@@ -246,7 +253,7 @@ def serve() -> None:
         request = _receive(requests, LARGEST_REPLY)
         if request is None:
             return
-        _alarm(limits["timeout_s"] + 5)
+        _alarm(limits["timeout_s"] + _GRACE_S)
         try:
             document = parse_file(
                 Path(request["file"]),
