@@ -40,6 +40,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from model.engine import terminal
 
         return terminal.run(arguments, install.models_folder(home))
+    if arguments.command == "data":
+        from model.data import command
+
+        return command.run(arguments, home)
     if arguments.command == "list":
         text, damaged = report.listing(home), False
     else:
@@ -75,6 +79,11 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
         from model.engine import terminal
 
         terminal.add_arguments(generate)
+    data = commands.add_parser("data", parents=[shared], help="check training sets")
+    if given[:1] == ["data"]:
+        from model.data import command
+
+        command.add_arguments(data)
     return parser
 
 

@@ -9,5 +9,6 @@ samples.py   conversations to ids and targets: masks, cutting, shared prefixes
 packing.py   several samples in one row
 batches.py   rows to micro-batches, in an order that can be resumed
 check.py     what is wrong with a set
+histogram.py how long its conversations are
 command.py   `python -m model data check`
 """

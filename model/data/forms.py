@@ -272,8 +272,8 @@ def _filled(text: str, spec: SetSpec) -> str:
     if spec.placeholders is None:
         if found := PLACEHOLDER.search(text):
             raise _Malformed(
-                f"holds {found.group()}; give its set in dataset_info.json "
-                '"placeholders": {"name": ..., "author": ...}, or {} to leave it as it is'
+                f"holds {found.group()}; say what stands for it: --placeholder {found.group(1)}=..., or "
+                '"placeholders" in dataset_info.json ({} leaves it as it is)'
             )
         return text
     given = spec.placeholders
