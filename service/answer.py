@@ -153,8 +153,8 @@ class Answerer:
             ask.on_no_answer == "answer" and writing.statements
         ):
             yield self._generated(asked, writing, answered=True)
-        else:  # nothing that was written stands in the passages: their own words do
-            yield from self._quote(asked)
+        else:  # nothing that was written stands in the passages: their own words do, and replace the draft
+            yield from (e for e in self._quote(asked) if isinstance(e, Final))
 
     def _write(self, asked: _Asked, packed: prompt.Packed, writing: Writing) -> Iterator[Event]:
         generator = asked.generator

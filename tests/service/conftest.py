@@ -43,7 +43,9 @@ def settings() -> ServiceSettings:
 
 
 @pytest.fixture
-def app(settings: ServiceSettings, tmp_path: Path, library: MemoryLibrary, generator: ScriptedGenerator) -> FastAPI:
+def app(
+    settings: ServiceSettings, tmp_path: Path, library: MemoryLibrary, generator: ScriptedGenerator
+) -> FastAPI:
     return create_app(settings, tmp_path, library, generator)
 
 
@@ -57,7 +59,9 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 @contextlib.contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """The app on a free loopback port, as its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=3))
+    server = uvicorn.Server(
+        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=3)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until(lambda: server.started)

@@ -13,14 +13,20 @@ from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 QUESTION = "How tall is the Eiffel Tower?"
 
 
-def test_an_answer_is_cited_with_offsets_that_cut_the_stored_text(client: TestClient, library: MemoryLibrary) -> None:
+def test_an_answer_is_cited_with_offsets_that_cut_the_stored_text(
+    client: TestClient, library: MemoryLibrary
+) -> None:
     reply = client.post("/ask", json={"question": QUESTION}).json()
     assert reply["answered"] and reply["llm_generated"] and reply["refusal_reason"] is None
     assert reply["answer"] == "The tower is 330 metres tall. [1]"
     assert 'href="#citation-1"' in reply["answer_html"]
     (citation,) = reply["citations"]
     text = client.get(f"/documents/{citation['document_id']}/text").json()["text"]
-    assert text[citation["char_start"] : citation["char_end"]] == citation["text"] == "The tower is 330 metres tall."
+    assert (
+        text[citation["char_start"] : citation["char_end"]]
+        == citation["text"]
+        == "The tower is 330 metres tall."
+    )
     assert citation["path"] == "tower.md" and citation["support"] == 1.0
     assert reply["usage"]["prompt_tokens"] > 0 and reply["usage"]["completion_tokens"] == 6
     assert reply["index_generation"] == library.generation and reply["model"] == "scripted"
@@ -34,7 +40,10 @@ def test_events_come_in_order_and_the_last_one_is_the_json_reply(client: TestCli
         events = read_events(response)
     names = [name for name, _ in events]
     assert names == ["sources", *["token"] * 6, "citation", "final"]
-    assert "".join(json.loads(d)["text"] for n, d in events if n == "token").strip() == "The tower is 330 metres tall."
+    assert (
+        "".join(json.loads(d)["text"] for n, d in events if n == "token").strip()
+        == "The tower is 330 metres tall."
+    )
     final = json.loads(events[-1][1])
     assert json.loads(events[-2][1]) == final["citations"][0]
     for reply in (plain, final):
@@ -50,7 +59,11 @@ def test_a_window_of_the_text_is_cut_by_code_points(client: TestClient) -> None:
         f"/documents/{document['document_id']}/text",
         params={"char_start": start, "char_end": start + 19, "context": 4},
     ).json()
-    assert (window["before"], window["passage"], window["after"]) == ("l. 🗼 "[-4:], "It has three levels", " for")
+    assert (window["before"], window["passage"], window["after"]) == (
+        "l. 🗼 "[-4:],
+        "It has three levels",
+        " for",
+    )
 
 
 def test_what_the_passages_do_not_support_is_marked(client: TestClient, generator: ScriptedGenerator) -> None:
@@ -58,7 +71,10 @@ def test_what_the_passages_do_not_support_is_marked(client: TestClient, generato
     reply = client.post("/ask", json={"question": QUESTION}).json()
     assert [s["supported"] for s in reply["statements"]] == [True, False, False]
     assert reply["answer_html"].count('class="unsupported"') == 2
-    assert reply["confidence"] < client.post("/ask", json={"question": QUESTION, "mode": "quote"}).json()["confidence"]
+    assert (
+        reply["confidence"]
+        < client.post("/ask", json={"question": QUESTION, "mode": "quote"}).json()["confidence"]
+    )
 
 
 def test_an_invented_answer_gives_way_to_the_documents_own_words(
@@ -68,24 +84,34 @@ def test_an_invented_answer_gives_way_to_the_documents_own_words(
     reply = client.post("/ask", json={"question": QUESTION}).json()
     assert reply["answered"] and not reply["llm_generated"]
     assert reply["statements"][0]["text"] in TOWER and "Napoleon" not in reply["answer"]
+    streamed = client.post("/ask", json={"question": QUESTION, "stream": True}).text
+    assert "330" not in streamed.split("event: final")[0].split("event: token", 1)[1]  # the draft is not prolonged
     asked_for = client.post("/ask", json={"question": QUESTION, "on_no_answer": "answer"}).json()
     assert asked_for["llm_generated"] and "Napoleon" in asked_for["answer"] and asked_for["citations"] == []
 
 
-def test_markers_that_the_model_wrote_are_no_citations(client: TestClient, generator: ScriptedGenerator) -> None:
+def test_markers_that_the_model_wrote_are_no_citations(
+    client: TestClient, generator: ScriptedGenerator
+) -> None:
     generator.reply = "The tower is 330 metres tall [7]. Bananas grow there [1]."
     reply = client.post("/ask", json={"question": QUESTION}).json()
     assert reply["answer"] == "The tower is 330 metres tall. [1] Bananas grow there."
 
 
-def test_nothing_relevant_is_refused_without_asking_the_model(client: TestClient, generator: ScriptedGenerator) -> None:
+def test_nothing_relevant_is_refused_without_asking_the_model(
+    client: TestClient, generator: ScriptedGenerator
+) -> None:
     reply = client.post("/ask", json={"question": "Which enzymes digest lactose?"}).json()
     assert not reply["answered"] and reply["refusal_reason"] == "nothing_relevant"
-    assert reply["citations"] == [] and reply["sources"] and generator.asked == [] and not reply["llm_generated"]
+    assert (
+        reply["citations"] == [] and reply["sources"] and generator.asked == [] and not reply["llm_generated"]
+    )
     assert reply["confidence"] < 0.5
 
 
-def test_before_the_first_ingest_the_reply_says_what_to_run(client: TestClient, library: MemoryLibrary) -> None:
+def test_before_the_first_ingest_the_reply_says_what_to_run(
+    client: TestClient, library: MemoryLibrary
+) -> None:
     library.shelves.clear()
     reply = client.post("/ask", json={"question": QUESTION}).json()
     assert reply["refusal_reason"] == "nothing_ingested" and "python -m ingest ./docs" in reply["answer"]
@@ -94,21 +120,28 @@ def test_before_the_first_ingest_the_reply_says_what_to_run(client: TestClient, 
 def test_quote_mode_lets_the_model_write_nothing(client: TestClient, generator: ScriptedGenerator) -> None:
     reply = client.post("/ask", json={"question": "How many steps lead to the top?", "mode": "quote"}).json()
     assert not reply["llm_generated"] and generator.asked == []
-    assert reply["citations"][0]["text"] == "🗼 It has three levels for visitors, and 1,665 steps lead to the top."
+    assert (
+        reply["citations"][0]["text"]
+        == "🗼 It has three levels for visitors, and 1,665 steps lead to the top."
+    )
 
 
 @pytest.mark.parametrize("writes", [False, True])
 def test_a_question_in_a_language_that_the_model_cannot_write_is_answered_by_quotes(
     client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator, writes: bool
 ) -> None:
-    library.shelves["default"]["中文.md"] = "Lorebase 是一个本地知识库。默认模型大约占用 200 MB 的下载量。不需要显卡。"
+    library.shelves["default"]["中文.md"] = (
+        "Lorebase 是一个本地知识库。默认模型大约占用 200 MB 的下载量。不需要显卡。"
+    )
     generator.writes_cjk, generator.reply = writes, "默认模型大约占用 200 MB 的下载量。"
     reply = client.post("/ask", json={"question": "默认模型的下载量有多大？"}).json()
     assert reply["llm_generated"] is writes and bool(generator.asked) is writes
     assert reply["citations"][0]["text"] == "默认模型大约占用 200 MB 的下载量。"
 
 
-def test_closed_book_reads_no_document(client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator) -> None:
+def test_closed_book_reads_no_document(
+    client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator
+) -> None:
     generator.reply = "About **330** metres."
     reply = client.post("/ask", json={"question": QUESTION, "mode": "closed_book"}).json()
     assert reply["answer"] == "About **330** metres." and "<strong>330</strong>" in reply["answer_html"]
@@ -119,10 +152,15 @@ def test_closed_book_reads_no_document(client: TestClient, library: MemoryLibrar
 def test_reasoning_stays_out_of_the_answer(client: TestClient, generator: ScriptedGenerator) -> None:
     generator.reply = "Let me think about 7 towers. </think> The tower is 330 metres tall."
     reply = client.post("/ask", json={"question": QUESTION}).json()
-    assert reply["reasoning"] == "Let me think about 7 towers." and reply["answer"] == "The tower is 330 metres tall. [1]"
+    assert (
+        reply["reasoning"] == "Let me think about 7 towers."
+        and reply["answer"] == "The tower is 330 metres tall. [1]"
+    )
 
 
-def test_passages_that_do_not_fit_are_dropped_and_counted(client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator) -> None:
+def test_passages_that_do_not_fit_are_dropped_and_counted(
+    client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator
+) -> None:
     shelf = library.shelves["default"]
     for n in range(8):
         shelf[f"more{n}.md"] = f"The Eiffel Tower, tall {n} " + "is a tower " * 60
@@ -139,6 +177,11 @@ def test_a_reply_that_repeats_itself_is_stopped(client: TestClient, generator: S
     assert reply["answer"] == "The tower is 330 metres tall. [1]"
 
 
-def test_a_sentence_cut_off_by_the_limit_is_left_out(client: TestClient, generator: ScriptedGenerator) -> None:
+def test_a_sentence_cut_off_by_the_limit_is_left_out(
+    client: TestClient, generator: ScriptedGenerator
+) -> None:
     generator.reply, generator.finish_reason = "The tower is 330 metres tall. It has three lev", "length"
-    assert client.post("/ask", json={"question": QUESTION}).json()["answer"] == "The tower is 330 metres tall. [1]"
+    assert (
+        client.post("/ask", json={"question": QUESTION}).json()["answer"]
+        == "The tower is 330 metres tall. [1]"
+    )

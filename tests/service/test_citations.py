@@ -29,7 +29,10 @@ def test_sentences_are_ordered_trimmed_and_lose_no_word(text: str) -> None:
         assert at <= span.start < span.end <= len(text)
         assert text[span.start : span.end] == text[span.start : span.end].strip()
         at = span.end
-    outside = "".join(text[a:b] for a, b in zip([0, *[s.end for s in spans]], [*[s.start for s in spans], len(text)], strict=True))
+    outside = "".join(
+        text[a:b]
+        for a, b in zip([0, *[s.end for s in spans]], [*[s.start for s in spans], len(text)], strict=True)
+    )
     assert not any(c.isalpha() for c in outside)
 
 
@@ -88,8 +91,13 @@ def test_the_same_stretch_is_cited_under_one_number() -> None:
 
 
 def test_markers_of_the_model_are_removed_and_nothing_else() -> None:
-    assert without_forged_markers("So it is [1]. And [2, 3] this【4】 too [Source 5].") == "So it is. And this too."
-    assert without_forged_markers("See [the list](#x) of [x] and f(1).") == "See [the list](#x) of [x] and f(1)."
+    assert (
+        without_forged_markers("So it is [1]. And [2, 3] this【4】 too [Source 5].")
+        == "So it is. And this too."
+    )
+    assert (
+        without_forged_markers("See [the list](#x) of [x] and f(1).") == "See [the list](#x) of [x] and f(1)."
+    )
 
 
 def test_an_announced_command_is_quoted_with_its_announcement() -> None:

@@ -86,7 +86,9 @@ class TestDeadline:
         generator.gate = threading.Event()
         reply = httpx.post(f"{address}/ask", json=QUESTION | {"stream": stream}, timeout=30)
         if stream:  # the stream had begun with its sources: the error is its last event
-            assert reply.status_code == 200 and reply.text.rstrip().split("\n\n")[-1].startswith("event: error")
+            assert reply.status_code == 200 and reply.text.rstrip().split("\n\n")[-1].startswith(
+                "event: error"
+            )
             assert '"deadline_exceeded"' in reply.text
         else:
             assert reply.status_code == 504 and reply.json()["error"]["code"] == "deadline_exceeded"
@@ -103,7 +105,9 @@ class TestDeadline:
         assert httpx.post(f"{address}/ask", json=QUESTION, timeout=30).status_code == 200
         stuck.set()
 
-    def test_it_counts_the_time_in_the_queue(self, address: str, app: FastAPI, generator: ScriptedGenerator) -> None:
+    def test_it_counts_the_time_in_the_queue(
+        self, address: str, app: FastAPI, generator: ScriptedGenerator
+    ) -> None:
         generator.gate, generator.ignores_cancel = threading.Event(), True
 
         async def two() -> list[int]:
@@ -123,7 +127,11 @@ def test_live_at_once_ready_when_loaded(app: FastAPI, library: MemoryLibrary) ->
         waiting = client.get("/readyz")
         assert waiting.status_code == 503 and waiting.json()["parts"]["index"] == "loading"
         asked = client.post("/ask", json=QUESTION)
-        assert asked.status_code == 503 and asked.headers["retry-after"] and asked.json()["error"]["code"] == "not_ready"
+        assert (
+            asked.status_code == 503
+            and asked.headers["retry-after"]
+            and asked.json()["error"]["code"] == "not_ready"
+        )
         library.warm_gate.set()
         until(lambda: client.get("/readyz").status_code == 200)
         assert client.post("/ask", json=QUESTION).status_code == 200

@@ -28,7 +28,9 @@ PAYLOADS = [
     "<a class='citation' href='http://evil.test'>1</a>", "[1](#citation-1\"onclick=alert(1))", "<p\x00><script>alert(1)</script>",
     "<ｓcript>alert(1)</ｓcript>", "&lt;script&gt;alert(1)&lt;/script&gt;", "<<script>script>alert(1)<</script>/script>",
 ]  # fmt: skip
-TAGS = set("p br strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 hr table thead tbody tr th td a span".split())
+TAGS = set(
+    "p br strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 hr table thead tbody tr th td a span".split()
+)
 
 
 class Reader(HTMLParser):
@@ -53,7 +55,11 @@ def assert_harmless(html: str) -> None:
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_payloads_come_through_as_text(payload: str) -> None:
-    for statements in ([Statement(payload)], [Statement(payload, (1,))], [Statement("Before " + payload + " after.", (1, 2))]):
+    for statements in (
+        [Statement(payload)],
+        [Statement(payload, (1,))],
+        [Statement("Before " + payload + " after.", (1, 2))],
+    ):
         assert_harmless(render.html(statements))
 
 
@@ -71,7 +77,11 @@ def test_markdown_is_kept_and_markers_link() -> None:
         Statement("\n- two [not a link](http://example.org)\n", (1,)),
     ]
     html = render.html(statements)
-    assert "<strong>this</strong>" in html and "<pre><code>make run\n</code></pre>" in html and html.count("<li>") == 2
+    assert (
+        "<strong>this</strong>" in html
+        and "<pre><code>make run\n</code></pre>" in html
+        and html.count("<li>") == 2
+    )
     assert html.count('<a class="citation" href="#citation-1">1</a>') == 2 and html.count("#citation-2") == 1
     assert html.count('<span class="unsupported"') == 1 and "[not a link](http://example.org)" in html
     assert render.plain(statements).startswith("Run **this**: [1]\n\n```\nmake run\n```")
