@@ -141,7 +141,7 @@ def _one_document(connection: sqlite3.Connection, file: Path, number: int) -> It
         yield f"{where}: {len(rows)} passages, should be {document.chunks}"
     current = one(connection, "SELECT words_version FROM collection") == words.VERSION
     for expected, (key, terms, *fields) in enumerate(rows):
-        chunk = chunk_of(fields, file)
+        chunk = chunk_of(fields, document.document_id, file)
         for problem in _one_chunk(chunk, expected, document, text, key=key, terms=terms if current else None):
             yield f"{where}, passage {fields[0]}: {problem}"
 

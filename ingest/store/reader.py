@@ -6,15 +6,27 @@ import math
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from ingest.errors import IndexMismatch
-from ingest.store import Match, Vectors
-from ingest.store.rows import CHUNK, DOCUMENT, columns, hit_of, one
+from ingest.errors import IndexMismatch, UnknownDocument
+from ingest.store import Match, Source, Vectors
+from ingest.store.rows import (
+    CHUNK,
+    DOCUMENT,
+    TEXT,
+    chunk_of,
+    columns,
+    hit_of,
+    one,
+    parsed_document,
+    source_of,
+    stored_document,
+)
 from ingest.store.schema import checksum, damaged
 from ingest.store.vectors import VectorIndex
-from ingest.types import Hit
+from ingest.types import Chunk, Document, Hit, StoredDocument
 
 VectorSource = Callable[["SqliteReader"], VectorIndex]
 #: Columns of a passage in a row that goes on with its document's.
@@ -31,7 +43,7 @@ class SqliteReader:
         self._file = file
         self._vectors = vectors
         row = connection.execute(
-            "SELECT c.generation, c.chunks, c.embedder, e.embedder_id, e.dimension, c.words_version"
+            "SELECT c.generation, c.chunks, c.embedder, e.embedder_id, e.dimension, c.documents, c.name"
             " FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
         ).fetchone()
         if row is None:
@@ -41,6 +53,8 @@ class SqliteReader:
         self.embedder_number: int | None = row[2]
         self.embedder_id: str | None = row[3]
         self.dimension: int | None = row[4]
+        self.document_count: int = row[5]
+        self.collection: str = row[6]
 
     def nearest(self, vector: Vectors, k: int) -> list[Match]:
         """See `Reader`."""
@@ -84,8 +98,9 @@ class SqliteReader:
             blobs.append(blob)
         matrix = np.frombuffer(b"".join(blobs), np.float32).reshape(len(ids), base.dimension)
         index = base.advance(self.generation, living, np.asarray(ids, np.int64), matrix)
-        if len(index.ids()) != len(living):
-            raise damaged(self._file, f"{len(living)} passages have {len(index.ids())} vectors")
+        if not len(index.ids()) == len(living) == self.chunk_count:
+            what = f"{len(living)} passages with {len(index.ids())} vectors, should be {self.chunk_count}"
+            raise damaged(self._file, what)
         return index
 
     def matching(self, terms: Sequence[str], k: int) -> list[Match]:
@@ -130,3 +145,62 @@ class SqliteReader:
         if missing := set(chunk_ids) - set(found):
             raise damaged(self._file, f"an index names passage {min(missing)}, which does not exist")
         return found
+
+    def documents(self) -> list[StoredDocument]:
+        """See `Store`."""
+        return [stored_document(row, self._file) for row in self._document_rows()]
+
+    def sources(self) -> dict[str, Source]:
+        """See `Store`."""
+        return {row[1]: source_of(row, self._file) for row in self._document_rows()}
+
+    def _document_rows(self) -> list[tuple[Any, ...]]:
+        sql = f"SELECT {columns(DOCUMENT, 'd')} FROM documents d ORDER BY path"
+        rows = self._connection.execute(sql).fetchall()
+        if len(rows) != self.document_count:
+            raise damaged(self._file, f"{len(rows)} documents, should be {self.document_count}")
+        return rows
+
+    def document(self, key: str) -> StoredDocument:
+        """See `Store`."""
+        return self._find(key)[1]
+
+    def _find(self, key: str) -> tuple[int, StoredDocument]:
+        """Number and entry of the document of this id or path; the id goes first."""
+        wanted = key.encode("utf-8", "replace").decode()  # a lone surrogate is in no path
+        row = self._connection.execute(
+            f"SELECT number, {columns(DOCUMENT, 'd')} FROM documents d WHERE document_id = ?1 OR path = ?1"
+            " ORDER BY document_id = ?1 DESC LIMIT 1",
+            (wanted,),
+        ).fetchone()
+        if row is None:
+            raise UnknownDocument(
+                f"Collection {self.collection!r} has no document {key[:300]!r}. "
+                "`python -m ingest list` shows their paths."
+            )
+        document = stored_document(row[1:], self._file)
+        if wanted not in (document.document_id, document.path):
+            raise damaged(self._file, f"its index of documents leads from {key!r} to {document.path!r}")
+        return row[0], document
+
+    def parsed(self, key: str) -> Document:
+        """See `Store`."""
+        number, document = self._find(key)
+        sql = f"SELECT {columns(TEXT, 't')} FROM texts t WHERE document = ?"
+        row = self._connection.execute(sql, (number,)).fetchone()
+        if row is None:
+            raise damaged(self._file, f"the text of {document.path!r} is missing")
+        return parsed_document(row, document, self._file)
+
+    def chunks(self, key: str) -> tuple[Chunk, ...]:
+        """See `Store`."""
+        number, document = self._find(key)
+        sql = f"SELECT {columns(CHUNK, 'c')} FROM chunks c WHERE document = ? ORDER BY position"
+        rows = self._connection.execute(sql, (number,)).fetchall()
+        if len(rows) != document.chunks:
+            what = f"{document.path!r} has {len(rows)} passages, should be {document.chunks}"
+            raise damaged(self._file, what)
+        chunks = tuple(chunk_of(row, document.document_id, self._file) for row in rows)
+        if [chunk.position for chunk in chunks] != list(range(len(chunks))):
+            raise damaged(self._file, f"the passages of {document.path!r} are not in order")
+        return chunks

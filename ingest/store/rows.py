@@ -35,14 +35,16 @@ def embedding_key(chunk: Chunk, title: str) -> bytes:
     return sha256(chunk.embedding_text(title).encode("utf-8", "surrogatepass")).digest()
 
 
-def intact(row: Sequence[Any], what: str, file: Path) -> Sequence[Any]:
-    """The row without its last column, which must be the checksum of the others.
+def intact(row: Sequence[Any], what: str, file: Path, *owner: str) -> Sequence[Any]:
+    """The row without its last column, which must be the checksum of the others and of its owner, the document's id.
+
+    The owner is in it because a damaged key could lead to a row that is whole, but another document's.
 
     Raises:
         IndexDamaged: it is not.
     """
     *fields, stored = row
-    if checksum(*fields) != stored:
+    if checksum(*fields, *owner) != stored:
         raise damaged(file, f"{what} does not match its checksum")
     return fields
 
@@ -70,7 +72,7 @@ def document_row(
     return (*fields, checksum(*fields))
 
 
-def text_row(number: int, document: Document) -> tuple[Any, ...]:
+def text_row(number: int, document_id: str, document: Document) -> tuple[Any, ...]:
     """Values for `TEXT`, checksum last."""
     fields = (
         number,
@@ -82,10 +84,10 @@ def text_row(number: int, document: Document) -> tuple[Any, ...]:
         json.dumps([[p.number, p.char_start, p.char_end] for p in document.pages]),
         document.text,
     )
-    return (*fields, checksum(*fields))
+    return (*fields, checksum(*fields, document_id))
 
 
-def chunk_row(chunk_id: int, number: int, chunk: Chunk, vector_id: int) -> tuple[Any, ...]:
+def chunk_row(chunk_id: int, number: int, document_id: str, chunk: Chunk, vector_id: int) -> tuple[Any, ...]:
     """Values for `CHUNK`, checksum last."""
     fields = (
         chunk_id,
@@ -101,7 +103,7 @@ def chunk_row(chunk_id: int, number: int, chunk: Chunk, vector_id: int) -> tuple
         vector_id,
         chunk.text,
     )
-    return (*fields, checksum(*fields))
+    return (*fields, checksum(*fields, document_id))
 
 
 def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
@@ -133,7 +135,9 @@ def source_of(row: Sequence[Any], file: Path) -> Source:
 
 def parsed_document(text_fields: Sequence[Any], document: StoredDocument, file: Path) -> Document:
     """From the columns `TEXT` and checksum, with what the documents table knows."""
-    _, parser, sections, pages, text = intact(text_fields, f"the text of {document.path!r}", file)
+    _, parser, sections, pages, text = intact(
+        text_fields, f"the text of {document.path!r}", file, document.document_id
+    )
     return Document(
         text=text,
         title=document.title,
@@ -145,10 +149,10 @@ def parsed_document(text_fields: Sequence[Any], document: StoredDocument, file: 
     )
 
 
-def chunk_of(row: Sequence[Any], file: Path) -> Chunk:
+def chunk_of(row: Sequence[Any], document_id: str, file: Path) -> Chunk:
     """From the columns `CHUNK` and checksum."""
     _, _, position, start, end, page_first, page_last, headings, prefix, tokens, _, text = intact(
-        row, f"passage {row[0]}", file
+        row, f"passage {row[0]}", file, document_id
     )
     return Chunk(
         position, text, start, end, page_first, page_last, tuple(json.loads(headings)), tokens, prefix
@@ -157,7 +161,8 @@ def chunk_of(row: Sequence[Any], file: Path) -> Chunk:
 
 def hit_of(chunk_fields: Sequence[Any], document_fields: Sequence[Any], file: Path) -> Hit:
     """A hit without scores, from `CHUNK` and `DOCUMENT`, each with its checksum."""
-    chunk, document = chunk_of(chunk_fields, file), stored_document(document_fields, file)
+    document = stored_document(document_fields, file)
+    chunk = chunk_of(chunk_fields, document.document_id, file)
     return Hit(
         chunk_id=chunk_fields[0],
         document_id=document.document_id,

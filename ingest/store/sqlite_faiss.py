@@ -18,22 +18,17 @@ from pathlib import Path
 import numpy as np
 
 from ingest import words
-from ingest.errors import IndexMismatch, UnknownCollection, UnknownDocument
+from ingest.errors import IndexMismatch, UnknownCollection
 from ingest.store import Match, Source, StoreStatus, Vectors, Verification, writing
 from ingest.store.checks import verify
 from ingest.store.connections import Connections, make_file
 from ingest.store.lock import WriterLock
 from ingest.store.reader import SqliteReader
 from ingest.store.rows import (
-    CHUNK,
     DOCUMENT,
-    TEXT,
-    chunk_of,
     columns,
     embedding_key,
     one,
-    parsed_document,
-    source_of,
     stored_document,
 )
 from ingest.store.schema import FILE_NAME, SCHEMA, checksum, damaged
@@ -154,32 +149,18 @@ class SqliteFaissStore:
 
     def documents(self) -> list[StoredDocument]:
         """All documents, by path."""
-        with self._connections.reading() as connection:
-            rows = connection.execute(f"SELECT {columns(DOCUMENT, 'd')} FROM documents d ORDER BY path")
-            return [stored_document(row, self.file) for row in rows]
+        with self.reading() as reader:
+            return reader.documents()
 
     def sources(self) -> dict[str, Source]:
         """Sources by path."""
-        with self._connections.reading() as connection:
-            rows = connection.execute(f"SELECT {columns(DOCUMENT, 'd')} FROM documents d")
-            return {row[1]: source_of(row, self.file) for row in rows}
+        with self.reading() as reader:
+            return reader.sources()
 
     def document(self, document_id_or_path: str) -> StoredDocument:
         """One document. Raises UnknownDocument."""
-        with self._connections.reading() as connection:
-            return self._document(connection, document_id_or_path)
-
-    def _document(self, connection: sqlite3.Connection, key: str) -> StoredDocument:
-        row = connection.execute(
-            f"SELECT {columns(DOCUMENT, 'd')} FROM documents d WHERE document_id = ?1 OR path = ?1"
-            " ORDER BY document_id = ?1 DESC LIMIT 1",
-            (key.encode("utf-8", "replace").decode(),),  # a lone surrogate is in no path
-        ).fetchone()
-        if row is None:
-            raise UnknownDocument(
-                f"Collection {self.collection!r} has no document {key!r}. `python -m ingest list` shows their paths."
-            )
-        return stored_document(row, self.file)
+        with self.reading() as reader:
+            return reader.document(document_id_or_path)
 
     def text(self, document_id: str) -> str:
         """The whole text of a document (by id or path). Raises UnknownDocument."""
@@ -187,27 +168,13 @@ class SqliteFaissStore:
 
     def parsed(self, document_id: str) -> Document:
         """What the parser made of it (by id or path). Raises UnknownDocument."""
-        with self._connections.reading() as connection:
-            document = self._document(connection, document_id)
-            row = connection.execute(
-                f"SELECT {columns(TEXT, 't')} FROM texts t JOIN documents d ON d.number = t.document"
-                " WHERE d.document_id = ?",
-                (document.document_id,),
-            ).fetchone()
-            if row is None:
-                raise damaged(self.file, f"the text of {document.path!r} is missing")
-            return parsed_document(row, document, self.file)
+        with self.reading() as reader:
+            return reader.parsed(document_id)
 
     def chunks(self, document_id: str) -> tuple[Chunk, ...]:
         """Its passages in order (by id or path). Raises UnknownDocument."""
-        with self._connections.reading() as connection:
-            document = self._document(connection, document_id)
-            rows = connection.execute(
-                f"SELECT {columns(CHUNK, 'c')} FROM chunks c JOIN documents d ON d.number = c.document"
-                " WHERE d.document_id = ? ORDER BY c.position",
-                (document.document_id,),
-            )
-            return tuple(chunk_of(row, self.file) for row in rows)
+        with self.reading() as reader:
+            return reader.chunks(document_id)
 
     def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
         """Vectors known for these keys; one that does not match its checksum raises IndexDamaged."""
@@ -338,7 +305,7 @@ class SqliteFaissStore:
             keys = [embedding_key(chunk, document.title) for chunk in chunks]
             writing.add_vectors(connection, bound[0], keys, vectors)
             rows = writing.vector_ids(connection, bound[0], keys)
-            writing.add_chunks(connection, number, document.title, chunks, rows)
+            writing.add_chunks(connection, number, document_id, document.title, chunks, vectors=rows)
             writing.drop_unused(connection, used)
             writing.bump(connection)
             row = connection.execute(

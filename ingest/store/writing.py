@@ -92,7 +92,7 @@ def add_document(
         f"INSERT INTO documents ({DOCUMENT}, checksum) VALUES ({marks})", values
     ).lastrowid
     assert number is not None
-    row = text_row(number, document)
+    row = text_row(number, document_id, document)
     connection.execute(f"INSERT INTO texts ({TEXT}, checksum) VALUES ({', '.join('?' * len(row))})", row)
     connection.execute("UPDATE collection SET documents = documents + 1")
     return number
@@ -101,8 +101,10 @@ def add_document(
 def add_chunks(
     connection: sqlite3.Connection,
     number: int,
+    document_id: str,
     title: str,
     chunks: Sequence[Chunk],
+    *,
     vectors: Mapping[bytes, int | None],
 ) -> None:
     """Enter a document's passages with their words; `vectors` names the row of each one's vector."""
@@ -112,7 +114,7 @@ def add_chunks(
         one(connection, "SELECT max(chunk_id) FROM chunks") or 0,
     )
     rows = [
-        chunk_row(chunk_id, number, chunk, vectors[embedding_key(chunk, title)] or 0)
+        chunk_row(chunk_id, number, document_id, chunk, vectors[embedding_key(chunk, title)] or 0)
         for chunk_id, chunk in enumerate(chunks, start=used + 1)
     ]
     marks = ", ".join("?" * (len(CHUNK.split(",")) + 1))
@@ -184,7 +186,7 @@ def replace_all_chunks(
         rows = vector_ids(connection, embedder, {embedding_key(c, title) for c in chunks})
         if None in rows.values():
             raise damaged(file, f"vectors of {fields[1]!r} are missing in the middle of a rebuild")
-        add_chunks(connection, number, title, chunks, rows)
+        add_chunks(connection, number, document_id, title, chunks, vectors=rows)
         fields[4], fields[9] = recipe, len(chunks)
         connection.execute(
             "UPDATE documents SET recipe = ?, chunks = ?, checksum = ? WHERE number = ?",
