@@ -22,6 +22,8 @@ from model.data.registry import COLUMNS, Form, SetSpec
 from model.data.rows import Problem, Row, read
 from model.errors import DataError
 
+#: Half of a character outside the basic plane: JSON can spell it, no text holds it.
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 #: Stand-ins that identity sets use.
 PLACEHOLDER = re.compile(r"\{\{ *(name|author) *\}\}")
 
@@ -145,6 +147,8 @@ def _example(row: Row, spec: SetSpec) -> Example:
         if value is None:
             raise _Malformed(f"column {spec.group!r} (group) is missing")
         group = str(value)
+    if group and HALF_CHARACTER.search(group):
+        raise _Malformed("its group holds half a character (an unpaired surrogate)")
     filled = tuple(
         tuple(Message(role=turn["role"], content=_filled(turn["content"], spec)) for turn in turns)
         for turns in conversations
@@ -265,10 +269,12 @@ def _optional(values: Mapping[str, Any], column: str | None, *, nothing: bool = 
 
 
 def _filled(text: str, spec: SetSpec) -> str:
-    """`text` with its placeholders replaced.
+    """`text`, found to be text, with its placeholders replaced.
 
     A set without `placeholders` that has some is refused: the model would learn to call itself "{{name}}".
     """
+    if half := HALF_CHARACTER.search(text):
+        raise _Malformed(f"holds half a character (an unpaired surrogate, {half.group()!r})")
     if spec.placeholders is None:
         if found := PLACEHOLDER.search(text):
             raise _Malformed(

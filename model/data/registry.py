@@ -109,7 +109,7 @@ def _entry(name: str, folder: Path) -> SetSpec:
         raise DataError(
             f"{registry} does not exist; name a .json or .jsonl file, or a folder with {REGISTRY_FILE}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{registry} cannot be read: {error}") from error
     if not isinstance(entries, dict):
         raise DataError(f"{registry} must be an object of sets by name")

@@ -53,7 +53,7 @@ def read(file: Path) -> tuple[list[Row], list[Problem]]:
     if start == "[":
         try:
             values = list(enumerate(json.loads(text), 1))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # nesting without end is the second
             raise DataError(f"{file} is not valid JSON: {error}") from error
         problems: list[Problem] = []
     else:
@@ -77,12 +77,12 @@ def _lines(text: str, file: Path) -> tuple[list[tuple[int, Any]], list[Problem]]
             continue
         try:
             values.append((number, json.loads(line)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             problems.append(Problem(file, number, f"is not valid JSON: {error}"))
     if not values:
         try:
             json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"{file} is neither a JSON list nor JSONL; {problems[0]}") from None
         raise DataError(f"{file} is one JSON object; a training set is a list of rows, or one row a line")
     return values, problems

@@ -5,14 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from model.data.forms import Loaded, load
 from model.data.registry import find
 from model.data.sets import DataConfig, gather, read_sets
+from model.data.split import split
 from model.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -250,6 +254,53 @@ def test_unknown_names_are_answered_with_those_there_are(tmp_path: Path) -> None
     with pytest.raises(DataError, match="hf_hub_url is not followed; download"):
         (tmp_path / "dataset_info.json").write_text('{"far": {"hf_hub_url": "a/b"}}')
         find(["far"], tmp_path)
+
+
+words = st.sampled_from(["Hi", "", " ", "{{name}}", "\ud800", "中", "human", "gpt", "system", "tool", "user"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | words,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["from", "value", "role", "content", "question", "answer"]), inner)
+    ),
+    max_leaves=8,
+)
+talk = st.lists(st.fixed_dictionaries({"from": words, "value": words}), max_size=4)
+columns = st.sampled_from(
+    ["instruction", "input", "output", "history", "system", "tools", "passage", "questions", "label"]
+)
+anything = st.dictionaries(columns, values | words, max_size=6) | st.fixed_dictionaries(
+    {"conversations": talk}
+)
+
+
+@given(st.lists(anything | values, min_size=1, max_size=5))
+def test_whatever_a_file_holds_every_row_is_accounted_for(rows: list[Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        file.write_text(json.dumps(rows))
+        try:
+            result = load(*find([str(file)], Path(folder)))
+            split(result.examples, 0)
+        except DataError as error:
+            assert str(file) in str(error) or "val_size" in str(error)
+            return
+    assert result.rows == len(rows)
+    counted = [e.row for e in result.examples] + [p.row for p in result.problems]
+    assert len(counted) == len(set(counted)) == len(rows) - result.tool_rows
+    for conversation in turns(result):
+        roles = [role for role, _ in conversation if role != "system"]
+        assert roles[:2] == ["user", "assistant"][: len(roles)] and len(conversation) - len(roles) <= 1
+        "".join(text for _, text in conversation).encode()  # whole characters only
+
+
+def test_json_nested_without_end_is_refused(tmp_path: Path) -> None:
+    for name, text in (("a.json", "[" * 200_000), ("b.jsonl", json.dumps(ALPACA) + "\n" + '{"a":' * 200_000)):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match="not valid JSON"):
+        load(*find([str(tmp_path / "a.json")], tmp_path))
+    result = load(*find([str(tmp_path / "b.jsonl")], tmp_path))
+    assert len(result.examples) == 1 and "not valid JSON" in result.problems[0].what
 
 
 def test_max_samples_takes_the_first_rows(tmp_path: Path) -> None:
