@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, TypedDict
 
-from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from model.errors import UnsupportedModel
@@ -67,7 +66,7 @@ class ChatTemplate:
         try:
             compiled = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(jinja)
             said = [compiled.render(messages=probe, add_generation_prompt=True) for probe in probes]
-        except TemplateError as error:
+        except Exception as error:  # a foreign program: it may raise anything
             raise UnsupportedModel(
                 f"{source}: the Jinja template fails on a plain question: {error}"
             ) from error

@@ -117,6 +117,7 @@ class Sampling:
             "top_p": (0.0 < self.top_p <= 1.0, "above 0, at most 1"),
             "min_p": (0.0 <= self.min_p <= 1.0, "between 0 and 1"),
             "repetition_penalty": (0.0 < self.repetition_penalty <= 100.0, "above 0, at most 100"),
+            "stop": (all(self.stop), "texts that are not empty"),
             "seed": (self.seed is None or 0 <= self.seed < 2**63, "between 0 and 2^63 - 1"),
         }
         for name, (ok, allowed) in checks.items():
@@ -175,6 +176,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     compute_type: ComputeType = "auto"  #: auto: bf16 where a probe finds it faster
     gradient_checkpointing: bool = False  #: keep one activation a block and compute the others twice
+    fsdp: bool = (
+        False  #: several processes: shard parameters, gradients and optimiser, instead of copying them
+    )
     freeze: int = 0  #: full training: the embedding and so many first blocks stay as they are
     eval_steps: int = 0  #: validate every so many steps; 0: at the end of each epoch
     save_steps: int = 0  #: save every so many steps; 0: at the end of each epoch

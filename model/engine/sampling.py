@@ -37,16 +37,18 @@ class Sampler:
         Raises:
             ModelError: the logits are not numbers, so the weights are damaged.
         """
+        total = float(logits.logsumexp(-1))
+        if not math.isfinite(total):
+            raise ModelError("the model's output is not a number: its weights are damaged. Pull the model again.")
         filtered = self.filter(logits)
         if self.sampling.temperature == 0:
             token = int(filtered.argmax())
         else:
-            token = int(torch.multinomial(filtered.softmax(-1), 1, generator=self._generator))
-        logprob = float(logits[token] - logits.logsumexp(-1))
-        if not math.isfinite(logprob):
-            raise ModelError(
-                "the model's output is not a number: its weights are damaged. Pull the model again."
-            )
+            # By inverting the distribution function: torch.multinomial takes ten times as long on 49,152 words.
+            cumulative = filtered.softmax(-1).cumsum(-1, dtype=torch.float64)
+            drawn = torch.rand(1, dtype=torch.float64, generator=self._generator) * cumulative[-1]
+            token = min(int(torch.searchsorted(cumulative, drawn, right=True)), len(cumulative) - 1)
+        logprob = float(logits[token]) - total
         if self._seen is not None:
             self._seen[token] = True
         return token, logprob
