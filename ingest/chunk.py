@@ -23,6 +23,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
@@ -51,6 +52,7 @@ class _Atom:
     end: int
     tokens: int  #: without special tokens
     strength: int  #: of the boundary at its end: 4 paragraph, 3 line, 2 sentence, 1 clause, 0 word or none
+    blank: bool  #: white space only
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def _atoms(
 def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[int]) -> Iterator[_Atom]:
     for piece in pieces:
         strength = next((level for level, boundary in _STRENGTH if boundary.search(piece[-80:])), 0)
-        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength)
+        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength, piece.isspace())
         start += len(piece)
 
 
@@ -194,9 +196,9 @@ def _pack(
 ) -> Iterator[_Span]:
     """Spans of at most `budget` tokens, ended at strong boundaries, the last two of equal length."""
     widest = LONGEST_IN_CHARACTERS * max_tokens
-    first = 0
+    first = reachable = 0
     while first < len(atoms):
-        back = _reach_back(atoms, first, overlap)
+        back = _reach_back(atoms, first, reachable, overlap, widest // 4)
         used = sum(atom.tokens for atom in atoms[back:first])
         after = first  # one past the last atom that fits
         while after < len(atoms) and (
@@ -208,15 +210,23 @@ def _pack(
         if after < len(atoms):
             after = _best_end(atoms, first, after, budget)
         yield _Span(atoms[back].start, atoms[first].start, atoms[after - 1].end, path)
+        # The next chunk must begin after this one does, once both have lost their leading white space.
+        reachable = 1 + next((at for at in range(first, after) if not atoms[at].blank), after - 1)
         first = after
 
 
-def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int) -> int:
-    """The atom where the chunk with its core at `first` starts: at most `overlap` tokens back."""
-    reach = first
+def _reach_back(atoms: Sequence[_Atom], first: int, reachable: int, overlap: int, widest: int) -> int:
+    """The atom where the chunk with its core at `first` starts: `overlap` tokens, `widest` characters back.
+
+    A sentence's start is preferred; atoms before `reachable` are out of reach.
+    """
+    reach = best = first
     used = 0
-    best = first
-    while reach > 0 and used + atoms[reach - 1].tokens <= overlap:
+    while (
+        reach > reachable
+        and used + atoms[reach - 1].tokens <= overlap
+        and atoms[first].start - atoms[reach - 1].start <= widest
+    ):
         reach -= 1
         used += atoms[reach].tokens
         if reach == 0 or atoms[reach - 1].strength >= 2:
@@ -250,7 +260,7 @@ def _verified(
     max_tokens: int,
 ) -> Iterator[Chunk]:
     """Chunks counted as the embedder reads them; a too long one loses its overlap, then is halved."""
-    ready: list[tuple[int, Chunk]] = []
+    ready: list[tuple[_Span, Chunk]] = []
     todo = [span for span in spans if document.text[span.core : span.end].strip()]
     while todo:
         chunks = [_chunk(document, span, prefixes[span.heading_path]) for span in todo]
@@ -258,11 +268,18 @@ def _verified(
         again: list[_Span] = []
         for span, chunk, tokens in zip(todo, chunks, counts, strict=True):
             if tokens <= max_tokens or span.end - span.core == 1:
-                ready.append((span.core, replace(chunk, tokens=tokens)))
+                ready.append((span, replace(chunk, tokens=tokens)))
             else:
                 again += _halves(document.text, span)
+        if (
+            not again
+        ):  # where a chunk was halved, the next one may reach back behind its second half: it must not
+            ready.sort(key=lambda pair: pair[0].core)
+            behind = {b[0] for a, b in pairwise(ready) if b[1].char_start <= a[1].char_start}
+            ready = [pair for pair in ready if pair[0] not in behind]
+            again = [replace(span, start=span.core) for span in behind]
         todo = again
-    ready.sort(key=lambda pair: pair[0])
+    ready.sort(key=lambda pair: pair[0].core)
     pages = [page.char_start for page in document.pages]
     for position, (_, chunk) in enumerate(ready):
         yield replace(
