@@ -17,6 +17,7 @@ from model.data.packing import LONGEST_PACK, pack, split_tree
 from model.data.samples import Branch, Sample, share
 from model.errors import DataError
 from model.gpt import GPT
+from model.train.losses import next_token
 
 VOCABULARY = 97
 
@@ -107,6 +108,32 @@ def test_packed_and_branched_conversations_equal_each_alone(axes: dict[str, obje
             assert (batch.targets[r, start : start + len(sample.prefix)] == IGNORED).all()
     assert conversations == batch.samples == 10
     assert batch.lengths == [39, 24, 2]
+
+
+def test_a_shared_pack_trains_as_its_conversations_do_one_by_one() -> None:
+    model = tiny()
+    row = (tree(9, [6, 4, 7]), plain(8, supervised=4), tree(3, [5]))
+    whole = [
+        branch([*t.prefix.tolist(), *b.ids.tolist()], (np.flatnonzero(b.mask) + len(t.prefix)).tolist())
+        for t in row
+        for b in t.branches
+    ]
+
+    def gradients(batches: list[Batch]) -> tuple[int, float, list[torch.Tensor]]:
+        model.zero_grad()
+        total, count = torch.zeros(()), 0
+        for batch in batches:
+            loss, terms = next_token(model, batch)
+            loss.backward()
+            total, count = total + loss.detach(), count + terms
+        return count, float(total), [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+    count, total, together = gradients([collate([row])])
+    expected_count, expected, apart = gradients([collate([(Sample((b,)),)]) for b in whole])
+    assert count == expected_count == sum(int(b.mask.sum()) for b in whole)
+    assert total == pytest.approx(expected, rel=1e-5)
+    for left, right in zip(together, apart, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
 
 from model.chat import END, ChatTemplate, Message
 from model.data.batches import IGNORED
 from model.data.forms import Example
 from model.data.samples import Sample, encode
-from model.data.sets import DataConfig, prepare
+from model.data.sets import DataConfig, gather, prepare
 from model.data.split import normal, split
 from model.errors import DataError
+from model.layout import read_config
+from model.template_export import jinja
 from model.tokenizer import Tokenizer
 from tests.model.chatml import pair
 
@@ -110,6 +114,31 @@ def test_equal_questions_with_unequal_answers_keep_the_token_that_predicts_them(
     newline = tokenizer.encode("\n")
     assert [branch.ids[:1].tolist() for branch in sample.branches] == [newline, newline]
     assert [branch.mask[:2].tolist() for branch in sample.branches] == [[False, True]] * 2
+
+
+@pytest.mark.weights
+def test_real_conversations_are_cut_into_the_ids_that_transformers_gives(
+    weights_of: Callable[[str], Path],
+) -> None:
+    folder = weights_of("smollm2-135m-instruct")
+    data = Path(os.environ.get("LOREBASE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+    if not (data / "sft").is_dir():
+        pytest.skip(f"{data / 'sft'} is not there; set LOREBASE_DATA")
+    ours = Tokenizer.from_file(folder / "tokenizer.json")
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    source = read_config(folder)[1]["chat_template"]
+    template = ChatTemplate.recognise(source)
+    sets = tuple(str(data / "sft" / f"alpaca_{language}_demo.json.gz") for language in ("en", "zh"))
+    config = DataConfig(dataset=sets, max_samples=60)
+    for item in gather(config.dataset, config, []):
+        (talk,) = item.conversations
+        for chat_template in (source, jinja(template)):
+            expected = theirs.apply_chat_template(list(talk), chat_template=chat_template, return_dict=True)[
+                "input_ids"
+            ]
+            assert template.encode(talk, ours, reply=False).ids == expected
+        ((sample,), _) = encode([[talk]], template, ours, cutoff_len=4096)
+        assert taught(sample, ours) == [talk[-1]["content"] + END]
 
 
 # -- the split ----------------------------------------------------------------------------------------------
