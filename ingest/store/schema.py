@@ -105,11 +105,11 @@ SCHEMA = len(MIGRATIONS)
 
 
 def checksum(*fields: object) -> bytes:
-    """Eight bytes over the fields of a row, each with its length; bytes as they are, everything else as its text."""
+    """Eight bytes over the fields of a row, each with its type and length: one flipped bit can make a text a blob."""
     digest = blake2b(digest_size=8)
     for value in fields:
         data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(data))
+        digest.update(f"{type(value).__name__} {len(data)}:".encode())
         digest.update(data)
     return digest.digest()
 
