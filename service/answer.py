@@ -26,13 +26,10 @@ from model.errors import Cancelled
 from service import prompt, refusal, render
 from service.citations import Citer, Statement
 from service.events import AskMode, Checked, Event, Final, Refusal, Sources, Timings, Token, Usage
-from service.evidence import cjk_share
+from service.evidence import script
 from service.generators import Generator
 from service.quoting import Similarity, best_sentences
 from service.writing import Writing
-
-#: Share of Chinese, Japanese or Korean letters from which a text counts as written in such a language.
-CJK_TEXT = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +117,9 @@ class Answerer:
             return
         found = asked.source.search.search(ask.question, ask.k, ask.search_mode)
         asked.check_cancel()
-        judged = refusal.relevance(ask.question, found.hits)
+        judged = refusal.relevance(
+            ask.question, found.hits, asked.source.rarity, asked.source.unrelated_cosine
+        )
         asked.reply = replace(
             asked.reply,
             sources=found.hits,
@@ -238,4 +237,4 @@ class Answerer:
 
 def writes(generator: Generator, *texts: str) -> bool:
     """Whether the generator can read and write the languages of these texts, judged by script."""
-    return generator.writes_cjk or not any(cjk_share(text) >= CJK_TEXT for text in texts)
+    return generator.writes_cjk or not any(script(text) == "CJK" for text in texts)

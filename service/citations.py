@@ -1,9 +1,8 @@
-"""Citations by evidence: each sentence of an answer is tied to the sentence of a passage that supports it
-best.
+"""Citations by evidence: each sentence of an answer is tied to the sentence of a passage that supports it.
 
 What a model writes in brackets is no evidence: markers in its text are removed, and a marker is set only
 where a stretch of one or two neighbouring sentences of a packed passage has the content of the answer's
-sentence (`evidence.share`).
+sentence.
 
 Invariant: a citation's `char_start` and `char_end` are code points into the stored document, and that text,
 cut there, equals `text` byte for byte (a chunk's text is the document's text at its offsets, see
@@ -15,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ingest.types import Hit
 from service import evidence
@@ -111,18 +111,14 @@ class Citer:
         for hit in self.hits:
             spans = split(hit.text)
             stretches = [(s.start, s.end, False) for s in spans]
-            stretches += [
-                (a.start, b.end, True) for a, b in zip(spans, spans[1:], strict=False) if _joinable(a, b)
-            ]
+            stretches += [(a.start, b.end, True) for a, b in pairwise(spans) if _joinable(a, b)]
             for start, end, pair in stretches:
                 text = hit.text[start:end]
                 terms = frozenset(evidence.terms(text))
                 self._windows.append(_Window(hit, start, end, terms, evidence.is_negative(text), pair))
 
     def check(self, sentence: str) -> tuple[Statement, float]:
-        """The sentence with the marker of its evidence, and its support; without evidence it has no
-        marker.
-        """
+        """The sentence with the marker of its evidence, if there is any, and its support."""
         wanted = evidence.weights(sentence, self._echoed)
         numbers = {t for t in wanted if evidence.is_number(t)}
         negative = evidence.is_negative(sentence)

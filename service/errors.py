@@ -181,9 +181,9 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
 
 
 def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, Any], dict[str, str]]:
-    """Status, wire body and headers for an error; what is not in the table is a 500 that tells nothing of the
-    inside.
+    """Status, wire body and headers for an error.
 
+    What is not in the table is a 500 that tells nothing of the inside.
     `home` is replaced by its name in messages, so that a reply never shows where things lie on this machine.
     """
     headers: dict[str, str] = {}
@@ -222,9 +222,7 @@ def error_response(error: Exception, home: Path | None = None) -> JSONResponse:
 
 
 def register(app: FastAPI, home: Path, body_limit: str) -> None:
-    """Give `app` one handler for everything, so that routes need no `try`. `body_limit` says how large bodies
-    may be.
-    """
+    """Give `app` one handler for everything; `body_limit` says in words how large bodies may be."""
 
     async def handle(_: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:

@@ -1,5 +1,4 @@
-"""What happens while a question is answered, in order: `Sources`, then `Reasoning`, `Token` and `Checked`,
-then `Final`.
+"""What happens while a question is answered: `Sources`, then `Reasoning`, `Token`, `Checked`, then `Final`.
 
 JSON replies, server-sent events and the terminal are three ways to read these.
 """

@@ -9,6 +9,8 @@ negation on one side only, means none.
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from ingest import words
@@ -16,22 +18,26 @@ from ingest import words
 #: Beside grammar, the words with which questions ask and with which small models introduce what they say.
 _FUNCTION_WORDS = frozenset(
     words.terms(
-        """a about after again all also although am an and another any are as at be because been before being but by can
-        could did do does doing done during each either else ever few for from further get gets got had has have having he
-        her here hers him his how however i if in into is it its itself just let like many may me might more most much
-        must my neither never no none nor not now of off often on once one only onto or other our ours out over own per
-        please quite rather same say says shall she should since so some such than that the their theirs them then there
-        these they this those though through thus to too under until up upon us use used using very via was we were what
-        when where whether which while who whom whose why will with within without would yes yet you your yours
-        answer context according based provided passage passages text mention mentioned tell give explain describe know
-        mean means find called known name"""
+        """
+        a about after again all also although am an and another any are as at be because been before
+        being but by can could did do does doing done during each either else ever few for from
+        further get gets got had has have having he her here hers him his how however i if in into
+        is it its itself just let like many may me might more most much must my neither never no
+        none nor not now of off often on once one only onto or other our ours out over own per
+        please quite rather same say says shall she should since so some such than that the their
+        theirs them then there these they this those though through thus to too under until up upon
+        us use used using very via was we were what when where whether which while who whom whose
+        why will with within without would yes yet you your yours answer context according based
+        provided passage passages text mention mentioned tell give explain describe know mean means
+        find called known name
+        """
     )
 )
-_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
+_CJK_NAMES = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"}
+#: Particles and question words: a pair of characters with one of them is a cut through words, not a word.
+_CJK_PARTICLES = frozenset("的了吗呢吧啊么什怎哪谁几何")
 #: Characters that carry grammar rather than content; a pair made of them alone is no term.
-_CJK_FUNCTION = frozenset(
-    "的了是在和与及或也都很就而之其这那有为以于上下中到从对把被让给吗呢吧啊么什怎哪谁几多少如何请问个不没们"
-)
+_CJK_FUNCTION = frozenset("是在和与及或也都很就而之其这那有为以于上下中到从对把被让给多少如请问个不没们")
 _NEGATION = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|without|\w+n['’]t)\b|[不没無无未非]", re.IGNORECASE
 )
@@ -42,12 +48,13 @@ ECHO_WEIGHT = 0.34  #: of a term that the question already contains: repeating t
 
 def terms(text: str) -> list[str]:
     """Content terms in their order, with repeats."""
-    return [
-        t
-        for t in words.terms(text)
-        if t not in _FUNCTION_WORDS
-        and not (set(t) <= _CJK_FUNCTION or (len(t) == 1 and t.isascii() and t.isalpha()))
-    ]
+    return [t for t in words.terms(text) if _tells(t)]
+
+
+def _tells(term: str) -> bool:
+    if term in _FUNCTION_WORDS or (len(term) == 1 and term.isascii() and term.isalpha()):
+        return False
+    return not (set(term) & _CJK_PARTICLES or set(term) <= _CJK_FUNCTION)
 
 
 def weights(text: str, echoed: Collection[str] = ()) -> dict[str, float]:
@@ -74,7 +81,10 @@ def is_number(term: str) -> bool:
     return term[:1].isdigit()
 
 
-def cjk_share(text: str) -> float:
-    """The share of a text's letters that are Chinese, Japanese or Korean."""
-    letters = [c for c in text if c.isalpha()]
-    return sum(_CJK.match(c) is not None for c in letters) / len(letters) if letters else 0.0
+def script(text: str) -> str:
+    """The script of most letters: LATIN, CJK (Chinese, Japanese and Korean), CYRILLIC, ...; or ""."""
+    counts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text[:2000] if c.isalpha())
+    together = Counter[str]()
+    for name, count in counts.items():
+        together["CJK" if name in _CJK_NAMES else name] += count
+    return together.most_common(1)[0][0] if together else ""

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
-from starlette.exceptions import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ForeignOrigin, error_response

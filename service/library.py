@@ -48,8 +48,7 @@ class Library(Protocol):
         ...
 
     def source(self, collection: str) -> Source:
-        """Search and similarity of a collection; an empty `Source` for the default one before the first
-        ingest.
+        """Search and similarity; an empty `Source` for the default collection before the first ingest.
 
         Raises:
             UnknownCollection: no collection of that name.
@@ -77,9 +76,7 @@ class Library(Protocol):
         ...
 
     def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
-        """Ingest files, reporting each; a file that fails is reported and the rest go on. Makes the
-        collection.
-        """
+        """Ingest files, reporting each, into a collection that is made if need be; bad files stop nothing."""
         ...
 
     def warm(self) -> None:

@@ -44,7 +44,7 @@ def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tok
     tokens = count_tokens(messages)
     if tokens > room_tokens:
         raise ContextOverflow(
-            f"the question takes {tokens} tokens and the generator has room for {room_tokens}. Ask a shorter question."
+            f"the question takes {tokens} tokens and there is room for {room_tokens}. Ask a shorter question."
         )
     kept: list[Hit] = []
     for hit in hits:
@@ -69,15 +69,13 @@ def closed_book(question: str, count_tokens: CountTokens, room_tokens: int) -> P
     tokens = count_tokens(messages)
     if tokens > room_tokens:
         raise ContextOverflow(
-            f"the question takes {tokens} tokens and the generator has room for {room_tokens}. Ask a shorter question."
+            f"the question takes {tokens} tokens and there is room for {room_tokens}. Ask a shorter question."
         )
     return Packed(messages, (), 0, tokens)
 
 
 def fenced(hit: Hit) -> str:
-    """A passage between fences. Its own fences are weakened here; citations are cut from the stored text, not
-    from this.
-    """
+    """A passage between fences; its own ones are weakened (citations are cut from the stored text)."""
     body = hit.text.strip().replace(FENCE, "'''")
     heading = " > ".join(dict.fromkeys(p for p in (hit.title, *hit.heading_path) if p)).replace(FENCE, "'''")
     return f"{heading}\n{FENCE}\n{body}\n{FENCE}"

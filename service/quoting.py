@@ -1,5 +1,4 @@
-"""Answering with the document's own words: the sentences of the retrieved passages that answer a question
-best.
+"""Answering with the document's own words: the sentences of the retrieved passages that answer best.
 
 A verbatim quote is always true to its document, which a small generator is not. So this is `mode="quote"`,
 the answer when the generator cannot write the question's language, and the fallback when nothing that it

@@ -1,6 +1,4 @@
-"""Live at once, ready when index and models are loaded: each part loads in a thread of its own from the start
-on.
-"""
+"""Live at once, ready when index and models are loaded, each of them in a thread of its own."""
 
 from __future__ import annotations
 

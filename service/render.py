@@ -25,36 +25,34 @@ _MARKDOWN = (
     .enable(["table", "strikethrough"])
     .disable(["link", "image", "autolink", "html_block", "html_inline", "reference"])
 )
-_TAGS = set(
-    [
-        "p",
-        "br",
-        "strong",
-        "em",
-        "s",
-        "code",
-        "pre",
-        "blockquote",
-        "ul",
-        "ol",
-        "li",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "hr",
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "a",
-        "span",
-    ]
-)
+_TAGS = {
+    "p",
+    "br",
+    "strong",
+    "em",
+    "s",
+    "code",
+    "pre",
+    "blockquote",
+    "ul",
+    "ol",
+    "li",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "a",
+    "span",
+}
 _HREF = re.compile(r"#citation-\d{1,4}")
 _CLASSES = {"citation", "unsupported"}
 
@@ -101,9 +99,7 @@ def html(statements: Sequence[Statement], *, flag_unsupported: bool = True) -> s
 
 
 def _marked(statement: Statement, mark: str) -> str:
-    """The mark goes after the sentence's last letter, before the white space that separates it from the next
-    one.
-    """
+    """The statement with its mark behind its last letter, before white space."""
     text = statement.text
     kept = text.rstrip()
     if not kept:

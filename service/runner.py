@@ -66,8 +66,8 @@ class Ticket(Generic[Event]):
                     kind, value = await asyncio.wait_for(self._inbox.get(), max(left, 0.0))
                 except TimeoutError as error:
                     raise DeadlineExceeded(
-                        f"the answer was not finished after {self.deadline_s:g} s. Ask for fewer tokens, or raise "
-                        "LOREBASE_SERVICE_DEADLINE_S."
+                        f"the answer was not finished after {self.deadline_s:g} s. Ask for fewer tokens, or "
+                        "raise LOREBASE_SERVICE_DEADLINE_S."
                     ) from error
                 if kind == "event":
                     yield value
@@ -126,7 +126,7 @@ class Runner:
             if self.running + self.waiting >= self.slots + self.queue_length:
                 wait_s = max(1, round(self._seconds * (self.waiting + 1) / self.slots))
                 raise Busy(
-                    f"{self.running} running and {self.waiting} waiting: the queue is full. Try again in {wait_s} s.",
+                    f"the queue is full ({self.waiting} are waiting). Try again in {wait_s} s.",
                     wait_s,
                 )
             self._waiting.append(ticket)

@@ -2,8 +2,8 @@
 
 A sentence is a span of code points into its text, trimmed of white space and never empty; spans are ordered
 and do not overlap. Structure comes first: a heading, a list item, a table row and a fenced code block each
-end what was before them; only then are paragraphs cut at 。！？ and at full stops that are not part of a number,
-a name or an abbreviation.
+end what was before them; only then are paragraphs cut, at CJK full stops and at Western ones that are not
+part of a number, a name or an abbreviation.
 """
 
 from __future__ import annotations
@@ -94,12 +94,10 @@ def split(text: str) -> list[Span]:
     for start, end, kind in _blocks(text):
         pieces = _cut(text, start, end) if kind == "sentence" else [(start, end)]
         for first, last in pieces:
-            while first < last and text[first].isspace():
-                first += 1
-            while last > first and text[last - 1].isspace():
-                last -= 1
-            if first < last:
-                spans.append(Span(first, last, kind))
+            piece = text[first:last]
+            if stripped := piece.strip():
+                begins = first + len(piece) - len(piece.lstrip())
+                spans.append(Span(begins, begins + len(stripped), kind))
     return spans
 
 
@@ -150,9 +148,7 @@ def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _ends(text: str, mark: re.Match[str], end: int) -> bool:
-    """Whether a Western mark ends a sentence: not after an abbreviation or an initial, nor before a small
-    letter.
-    """
+    """Whether a Western mark ends a sentence: not after an abbreviation, not before a small letter."""
     following = _NEXT.match(text, mark.end(), end)
     if following is None:
         return not text[mark.end() : end].strip()  # glued to what follows: 3.5, a.b, why?not

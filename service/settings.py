@@ -81,14 +81,13 @@ def check_bind(settings: ServiceSettings) -> None:
         loopback = name == "localhost"
     if not loopback:
         raise UnsafeBind(
-            f"refusing to listen on {settings.host}: other machines could reach it and there are no keys to keep them out. "
-            "Use --host 127.0.0.1, and an SSH tunnel from other machines: ssh -L 8000:127.0.0.1:8000 HOST"
+            f"refusing to listen on {settings.host}: other machines could reach it, and there are no "
+            "keys to keep them out. Use --host 127.0.0.1, and from other machines an SSH tunnel: "
+            "ssh -L 8000:127.0.0.1:8000 HOST"
         )
 
 
 def ollama_host(environ: Mapping[str, str] = os.environ) -> str:
-    """Where Ollama listens: `OLLAMA_HOST` as its owner defines it, bind forms (0.0.0.0) turned into something
-    to call.
-    """
+    """Where Ollama listens: `OLLAMA_HOST` as its owner means it, bind forms turned into one to call."""
     host = environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
     return host.replace("0.0.0.0", "127.0.0.1", 1)  # noqa: S104 - an address to call, not to bind

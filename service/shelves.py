@@ -1,7 +1,7 @@
-"""The library over real collections: opened once, kept open, each searched with the embedder it was made with.
+"""The library over real collections: opened once, kept open, searched with the embedder they were made with.
 
-A collection that another process made, rebuilt with another embedder or deleted meanwhile is noticed at the next
-question. Embedders are shared between collections and loaded once.
+A collection that another process made, rebuilt with another embedder or deleted meanwhile is noticed at the
+next question. Embedders are shared between collections and loaded once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One question on the terminal: the service's own conductor without HTTP.
 
-Sentences are printed as soon as they are checked. What no passage supports is held back until something is supported, so
-an answer that turns out to be invented is never shown: the documents' own words come instead.
+Sentences are printed as soon as they are checked. What no passage supports is held back until something is
+supported, so an answer that turns out to be invented is never shown: the documents' own words come instead.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
         print("Nearest passages:")
         for hit in final.sources[:3]:
             quote = " ".join(hit.text.split())
-            print(
-                f"  - {hit.path}{_pages(hit.page_first, hit.page_last)}: {quote[:160]}{'…' if len(quote) > 160 else ''}"
-            )
+            shown_quote = quote if len(quote) <= 160 else quote[:160] + "…"
+            print(f"  - {hit.path}{_pages(hit.page_first, hit.page_last)}: {shown_quote}")
     print(_summary(final), file=sys.stderr)
     return 0
 
@@ -119,7 +118,8 @@ def _pages(first: int | None, last: int | None) -> str:
 
 
 def _line(citation: Citation) -> str:
-    return f'[{citation.marker}] {citation.path}{_pages(citation.page_first, citation.page_last)}: "{citation.quote}"'
+    pages = _pages(citation.page_first, citation.page_last)
+    return f'[{citation.marker}] {citation.path}{pages}: "{citation.quote}"'
 
 
 def _summary(final: Final) -> str:

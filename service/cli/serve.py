@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import sys
@@ -47,10 +48,8 @@ def run(settings: ServiceSettings, home: Path) -> int:
     parts: Parts = app.state.parts
     threading.Thread(target=_announce, args=(parts, started), daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again when it has shut down
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
     print("stopped")
     return 0
 

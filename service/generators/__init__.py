@@ -51,9 +51,7 @@ class Generator(Protocol):
 
     @property
     def writes_cjk(self) -> bool:
-        """Whether it can write Chinese, Japanese and Korean; where not, such questions are answered by
-        quotes.
-        """
+        """Whether it writes Chinese, Japanese and Korean; else such questions are answered by quotes."""
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the whole rendered prompt, template included."""

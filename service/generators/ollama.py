@@ -1,6 +1,6 @@
-"""Models of an Ollama server, through its official client: the one module of this wing that opens connections.
+"""Models of an Ollama server, through its official client: the one module here that opens connections.
 
-- `num_ctx` is always sent: Ollama's own default may be far smaller than the prompt, and it cuts prompts silently.
+- `num_ctx` is always sent: Ollama's own default may be far smaller than the prompt, and it cuts silently.
 - Cancelling closes the connection, which makes Ollama stop; so it works while a model is still being loaded.
 - Ollama counts tokens only after the fact. Before, a cautious estimate by bytes decides what is packed.
 """
@@ -196,7 +196,7 @@ def translated(error: Exception, address: str, model: str) -> Exception:
         return UpstreamError(f"Ollama at {address} failed: {error.error}")
     if isinstance(error, (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout)):
         return UpstreamUnreachable(
-            f"Ollama does not answer at {address}. Start it (ollama serve), or set OLLAMA_HOST to where it runs."
+            f"Ollama does not answer at {address}. Start it (ollama serve), or set OLLAMA_HOST."
         )
     if isinstance(error, httpx.TimeoutException):
         return UpstreamUnreachable(f"Ollama at {address} took too long to answer.")

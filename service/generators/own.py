@@ -9,8 +9,8 @@ from model.config import Sampling
 from model.engine import Engine
 from service.generators import Capability, Message, Piece
 
-#: A vocabulary that writes Chinese spends about one token on a character; one that was trained on English alone
-#: spells each in two or three bytes.
+#: A vocabulary that writes Chinese spends about one token on a character; one that was trained on English
+#: alone spells each in two or three bytes.
 CJK_SAMPLE = "知识库根据文档回答问题，并给出可以核对的引用。検索拡張生成とは何ですか。"
 CJK_TOKENS_PER_CHARACTER = 1.3
 

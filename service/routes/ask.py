@@ -38,8 +38,8 @@ class PieceEvent(Reply):
 
 
 _STREAM = {
-    "description": "The whole reply; with `stream: true`, the events `sources`, `reasoning`, `token`, `citation`, then "
-    "`final` (the whole reply) or `error`. Tokens are a draft, `final` counts.",
+    "description": "The reply; with `stream: true`, events `sources`, `reasoning`, `token`, `citation`, "
+    "then `final` (the whole reply) or `error`. Tokens are a draft, `final` counts.",
     "content": {
         "text/event-stream": {
             "schema": {"type": "string"},

@@ -79,9 +79,7 @@ def list_documents(parts: PartsDep, collection: Collection = None) -> DocumentsR
     responses={**errors.declared(409, 415, 429, 500, 503)},
 )
 async def upload(request: Request, parts: PartsDep) -> JobReply:
-    """Accepts files (multipart) or a text (JSON) and ingests them as a job; a document of the same path is
-    replaced.
-    """
+    """Ingests files (multipart) or a text (JSON) as a job; a document of the same path is replaced."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in ("multipart/form-data", "application/json"):
         raise errors.UnsupportedMedia("send files as multipart/form-data, or a text as application/json")
@@ -166,7 +164,7 @@ def delete_document(document_id: str, parts: PartsDep, collection: Collection = 
 @router.get(
     "/documents/{document_id}/text", summary="A document's text", responses={**errors.declared(404, 500, 503)}
 )
-def document_text(
+def document_text(  # noqa: PLR0917 - FastAPI passes them by name
     document_id: str,
     parts: PartsDep,
     collection: Collection = None,
@@ -176,9 +174,7 @@ def document_text(
         int, Query(ge=0, le=100_000, description="characters on either side of the span")
     ] = 2000,
 ) -> TextReply:
-    """The stored text that citations point into; with `char_start` and `char_end` only that span and what is
-    around it.
-    """
+    """The stored text that citations point into: whole, or a span of it with what is around it."""
     name = collection or parts.settings.collection
     document = parts.library.document(name, document_id)
     text = parts.library.text(name, document.document_id)

@@ -23,8 +23,8 @@ async def search(body: SearchRequest, request: Request, parts: PartsDep) -> Sear
     settings = parts.settings
     if len(body.query) > settings.max_question_chars:
         raise errors.QuestionTooLong(
-            f"the query has {len(body.query):,} characters; at most {settings.max_question_chars:,} are accepted "
-            "(setting max_question_chars)."
+            f"the query has {len(body.query):,} characters; at most {settings.max_question_chars:,} "
+            "are accepted (setting max_question_chars)."
         )
     parts.readiness.require("index")
     ticket = parts.search_runner.submit(lambda cancel: _search(parts, body, cancel), settings.deadline_s)

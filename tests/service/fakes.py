@@ -223,7 +223,7 @@ class _Words:
                         1,
                         (),
                         shared,
-                        0.8 + 0.1 * shared,
+                        0.1 + 0.5 * shared,
                         shared or None,
                     )
                 )
