@@ -10,13 +10,13 @@ import { bind, known, phrase } from "./i18n.js";
 import { pages } from "./source.js";
 
 /** States of a turn in which more is to come. */
-const BUSY = new Set(["searching", "reading", "thinking", "writing"]);
+const BUSY = new Set(["loading", "searching", "reading", "thinking", "writing"]);
 
 let serial = 0;
 
 export class AnswerEntry {
   /**
-   * @param turn `{question, request, state, passages, text, reply, problem}`; `state` is one of searching, reading,
+   * @param turn `{question, request, state, passages, text, reply, problem}`; `state` is one of loading, searching, reading,
    *   thinking, writing, done, stopped, failed.
    * @param actions `{again(), open(places, index, trigger)}`
    */
@@ -45,6 +45,13 @@ export class AnswerEntry {
       this.margin,
     );
     this.#draw();
+  }
+
+  /** The service is not ready yet. */
+  wait() {
+    if (this.turn.state === "loading") return;
+    this.turn.state = "loading";
+    this.#drawStatus();
   }
 
   /** Takes one event of the stream. */
@@ -118,6 +125,7 @@ export class AnswerEntry {
     if (state === "searching") {
       return { text: phrase(this.turn.request.mode === "closed_book" ? "state.waiting" : "state.searching") };
     }
+    if (state === "loading") return { text: phrase("state.loading") };
     if (state === "thinking") return { text: phrase("state.thinking") };
     if (state === "reading") return { text: phrase("state.reading", { n: passages.length }) };
     if (state === "writing") return { text: phrase("state.writing") };

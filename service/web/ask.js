@@ -273,6 +273,7 @@ class AskView {
     this.#arrange();
     entry.node.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
     try {
+      await this.#whenReady(entry, controller.signal);
       for await (const event of api.ask(entry.turn.request, controller.signal)) entry.take(event);
       if (controller.signal.aborted) entry.end("stopped");
     } catch (error) {
@@ -284,6 +285,14 @@ class AskView {
       this.#dressSend();
       this.#arrange();
       store(this.#entries);
+    }
+  }
+
+  /** A question asked while the models are still being loaded waits for them instead of being refused. */
+  async #whenReady(entry, signal) {
+    while ((await api.readiness()).status === "loading" && !signal.aborted) {
+      entry.wait();
+      await new Promise((resolve) => setTimeout(resolve, READY_POLL_MS));
     }
   }
 

@@ -48,6 +48,7 @@ export const words = {
     "ask.copy": "Copy the answer",
     "ask.copied": "Copied",
 
+    "state.loading": "Waiting until the models are loaded",
     "state.searching": "Searching your documents",
     "state.reading": ({ n }) => `Reading ${say.number(n)} ${plural(n, "passage", "passages")}`,
     "state.waiting": "Waiting for the model",
@@ -175,6 +176,7 @@ export const words = {
     "ask.copy": "复制答案",
     "ask.copied": "已复制",
 
+    "state.loading": "等待模型载入",
     "state.searching": "正在检索资料",
     "state.reading": ({ n }) => `正在阅读 ${say.number(n)} 个段落`,
     "state.waiting": "等待模型",

@@ -156,6 +156,24 @@ def test_an_answer_is_stopped_asked_again_and_kept_over_a_reload(
     expect(page.locator("h1:visible")).to_be_visible()
 
 
+def test_a_question_asked_too_early_waits_until_the_models_are_loaded(
+    visit: Opener,
+) -> None:
+    page = visit()
+    page.watched.expected.append("503")  # type: ignore[attr-defined]
+    loading = {"status": "loading", "parts": {"index": "loading"}}
+    page.route("**/readyz", lambda route: route.fulfill(status=503, json=loading))
+    ask(page, QUESTION, wait=False)
+    expect(page.locator(".status")).to_have_text("Waiting until the models are loaded")
+    page.reload()
+    expect(page.locator(".readiness")).to_contain_text("Loading the models")
+    ask(page, QUESTION, wait=False)
+    expect(page.locator(".status")).to_have_text("Waiting until the models are loaded")
+    page.unroute("**/readyz")
+    expect(page.locator(".status")).to_have_text("Answered from 1 source")
+    expect(page.locator(".readiness")).to_be_hidden()
+
+
 def test_nothing_moves_while_an_answer_streams(visit: Opener, generator: ScriptedGenerator) -> None:
     generator.reply = " ".join(
         [QUOTE] + [f"Sentence {n} about the tower is long enough to fill a line." for n in range(40)]
