@@ -10,7 +10,7 @@ import { AnswerEntry } from "./answer.js";
 import { fill, icon, make } from "./elements.js";
 import { bind, phrase, say } from "./i18n.js";
 
-const KEY = "lorebase.thread";
+const KEY = "lorebase.thread.1"; // another number when a turn gets another shape
 const KEPT = 30; // turns
 const K = { least: 1, most: 50 }; // what the service accepts
 const MODES = ["rag", "quote", "closed_book"];

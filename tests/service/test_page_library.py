@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.service.browsing import Opener, ask, axe_script, breaches, browser, visit  # noqa: F401 - fixtures
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
@@ -208,6 +209,16 @@ def test_colours_follow_the_system_until_the_reader_chooses(visit: Opener) -> No
         "document.documentElement.dataset.theme === 'light'"
     )  # it follows the system again
     assert page.evaluate(background) == light
+
+
+def test_the_script_for_the_pictures_runs(
+    browser: Browser, address: str, library: MemoryLibrary, tmp_path: Path
+) -> None:
+    library.shelves["default"]["ingest.md"] = "To ingest a folder of documents, run the ingest command.\n"
+    script = runpy.run_path(str(WEB.parents[1] / "examples" / "screenshots.py"))
+    pictures = script["take"](browser, address, tmp_path)
+    assert len(pictures) == 3
+    assert all(p.read_bytes().startswith(b"\x89PNG") and p.stat().st_size < 200_000 for p in pictures)
 
 
 def test_collections_and_their_documents_are_kept_apart(visit: Opener, library: MemoryLibrary) -> None:
