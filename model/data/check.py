@@ -8,12 +8,12 @@ would cope with: duplicates, prompts with more than one reply, conversations lon
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from model.chat import ChatTemplate, Message
-from model.data.forms import Example, Loaded
+from model.data.forms import Conversation, Example, Loaded
 from model.data.samples import Counts
 from model.data.sets import DataConfig, describe, read_sets, samples_of
 from model.data.split import normal, split
@@ -131,12 +131,12 @@ def _replies(examples: Sequence[Example], report: Report) -> None:
     """Blank replies, and conversations without any."""
     blank, none = [], []
     for example in examples:
-        for conversation in example.conversations:
+        for place, conversation in _placed(example):
             replies = [turn["content"] for turn in conversation if turn["role"] == "assistant"]
             if not replies:
-                none.append(_place(example))
+                none.append(place)
             elif not all(reply.strip() for reply in replies):
-                blank.append(_place(example))
+                blank.append(place)
     if blank:
         report.add("error", f"blank replies: {len(blank)}", blank)
     if none:
@@ -147,10 +147,10 @@ def _repetitions(examples: Sequence[Example], report: Report) -> None:
     """Conversations that stand there twice, and prompts that are answered in more than one way."""
     replies: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for example in examples:
-        for conversation in example.conversations:
+        for place, conversation in _placed(example):
             *before, last = conversation
             if last["role"] == "assistant":
-                replies[_key(before)][normal(last["content"])].append(_place(example))
+                replies[_key(before)][normal(last["content"])].append(place)
     twice = [
         f"{place} = {places[0]}" for r in replies.values() for places in r.values() for place in places[1:]
     ]
@@ -169,10 +169,10 @@ def _leaks(train: Sequence[Example], held: Sequence[Example], report: Report) ->
     """Prompts that validation shares with training, whether at the end of a conversation or on the way."""
     known: dict[str, str] = {}
     for example in train:
-        for key in _prompts(example):
-            known.setdefault(key, _place(example))
+        for place, key in _prompts(example):
+            known.setdefault(key, place)
     leaks = [
-        f"{_place(example)} = {known[key]}" for example in held for key in _prompts(example) if key in known
+        f"{place} = {known[key]}" for example in held for place, key in _prompts(example) if key in known
     ]
     if leaks:
         report.add("error", f"validation prompts that stand in the training set too: {len(leaks)}", leaks)
@@ -187,12 +187,12 @@ def _lengths(
 ) -> None:
     long = []
     for example in examples:
-        for conversation in example.conversations:
+        for place, conversation in _placed(example):
             mask = template.encode(conversation, tokenizer, reply=False).mask
             length = max((i + 1 for i, taught in enumerate(mask) if taught), default=len(mask))
             report.lengths.append(length)
             if length > config.cutoff_len:
-                long.append(f"{_place(example)}: {length}")
+                long.append(f"{place}: {length}")
     _, report.counts = samples_of(examples, config, template, tokenizer)
     if long:
         fate = "dropped" if config.too_long == "drop" else "cut there, dropped where no reply is left"
@@ -201,17 +201,20 @@ def _lengths(
         report.add("error", f"nothing is left to train on: {report.counts}")
 
 
-def _prompts(example: Example) -> Iterable[str]:
-    """All that comes before a reply, for each reply of the example."""
-    for conversation in example.conversations:
+def _prompts(example: Example) -> Iterator[tuple[str, str]]:
+    """Where a reply is and all that comes before it, for each reply of the example."""
+    for place, conversation in _placed(example):
         for i, turn in enumerate(conversation):
             if turn["role"] == "assistant":
-                yield _key(conversation[:i])
+                yield place, _key(conversation[:i])
 
 
 def _key(turns: Sequence[Message]) -> str:
     return "\0".join(f"{turn['role']}\0{normal(turn['content'])}" for turn in turns)
 
 
-def _place(example: Example) -> str:
-    return f"{example.file.name}, row {example.row}"
+def _placed(example: Example) -> Iterator[tuple[str, Conversation]]:
+    """The conversations of an example, each with the name of its place."""
+    place = f"{example.file.name}, row {example.row}"
+    for number, conversation in enumerate(example.conversations, 1):
+        yield f"{place}, question {number}" if len(example.conversations) > 1 else place, conversation
