@@ -34,7 +34,7 @@ class Batch:
     ids: Tensor  #: (r, n) int64
     positions: Tensor  #: (r, n) int64: within the sample, continued from the prefix
     targets: Tensor  #: (r, n) int64: the id that each position must predict, IGNORED where unsupervised
-    #: (r, 1, n, n) bool, True where a query sees a key; None: each its own past. Hand it to `GPT.forward` as it
+    #: (r, 1, n, n) bool, True where a query sees a key; None: each its own past. Goes to `GPT.forward` as it
     #: is, which makes numbers of it once for all layers.
     mask: Tensor | None
     lengths: list[int]  #: real tokens of each row
