@@ -15,8 +15,7 @@ The scores of a hit, all of them higher-is-better:
       score     = closeness in dense mode, coverage in keyword mode,
                   DENSE_SHARE * closeness + (1 - DENSE_SHARE) * coverage in hybrid mode
 
-  (a convex combination with fixed bounds: Bruch et al., arXiv 2210.11934). Where no word of the question occurs in the
-  collection at all, as with a Chinese question to English documents, the keyword arm abstains and hybrid is dense.
+  (a convex combination with fixed bounds: Bruch et al., arXiv 2210.11934).
 """
 
 from __future__ import annotations
@@ -80,7 +79,8 @@ class Searcher:
         with self._store.reading() as reader:
             if vector is not None:
                 self._check(reader)  # a rebuild may have come between the question's vector and this moment
-            hits = self._hits(reader, terms, vector, k)
+            share = {"dense": 1.0, "keyword": 0.0, "hybrid": DENSE_SHARE}[mode]
+            hits = self._hits(reader, terms, vector, k, share)
             return SearchResult(tuple(hits), reader.generation, (time.perf_counter() - start) * 1000)
 
     def _vector(self, query: str) -> Vectors | None:
@@ -102,7 +102,9 @@ class Searcher:
                 f"ingest rebuild --embedder {self._embedder.name} --collection {self._store.collection}`."
             )
 
-    def _hits(self, reader: Reader, terms: Sequence[str], vector: Vectors | None, k: int) -> list[Hit]:
+    def _hits(
+        self, reader: Reader, terms: Sequence[str], vector: Vectors | None, k: int, share: float
+    ) -> list[Hit]:
         depth = max(_DEPTH, _DEPTH_A_HIT * k)
         keyword = {m.chunk_id: m.score for m in reader.matching(terms, depth)} if terms else {}
         dense = {m.chunk_id: m.score for m in reader.nearest(vector, depth)} if vector is not None else {}
@@ -110,7 +112,7 @@ class Searcher:
             others = [chunk_id for chunk_id in keyword if chunk_id not in dense]
             dense |= zip(others, reader.cosines(vector, others), strict=True)
         most = _MOST_A_WORD * sum(reader.information(terms)) if keyword else 0.0
-        scores = fuse(dense, keyword, floor=self._floor or 0.0, most=most)
+        scores = fuse(dense, keyword, share=share, floor=self._floor or 0.0, most=most)
         best = sorted(scores, key=lambda c: (-scores[c], -dense.get(c, 0.0), -keyword.get(c, 0.0), c))[:k]
         found = reader.hits(best)
         return [
@@ -120,17 +122,22 @@ class Searcher:
 
 
 def fuse(
-    dense: Mapping[int, float], keyword: Mapping[int, float], *, floor: float, most: float
+    dense: Mapping[int, float],
+    keyword: Mapping[int, float],
+    *,
+    share: float,
+    floor: float = 0.0,
+    most: float = 0.0,
 ) -> dict[int, float]:
     """One score in [0, 1] for each passage that an arm found; see the head of this module.
 
     Args:
-        dense: cosines by chunk id; empty where the arm did not look.
-        keyword: BM25 by chunk id; empty where the arm did not look or found nothing.
+        dense: cosines by chunk id; a passage that is missing counts as unrelated.
+        keyword: BM25 by chunk id; a passage that is missing has none of the words.
+        share: weight of the dense arm, 0 to 1.
         floor: the cosine that counts as none, below 1.
         most: the highest BM25 that the question's words allow.
     """
-    share = DENSE_SHARE if dense and keyword else float(bool(dense))
     span = max(1.0 - floor, 1e-6)
     scores = {}
     for chunk_id in dict.fromkeys((*dense, *keyword)):
