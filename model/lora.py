@@ -145,19 +145,19 @@ class FrozenProduct(torch.autograd.Function):
     ) -> Tensor:
         """(..., in) to (..., out)."""
         rows = x.reshape(-1, x.shape[-1])
-        a_, b_ = a.to(x.dtype), b.to(x.dtype)
-        inner = rows @ a_.T
-        y = F.linear(rows, weight, bias).addmm_(inner, b_.T, alpha=scale)
-        ctx.save_for_backward(rows, weight, a_, b_, inner)
+        a_, bt = a.to(x.dtype), b.T.to(x.dtype).contiguous()  # B lies so that products run along memory
+        inner = F.linear(rows, a_)
+        y = F.linear(rows, weight, bias).addmm_(inner, bt, alpha=scale)
+        ctx.save_for_backward(rows, weight, a_, bt, inner)
         ctx.scale, ctx.dtypes = scale, (a.dtype, b.dtype)
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, A and B."""
-        rows, weight, a, b, inner = ctx.saved_tensors
+        rows, weight, a, bt, inner = ctx.saved_tensors
         gy = grads[0].reshape(-1, weight.shape[0])
-        ginner = (gy @ b).mul_(ctx.scale)
+        ginner = F.linear(gy, bt).mul_(ctx.scale)
         gb = (inner.T @ gy).T.to(ctx.dtypes[1]).mul_(ctx.scale)
         ga = (ginner.T @ rows).to(ctx.dtypes[0])
         gx = None
@@ -320,16 +320,25 @@ def detach(model: GPT, name: str = DEFAULT) -> None:
 
 
 def extract(model: nn.Module, config: LoRAConfig, *, name: str = DEFAULT, base: str | None = None) -> Adapter:
-    """A copy of an attached adapter, in float32 on the CPU."""
-    modules = {}
-    for target, module in projections(model).items():
-        if isinstance(module, LoRALinear) and name in module.adapters:
-            own = module.adapters[name]
-            assert isinstance(own, Correction)
-            a, b = _copy(own.a), _copy(own.b)
-            modules[target] = LowRank(
-                a, b, own.scale, None if own.magnitude is None else _copy(own.magnitude)
-            )
+    """A copy, in float32 on the CPU, of an adapter that `inject` put in."""
+    own = {key: p for key, p in model.named_parameters() if f".adapters.{name}." in key}
+    tensors = {key: p.detach().to("cpu", torch.float32, copy=True) for key, p in own.items()}
+    return collect(tensors, config, name=name, base=base)
+
+
+def collect(
+    parameters: Mapping[str, Tensor], config: LoRAConfig, *, name: str = DEFAULT, base: str | None = None
+) -> Adapter:
+    """An adapter from the decoder's parameters by name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in parameters.items():
+        target, marker, part = key.partition(f".adapters.{name}.")
+        if marker:
+            found.setdefault(target.removesuffix(".base"), {})[part] = tensor
+    modules = {
+        target: LowRank(parts["a"], parts["b"], config.scale, parts.get("magnitude"))
+        for target, parts in found.items()
+    }
     return Adapter(config, modules, base)
 
 
@@ -357,10 +366,3 @@ def check(adapter: Adapter, weights: Mapping[str, Any]) -> None:
 
 def _adapted(model: nn.Module) -> Iterator[LoRALinear]:
     return (module for module in model.modules() if isinstance(module, LoRALinear))
-
-
-def _copy(parameter: Tensor) -> Tensor:
-    """Detached, whole (FSDP shards parameters), float32, on the CPU."""
-    whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-    copied: Tensor = whole.detach().to("cpu", torch.float32, copy=True)
-    return copied

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.gpt import GPT, Attention, GatedMLP, Span, rotate
+from model.gpt import GPT, Attention, Block, GatedMLP, Span, rotate
 
 #: Queries whose probabilities are held at once. Small blocks skip more of the keys that lie in the future,
 #: large ones make larger products.
@@ -187,12 +187,12 @@ class FusedRMSNorm(nn.Module):
 def quicken(model: GPT) -> None:
     """Replace the parts for which there is a faster one; parameters and their names stay."""
     for block in model.blocks:
+        assert isinstance(block, Block)
         if isinstance(block.attn, Attention):
             block.attn = FusedAttention(block.attn)
         if isinstance(block.mlp, GatedMLP):
             block.mlp = FusedMLP(block.mlp)
         block.attn_norm, block.mlp_norm = _norm(block.attn_norm), _norm(block.mlp_norm)
-    assert isinstance(model.norm, nn.Module)
     model.norm = _norm(model.norm)
 
 
