@@ -106,7 +106,8 @@ class Run:
     def process(self, items: Sequence[Item]) -> None:
         """Bring the items up to date, in order."""
         self.known = self.store.sources()
-        embedder_id = self.store.status().embedder_id
+        with self.store.reading() as reader:
+            embedder_id = reader.embedder_id
         self.total += len(items)
         todo = [item for item in items if not self._is_current(item, embedder_id)]
         if not todo:
@@ -124,7 +125,7 @@ class Run:
                     self._cut(outcome.source, outcome.document, waiting)
                 if self.is_cancelled():
                     break
-        if not self.cancelled:
+        if waiting and not self.cancelled:
             self._write(waiting)
         self.store.touch(touched)
 
