@@ -74,7 +74,8 @@ class LearnedPositions(nn.Embedding):
     """One trained vector a position, added to the token's."""
 
     def __init__(self, config: GPTConfig) -> None:
-        super().__init__(config.context_length, config.d_model)
+        empty = torch.empty(config.context_length, config.d_model)
+        super().__init__(config.context_length, config.d_model, _weight=empty)
 
     def place(self, x: Tensor, positions: Tensor) -> Tensor:
         """Token vectors (r, n, d) with their positions (r or 1, n) added."""
@@ -217,16 +218,20 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """The decoder. `GPT(config)` under `torch.device("meta")` allocates nothing: a checkpoint fills it."""
+    """The decoder, freshly initialised; under `torch.device("meta")` without memory, until it is loaded."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.d_model)
+        # Given a tensor, an embedding does not fill it: on the meta device filling imports 70 MB of modules.
+        empty = torch.empty(config.vocab_size, config.d_model)
+        self.embed = nn.Embedding(config.vocab_size, config.d_model, _weight=empty)
         self.positions = POSITIONS[config.positions](config)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[config.norm](config)
         self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if not self.embed.weight.is_meta:
+            self.initialise()
 
     def forward(
         self,

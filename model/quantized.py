@@ -35,12 +35,12 @@ class Q4_1:
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """(out, in) in `dtype`; computed in float32, rounded once."""
-        blocks = self.codes.view(self.codes.shape[0], -1, BLOCK).float()
-        return (
-            (blocks * self.scale.float()[..., None] + self.minimum.float()[..., None])
-            .view(self.codes.shape)
-            .to(dtype)
-        )
+        out = torch.empty(self.shape, dtype=dtype)
+        for rows in _parts(self.shape[0]):
+            blocks = self.codes[rows].view(-1, self.scale.shape[1], BLOCK).float()
+            blocks.mul_(self.scale[rows].float()[..., None]).add_(self.minimum[rows].float()[..., None])
+            out[rows] = blocks.flatten(1)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,16 @@ class Q8_0:
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """(out, in) in `dtype`; computed in float32, rounded once."""
-        blocks = self.codes.view(self.codes.shape[0], -1, BLOCK).float()
-        return (blocks * self.scale.float()[..., None]).view(self.codes.shape).to(dtype)
+        out = torch.empty(self.shape, dtype=dtype)
+        for rows in _parts(self.shape[0]):
+            blocks = self.codes[rows].view(-1, self.scale.shape[1], BLOCK).float()
+            out[rows] = blocks.mul_(self.scale[rows].float()[..., None]).flatten(1)
+        return out
+
+
+def _parts(rows: int, size: int = 4096) -> list[slice]:
+    """Slices of a matrix's rows: a whole embedding in float32 would be the largest thing in memory."""
+    return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 Quantized = Q4_1 | Q8_0

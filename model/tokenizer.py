@@ -23,6 +23,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -100,9 +101,6 @@ class Tokenizer:
         self._ids = [vocabulary[token] for token in order]
         ranks = {spelled(token): rank for rank, token in enumerate(order)}
         self._bpe = tiktoken.Encoding("lorebase", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
-        self._whole = tiktoken.Encoding(
-            "lorebase-piece", pat_str=r"(?s).+", mergeable_ranks=ranks, special_tokens={}
-        )
         self._pieces = regex.compile(pattern)
         self._untokenizable = _characters_with({byte for byte in range(256) if bytes([byte]) not in ranks})
 
@@ -176,6 +174,14 @@ class Tokenizer:
     def stream(self) -> StreamDecoder:
         """A decoder for ids that arrive one at a time."""
         return StreamDecoder(self)
+
+    @cached_property
+    def _whole(self) -> tiktoken.Encoding:
+        """The same merges over a whole text as one piece; rarely needed, and as large as the other."""
+        ranks = {self._bytes[token]: rank for rank, token in enumerate(self._ids)}
+        return tiktoken.Encoding(
+            "lorebase-piece", pat_str=r"(?s).+", mergeable_ranks=ranks, special_tokens={}
+        )
 
     def _ranks(self, text: str) -> list[int]:
         if self._untokenizable is None or not self._untokenizable.search(text):

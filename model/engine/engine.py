@@ -26,6 +26,7 @@ from model.config import GPTConfig, Sampling
 from model.engine.cache import Cache
 from model.engine.generation import Generation
 from model.engine.kernels import install
+from model.engine.memory import give_back
 from model.engine.probe import NAMED, Kernels, choose
 from model.errors import Cancelled, ContextOverflow, ModelError, UnsupportedModel
 from model.gpt import GPT
@@ -81,7 +82,9 @@ class Engine:
         """
         if threads is not None:
             torch.set_num_threads(threads)
-        return cls.from_checkpoint(checkpoint.load(path), kernel=kernel)
+        engine = cls.from_checkpoint(checkpoint.load(path), kernel=kernel)
+        give_back()
+        return engine
 
     @classmethod
     def from_checkpoint(cls, loaded: checkpoint.Checkpoint, *, kernel: str = "auto") -> Self:
@@ -92,8 +95,8 @@ class Engine:
         kernels = choose(kernel, loaded.config, SLICE_TOKENS)
         with torch.device("meta"):
             model = GPT(loaded.config)
-        weights = {name: dense(weight, kernels.dtype) for name, weight in loaded.weights.items()}
-        model.load_state_dict(weights, assign=True)
+        model.load_state_dict({n: dense(w, kernels.dtype) for n, w in loaded.weights.items()}, assign=True)
+        give_back()
         model.requires_grad_(False)
         install(model, loaded.weights, packed=kernels.packed, tiled=kernels.tiled)
         return cls(model, tokenizer, chat=chat, name=loaded.path.name, kernels=kernels)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.engine.memory import give_back
 from model.gpt import GPT, Attention, Block, GatedMLP, PlainMLP, Span, attend, rotate
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
 
@@ -38,6 +39,8 @@ HEAD_ROWS = 8192
 MOST_STACKED_HEADS = 4
 #: Queries that `attend_tiled` takes at a time: scores of 1,000 keys then fit the second-level cache.
 TILE = 64
+#: Rows that are packed at a time; a multiple of the kernel's blocks of 32 or 64.
+PACK_ROWS = 4096
 #: The kernel's own granularity: outputs a multiple of this.
 OUTPUTS = 16
 
@@ -47,15 +50,16 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weights: Sequence[Weight], biases: Sequence[Tensor | None] = ()) -> None:
         super().__init__()
-        if all(isinstance(weight, Q4_1) for weight in weights):
-            codes, scale, zero = _stacked_q4_1([w for w in weights if isinstance(w, Q4_1)])
-        else:
-            codes, scale, zero = _split_q8_0(
-                [w if isinstance(w, Q8_0) else quantize_q8_0(dense(w)) for w in weights]
-            )
-        self.outputs, self.doubled = codes.shape[0], codes.shape[1] == 2 * weights[0].shape[1]
-        self.codes = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
-        self.scales = torch.stack((scale, zero), -1).transpose(0, 1).contiguous().bfloat16()
+        stacked = _stack(weights)
+        self.outputs, self.doubled = stacked.shape[0], isinstance(stacked, Q8_0)
+        groups = stacked.scale.shape[1] * (2 if self.doubled else 1)
+        self.codes = torch.empty(self.outputs, groups * BLOCK // 2, dtype=torch.uint8)
+        self.scales = torch.empty(groups, self.outputs, 2, dtype=torch.bfloat16)
+        for start in range(0, self.outputs, PACK_ROWS):  # the kernel wants 32 bits a code, for a while
+            rows = slice(start, start + PACK_ROWS)
+            codes, scale, zero = _nibbles(stacked, rows)
+            self.codes[rows] = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes.int(), 1)
+            self.scales[:, rows] = torch.stack((scale.T, zero.T), -1)
         given = [bias for bias in biases if bias is not None]
         assert not given or len(given) == len(weights), (
             "either all of the stacked projections have a bias or none"
@@ -93,17 +97,24 @@ def quantize_q8_0(weight: Tensor) -> Q8_0:
     return Q8_0(codes.flatten(1).to(torch.int8), scale)
 
 
-def _stacked_q4_1(weights: Sequence[Q4_1]) -> tuple[Tensor, Tensor, Tensor]:
-    """Codes 0..15 (out, in), scale and zero (out, in / 32) in float32, of matrices under one another."""
-    scale = torch.cat([w.scale for w in weights]).float()
-    minimum = torch.cat([w.minimum for w in weights]).float()
-    return torch.cat([w.codes for w in weights]), scale, minimum + 8 * scale
+def _stack(weights: Sequence[Weight]) -> Q4_1 | Q8_0:
+    """Matrices under one another: Q4_1 where all are, else Q8_0."""
+    if all(isinstance(weight, Q4_1) for weight in weights):
+        fours = [weight for weight in weights if isinstance(weight, Q4_1)]
+        minimum = torch.cat([w.minimum for w in fours])
+        return Q4_1(torch.cat([w.codes for w in fours]), torch.cat([w.scale for w in fours]), minimum)
+    eights = [weight if isinstance(weight, Q8_0) else quantize_q8_0(dense(weight)) for weight in weights]
+    return Q8_0(torch.cat([w.codes for w in eights]), torch.cat([w.scale for w in eights]))
 
 
-def _split_q8_0(weights: Sequence[Q8_0]) -> tuple[Tensor, Tensor, Tensor]:
-    """The same for 8-bit codes, their high halves left of their low ones: (out, 2 in), (out, 2 in / 32)."""
-    codes = torch.cat([w.codes for w in weights])
-    scale = torch.cat([w.scale for w in weights]).float()
+def _nibbles(weight: Q4_1 | Q8_0, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes 0..15 of some rows, and scale and zero of each group, in float32.
+
+    8-bit codes become their high halves left of their low ones, a matrix twice as wide.
+    """
+    codes, scale = weight.codes[rows], weight.scale[rows].float()
+    if isinstance(weight, Q4_1):
+        return codes, scale, weight.minimum[rows].float() + 8 * scale
     halves = torch.cat(((codes >> 4) + 8, codes & 15), -1)
     return halves, torch.cat((16 * scale, scale), -1), torch.cat((torch.zeros_like(scale), 8 * scale), -1)
 
@@ -280,6 +291,7 @@ def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: b
         if first is not None and down is not None:
             block.mlp = FastMLP(mlp, first, down)
         block.attn_norm, block.mlp_norm = _fast_norm(block.attn_norm), _fast_norm(block.mlp_norm)
+        give_back()
     model.norm = _fast_norm(model.norm)
     name, matrix = ("embed.weight", model.embed) if model.head is None else ("head.weight", model.head)
     few = PackedLinear([weights[name]]) if packed and packable(weights[name]) else None

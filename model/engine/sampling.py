@@ -39,12 +39,14 @@ class Sampler:
         """
         total = float(logits.logsumexp(-1))
         if not math.isfinite(total):
-            raise ModelError("the model's output is not a number: its weights are damaged. Pull the model again.")
+            raise ModelError(
+                "the model's output is not a number: its weights are damaged. Pull the model again."
+            )
         filtered = self.filter(logits)
         if self.sampling.temperature == 0:
             token = int(filtered.argmax())
         else:
-            # By inverting the distribution function: torch.multinomial takes ten times as long on 49,152 words.
+            # By inverting the distribution: torch.multinomial takes ten times as long on 49,152 words.
             cumulative = filtered.softmax(-1).cumsum(-1, dtype=torch.float64)
             drawn = torch.rand(1, dtype=torch.float64, generator=self._generator) * cumulative[-1]
             token = min(int(torch.searchsorted(cumulative, drawn, right=True)), len(cumulative) - 1)

@@ -221,3 +221,13 @@ def test_an_engine_says_which_kernels_it_runs(tmp_path: Path) -> None:
     assert engine.dtype == torch.bfloat16 and engine.kernels == probe.NAMED["bfloat16+packed"]
     assert any(isinstance(module, PackedLinear) for module in engine.model.modules())
     assert Engine.from_checkpoint(loaded).kernels == probe.choose("auto", loaded.config, 256)  # probed once
+
+
+def test_a_matrix_packed_in_parts_is_the_matrix_packed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("q4_1", "q8_0"):
+        weight = matrix(kind, outputs=64 * 5, inputs=64)
+        whole = PackedLinear([weight])
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "PACK_ROWS", 128)
+            parts = PackedLinear([weight])
+        assert torch.equal(parts.codes, whole.codes) and torch.equal(parts.scales, whole.scales)

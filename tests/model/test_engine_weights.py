@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.generation import as_transformers
 from model import checkpoint
 from model.chat import Message
 from model.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ from model.gpt import GPT
 from model.quantized import dense
 
 pytestmark = pytest.mark.weights
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 TEXT = (
     "The Eiffel Tower was built from 1887 to 1889 by Gustave Eiffel's company.\n\n"
@@ -63,29 +64,10 @@ def divergence(exact: torch.Tensor, found: torch.Tensor) -> float:
     return float((exact.exp() * (exact - found)).sum(-1).mean())
 
 
-def test_logits_and_greedy_tokens_are_those_of_transformers(
-    loaded: Checkpoint, engine: Engine
-) -> None:
-    c = loaded.config
-    theirs = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_mlp, head_dim=c.head_dim,
-            num_hidden_layers=c.n_layers, num_attention_heads=c.n_heads, num_key_value_heads=c.n_kv_heads,
-            max_position_embeddings=c.context_length, rms_norm_eps=c.norm_eps, tie_word_embeddings=c.tied_head,
-            rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
-            bos_token_id=c.bos_id, eos_token_id=list(c.eos_ids), pad_token_id=c.pad_id,
-        )
-    ).eval()  # fmt: skip
-    names = {
-        "embed": "model.embed_tokens", "norm": "model.norm", "attn_norm": "input_layernorm",
-        "mlp_norm": "post_attention_layernorm", "attn": "self_attn", "gate": "gate_proj", "up": "up_proj",
-        "down": "down_proj", "q": "q_proj", "k": "k_proj", "v": "v_proj", "o": "o_proj", "blocks": "model.layers",
-    }  # fmt: skip
-    state = {".".join(names.get(p, p) for p in n.split(".")): dense(w) for n, w in loaded.weights.items()}
-    assert theirs.load_state_dict(state, strict=False).missing_keys == ["lm_head.weight"]
-    theirs.tie_weights()
+def test_logits_and_greedy_tokens_are_those_of_transformers(loaded: Checkpoint, engine: Engine) -> None:
+    theirs = as_transformers(loaded)
     ids = torch.tensor([engine.tokenizer.encode(TEXT)])
-    plain = GPT(c)
+    plain = GPT(loaded.config)
     plain.load_state_dict({n: dense(w) for n, w in loaded.weights.items()})
     prompt = engine.prompt(CONVERSATION)
     with torch.no_grad():
@@ -94,8 +76,6 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(
         assert (engine.model.logits(engine.model(ids)) - expected).abs().max() < 1e-3
         reply = theirs.generate(torch.tensor([prompt]), max_new_tokens=32, do_sample=False)
         greedy = reply[0, len(prompt) :].tolist()
-            0, len(prompt) :
-        ].tolist()
     assert [token.id for token in engine.generate(prompt, Sampling(max_tokens=32))] == greedy
     del theirs, plain
     gc.collect()

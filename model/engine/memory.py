@@ -1,0 +1,18 @@
+"""Returning memory to the system while weights are being turned into other weights.
+
+glibc keeps what is freed for later. Loading alternates large temporary tensors with small lasting ones, which
+then sit in the holes of the large ones: without returning the rest, 60 MB of packed weights cost 300 MB.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can (glibc's malloc_trim)."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
