@@ -7,6 +7,7 @@ sampling.py   from logits to a token
 text.py       from tokens to text, and stop strings
 kernels.py    the decoder's parts replaced by faster ones
 probe.py      which of them are faster here, timed at start-up
+memory.py     returning what loading took
 terminal.py   `python -m model generate`
 """
 

@@ -37,6 +37,8 @@ EXACT_CANDIDATES = 64
 HEAD_ROWS = 8192
 #: Key-value heads up to which one query attends by `attend_stacked`.
 MOST_STACKED_HEADS = 4
+#: Keys from which on it does: with fewer, what two products cost at least outweighs what they save.
+FEWEST_STACKED_KEYS = 512
 #: Queries that `attend_tiled` takes at a time: scores of 1,000 keys then fit the second-level cache.
 TILE = 64
 #: Rows that are packed at a time; a multiple of the kernel's blocks of 32 or 64.
@@ -170,8 +172,9 @@ class FastAttention(nn.Module):
                 q, k = rotate(q, span.rotation), rotate(k, span.rotation)
         if span.cache is not None:
             k, v = span.cache.append(plain.layer, k, v)
-        if x.shape[1] == 1 and self.kv_heads <= MOST_STACKED_HEADS:
-            y = attend_stacked(q, k, v, span, self.reads)
+        if x.shape[1] == 1:
+            stacked = self.kv_heads <= MOST_STACKED_HEADS and k.shape[2] >= FEWEST_STACKED_KEYS
+            y = attend_stacked(q, k, v, span, self.reads) if stacked else attend_grouped(q, k, v, span)
         elif self.tiled and not few:
             y = attend_tiled(q, k, v, span)
         else:
@@ -179,6 +182,16 @@ class FastAttention(nn.Module):
         y = y.transpose(1, 2).flatten(2)
         mixed: Tensor = self.o(y) if few and self.o is not None else plain.o(y)
         return mixed
+
+
+def attend_grouped(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+    """`attend` for one query a row, (r, h, 1, e): heads that share keys become queries of one head.
+
+    torch would copy keys and values once for each of them.
+    """
+    rows, heads, _, width = q.shape
+    y = F.scaled_dot_product_attention(q.reshape(rows, k.shape[1], -1, width), k, v, attn_mask=span.mask)
+    return y.reshape(rows, heads, 1, width)
 
 
 def attend_stacked(q: Tensor, k: Tensor, v: Tensor, span: Span, reads: Tensor) -> Tensor:

@@ -123,8 +123,12 @@ def apart(found: torch.Tensor, exact: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("stacked_from", [0, 80, 1000])
 @torch.no_grad()
-def test_the_fast_parts_compute_the_same_in_float32(name: str, tiled: bool) -> None:
+def test_the_fast_parts_compute_the_same_in_float32(
+    name: str, tiled: bool, stacked_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "FEWEST_STACKED_KEYS", stacked_from)
     plain, fast = both(name, ("f32",), torch.float32, packed=False, tiled=tiled)
     tokens = torch.randint(0, 256, (2, 90), generator=torch.Generator().manual_seed(1))
     caches = [Cache(plain.config, rows=2) for _ in range(2)]
@@ -145,11 +149,12 @@ def test_the_fast_parts_compute_the_same_in_float32(name: str, tiled: bool) -> N
 @pytest.mark.parametrize("kernel", probe.NAMED)
 @torch.no_grad()
 def test_read_by_steps_equals_read_at_once_with_each_kernel(
-    name: str, kinds: tuple[str, ...], kernel: str
+    name: str, kinds: tuple[str, ...], kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same kernels both ways. float32 sums in another order; bf16 and packed products round each of some
     ten results a layer by 2^-9, and a step rounds other sums than a slice does.
     """
+    monkeypatch.setattr(kernels, "FEWEST_STACKED_KEYS", 36)  # both ways of attending
     chosen = probe.NAMED[kernel]
     plain, fast = both(name, kinds, chosen.dtype, packed=chosen.packed, tiled=chosen.tiled)
     tokens = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(2))
