@@ -52,7 +52,6 @@ class _Atom:
     end: int
     tokens: int  #: without special tokens
     strength: int  #: of the boundary at its end: 4 paragraph, 3 line, 2 sentence, 1 clause, 0 word or none
-    blank: bool  #: white space only
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +186,7 @@ def _atoms(
 def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[int]) -> Iterator[_Atom]:
     for piece in pieces:
         strength = next((level for level, boundary in _STRENGTH if boundary.search(piece[-80:])), 0)
-        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength, piece.isspace())
+        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength)
         start += len(piece)
 
 
@@ -196,9 +195,9 @@ def _pack(
 ) -> Iterator[_Span]:
     """Spans of at most `budget` tokens, ended at strong boundaries, the last two of equal length."""
     widest = LONGEST_IN_CHARACTERS * max_tokens
-    first = reachable = 0
+    first = 0
     while first < len(atoms):
-        back = _reach_back(atoms, first, reachable, overlap, widest // 4)
+        back = _reach_back(atoms, first, overlap, widest // 4)
         used = sum(atom.tokens for atom in atoms[back:first])
         after = first  # one past the last atom that fits
         while after < len(atoms) and (
@@ -210,20 +209,18 @@ def _pack(
         if after < len(atoms):
             after = _best_end(atoms, first, after, budget)
         yield _Span(atoms[back].start, atoms[first].start, atoms[after - 1].end, path)
-        # The next chunk must begin after this one does, once both have lost their leading white space.
-        reachable = 1 + next((at for at in range(first, after) if not atoms[at].blank), after - 1)
         first = after
 
 
-def _reach_back(atoms: Sequence[_Atom], first: int, reachable: int, overlap: int, widest: int) -> int:
+def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int, widest: int) -> int:
     """The atom where the chunk with its core at `first` starts: `overlap` tokens, `widest` characters back.
 
-    A sentence's start is preferred; atoms before `reachable` are out of reach.
+    A sentence's start is preferred.
     """
     reach = best = first
     used = 0
     while (
-        reach > reachable
+        reach > 0
         and used + atoms[reach - 1].tokens <= overlap
         and atoms[first].start - atoms[reach - 1].start <= widest
     ):
@@ -271,9 +268,7 @@ def _verified(
                 ready.append((span, replace(chunk, tokens=tokens)))
             else:
                 again += _halves(document.text, span)
-        if (
-            not again
-        ):  # where a chunk was halved, the next one may reach back behind its second half: it must not
+        if not again:  # a chunk that would begin no later than the one before it goes without its overlap
             ready.sort(key=lambda pair: pair[0].core)
             behind = {b[0] for a, b in pairwise(ready) if b[1].char_start <= a[1].char_start}
             ready = [pair for pair in ready if pair[0] not in behind]

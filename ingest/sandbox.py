@@ -109,9 +109,7 @@ class _Worker:
         request = {"file": file, "name": name, "password": password, "max_bytes": max_bytes}
         try:
             reply = self._exchange(request, name)
-            if reply.get(
-                "retires"
-            ):  # before anything can be raised: the next file must not meet a process that ends
+            if reply.get("retires"):  # at once: the next file must not meet a process that is ending
                 self._stop()
             return _decoded(reply)
         except IngestError:

@@ -151,7 +151,7 @@ class Reader:
             elif name in _BREAKS:
                 parts.append(_BREAKS[name])
             elif name in ("drawing", "pict", "object"):
-                boxes += (box for box in element.iter(f"{W}txbxContent") if not _in_fallback(box, element))
+                boxes += (box for box in element.iter(f"{W}txbxContent") if not _is_inner(box, element))
                 self.pictures += 1
             elif name in ("footnoteReference", "endnoteReference"):
                 note = self.notes.get((name, element.get(f"{W}id", "")))
@@ -236,8 +236,8 @@ def _hidden(run: Any) -> bool:
     return mark is not None and mark.get(f"{W}val", "1") not in ("0", "false", "off")
 
 
-def _in_fallback(box: Any, within: Any) -> bool:
-    """Word writes a text box twice: for itself, and in a `Fallback` for older programs."""
+def _is_inner(box: Any, within: Any) -> bool:
+    """Whether a text box is read with another one, or is the copy that Word writes for older programs."""
     at = box.getparent()
     while at is not None and at is not within:
         if _local(at) in ("Fallback", "txbxContent"):

@@ -220,6 +220,13 @@ def test_headings_are_never_crossed_but_bare_ones_join_what_follows() -> None:
     ]
 
 
+def test_a_heading_with_text_of_its_own_is_not_joined() -> None:
+    text = "# One\n\nown text\n\n## Two\n\nalpha"
+    document = document_of(text, [(0, ("One",)), (text.index("##"), ("One", "Two"))])
+    chunks = split(document, count_tokens=Counter(COUNTS["characters"]), max_tokens=200, overlap_tokens=50)
+    assert [chunk.text for chunk in chunks] == ["# One\n\nown text", "## Two\n\nalpha"]
+
+
 def test_long_prefixes_are_shortened_and_short_ones_are_whole() -> None:
     paths = [
         ("Harbour", "Fees"),

@@ -96,8 +96,8 @@ def test_what_readers_see_and_nothing_else(tmp_path: Path) -> None:
         "<w:r><w:tab/><w:t>tab</w:t><w:br/><w:t>line</w:t></w:r>"
         "<m:oMath><m:r><m:t>x=1</m:t></m:r></m:oMath></w:p>",
         "<w:p {ns}><w:r><mc:AlternateContent><mc:Choice Requires='wps'><w:drawing><wps:txbx><w:txbxContent>"
-        "<w:p><w:r><w:t>in a box</w:t></w:r></w:p>"
-        "</w:txbxContent></wps:txbx></w:drawing></mc:Choice><mc:Fallback><w:pict><w:txbxContent>"
+        "<w:p><w:r><w:t>in a box</w:t><w:drawing><w:txbxContent><w:p><w:r><w:t>inner</w:t></w:r></w:p>"
+        "</w:txbxContent></w:drawing></w:r></w:p></w:txbxContent></wps:txbx></w:drawing></mc:Choice><mc:Fallback><w:pict><w:txbxContent>"
         "<w:p><w:r><w:t>in a box</w:t></w:r></w:p></w:txbxContent></w:pict></mc:Fallback>"
         "</mc:AlternateContent></w:r></w:p>",
     ):
@@ -105,7 +105,7 @@ def test_what_readers_see_and_nothing_else(tmp_path: Path) -> None:
     made.save(tmp_path / "a.docx")
     assert (
         parse(tmp_path / "a.docx").text
-        == "start\n\ncontent control\n\ninserted\n\nlink\ttab\nlinex=1\n\nin a box"
+        == "start\n\ncontent control\n\ninserted\n\nlink\ttab\nlinex=1\n\nin a box\n\ninner"
     )
 
 

@@ -102,7 +102,7 @@ def test_encodings(tmp_path: Path, head: str, encoding: str) -> None:
 def test_nothing_to_read(tmp_path: Path) -> None:
     for markup in (
         "<html></html>",
-        "<html><body><script>var x = 'text';</script><nav>menu</nav></body></html>",
+        "<html><body><script>var x = 'text';</script><nav><p>menu</p></nav></body></html>",
     ):
         with pytest.raises(EmptyDocument, match="Nothing to ingest"):
             parse(tmp_path, markup)

@@ -105,7 +105,7 @@ def test_truncated_files_are_an_error_or_marked(tmp_path: Path, share: float) ->
 def test_sections_follow_the_outline(tmp_path: Path) -> None:
     pages = [
         "Contents\nHarbour 2\nTides 2\nFog 3",
-        "running head: Harbour and Tides\n1 Harbour\nships\n1.1 Tides\nhigh water",
+        "about the Harbour\nHarbour and Tides\n1 Harbour\nships\n1.1 Tides\nhigh water",
         "2 Fog\nhorns",
     ]
     outline = [("Harbour", 0, 2), ("Tides", 1, 2), ("Fog", 0, 3)]

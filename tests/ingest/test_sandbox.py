@@ -31,6 +31,10 @@ def hostile(file, **named):
     what = file.stem
     if what == "loop":
         while True: pass
+    if what == "deaf":
+        import signal
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        while True: pass
     if what == "native":
         pow(3, 10 ** 9)  # one long native call that holds the interpreter
     if what == "crash":
@@ -108,6 +112,7 @@ def test_a_password_reaches_the_parser(pool: ParserPool, tmp_path: Path) -> None
     ("name", "timeout_s", "kind", "told"),
     [
         ("loop", 3, ParseTimeout, "took longer than 3 s"),
+        ("deaf", 3, ParseTimeout, "took longer than 3 s"),
         ("native", 3, ParseTimeout, "took longer than 3 s"),
         ("eat", 60, ParseTimeout, "needs more than 600 MiB"),
         ("crash", 60, ParseError, "SIGSEGV"),
