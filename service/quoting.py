@@ -19,7 +19,7 @@ Similarity = Callable[[str, Sequence[str]], Sequence[float]]
 
 #: Weights of a sentence's parts: meaning (cosine within this question's candidates), words, rank of its
 #: passage.
-MEANING, WORDS, RANK = 0.5, 0.35, 0.15
+MEANING, WORDS, RANK = 0.5, 0.5, 0.4
 #: Candidates that are embedded: the best by words and rank; the rest cannot win.
 CANDIDATES = 24
 LONGEST_QUOTE_CHARS = 700
