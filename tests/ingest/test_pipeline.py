@@ -275,15 +275,27 @@ def test_names_that_are_no_utf8_and_names_that_drive_terminals(
     assert counts(run(store, folder)) == {"unchanged": 3}
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs permissions that bind us")
-def test_unreadable_files_and_folders_are_said_and_not_forgotten(store: SqliteFaissStore, docs: Path) -> None:
+def test_unreadable_files_and_folders_are_said_and_not_forgotten(
+    store: SqliteFaissStore, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(store, docs)
-    (docs / "sub").chmod(0)
-    try:
-        report = run(store, docs, sync=True)
-    finally:
-        (docs / "sub").chmod(0o700)
-    assert counts(report) == {"failed": 1, "unchanged": 2}
+    real_scan, real_stat = os.scandir, Path.stat
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return real_scan(path)
+
+    def stat(self: Path, **options: bool) -> os.stat_result:
+        if self.name == "b.txt":
+            raise PermissionError(13, "Permission denied")
+        return real_stat(self, **options)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "stat", stat)
+    report = run(store, docs, sync=True)
+    assert counts(report) == {"failed": 2, "unchanged": 1}
+    assert all("permissions" in f.reason for f in report.files if f.status == "failed")
     assert len(store.documents()) == 3
 
 

@@ -1,0 +1,263 @@
+"""`python -m ingest`: what it prints, how it ends, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ingest.__main__ import main
+from ingest.collections import open_collection
+from ingest.embed import Embedder
+from tests.fakes import HashEmbedder
+from tests.ingest.test_pipeline import InProcessParsers, notes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with documents and an empty data folder; embedders are fakes named after what was asked for."""
+
+    def find(name: str, home: Path) -> Embedder:
+        return HashEmbedder(name=name)
+
+    monkeypatch.setattr("ingest.__main__._find", find)
+    monkeypatch.setattr("ingest.sandbox.ParserPool", InProcessParsers)
+    monkeypatch.delenv("LOREBASE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".lorebase").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Tortoises\n\nThe tortoise lives in the garden.\n")
+    (tmp_path / "docs" / "b.txt").write_text("Part R123-78 costs 4.50.\n")
+    return tmp_path
+
+
+def test_a_day_with_a_knowledge_base(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        status = main(list(arguments))
+        out, err = capsys.readouterr()
+        assert f"data folder {project / '.lorebase'}" in err
+        return status, out
+
+    assert call("collections") == (0, "No collections yet. `python -m ingest ./docs` makes the first one.\n")
+    status, out = call("./docs")
+    assert status == 0 and "2 added, 0 failed" in out and "2 files parsed" in out
+    status, out = call("docs", "--sync")
+    assert status == 0 and "2 unchanged" in out and "0 files parsed, 0 pages, 0 passages embedded" in out
+    status, out = call("list")
+    assert status == 0 and "docs/a.md" in out and "2 documents" in out
+    status, out = call("search", "where", "do", "tortoises", "live", "-k", "1")
+    assert status == 0 and "docs/a.md" in out and "tortoise lives" in out
+    status, out = call("search", "--mode", "keyword", "R123-78")
+    assert status == 0 and "docs/b.txt" in out and "bm25" in out and "cosine" not in out
+    status, out = call("show", "./docs/a.md")
+    assert status == 0 and "Tortoises" in out and "-- passage 1" in out
+    status, out = call("status")
+    assert status == 0 and "multilingual-e5-small" in out and "documents    2" in out
+    assert call("verify") == (0, "2 documents, 2 passages, 2 vectors: every hash and count agrees\n")
+    status, out = call("rebuild", "--embedder", "other")
+    assert status == 0 and "2 passages embedded" in out
+    assert "other" in call("status")[1]
+    assert call("forget", "*.txt") == (0, "forgotten docs/b.txt\n")
+    assert call("forget", "*.txt")[0] == 1
+    assert call("forget", "docs") == (0, "forgotten docs/a.md\n")
+    assert call("collections") == (0, "default\n")
+
+
+def test_json_is_one_object_a_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*arguments: str) -> list[dict[str, object]]:
+        main([*arguments, "--json"])
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    (project / "docs" / "bad.pdf").write_bytes(b"%PDF-1.7 nothing")
+    *files, last = call("./docs")
+    assert {f["path"]: f["status"] for f in files} == {
+        "docs/a.md": "added",
+        "docs/b.txt": "added",
+        "docs/bad.pdf": "failed",
+    }
+    assert (last["added"], last["failed"], last["parsed"], last["embedded"]) == (2, 1, 2, 2)
+    assert last["collection"] == "default" and last["seconds"] >= 0  # type: ignore[operator]
+    assert [d["path"] for d in call("list")] == ["docs/a.md", "docs/b.txt"]
+    hits = call("search", "tortoise")
+    assert hits[0]["rank"] == 1 and hits[0]["path"] == "docs/a.md" and hits[-1]["hits"] == len(hits) - 1
+    assert call("show", "docs/b.txt")[0]["text"] == "Part R123-78 costs 4.50.\n"
+    assert call("status")[0]["documents"] == 2
+    assert call("verify")[0]["problems"] == []
+    assert call("forget", "docs/b.txt") == [{"path": "docs/b.txt", "status": "forgotten"}]
+    assert call("collections") == [{"name": "default"}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["./nowhere"], 2, "no such file or folder"),
+        (["./docs", "./nowhere"], 1, ""),
+        (["https://example.org/page"], 2, "not read yet"),
+        (["list", "--collection", "missing"], 2, "no collection 'missing'"),
+        (["list", "--collection", "../x"], 2, "cannot name a collection"),
+        (["show", "nothing.md"], 2, "no document"),
+        (["search", "x", "-k", "0"], 2, "between 1 and 1000"),
+        (["./docs", "--embedder", "other"], 2, "was made with embedder"),
+        (["list", "--wait", "soon"], 2, "invalid float"),
+        (["search"], 2, "required"),
+        ([], 2, "required"),
+        (["verify", "extra"], 2, "unrecognized"),
+    ],
+)
+def test_what_goes_wrong_is_said_with_its_exit_status(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, said: str
+) -> None:
+    if arguments[:1] != ["./nowhere"]:
+        assert main(["./docs"]) == 0
+    try:
+        ended = main(arguments)
+    except SystemExit as error:  # argparse
+        ended = int(str(error.code))
+    out, err = capsys.readouterr()
+    assert ended == status and said in err + out
+    assert "Traceback" not in err
+    if arguments == ["./nowhere"]:
+        assert not (project / ".lorebase" / "collections").exists()
+
+
+def test_options_may_stand_before_and_a_folder_called_like_a_command_is_written_with_a_dot(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "list").mkdir()
+    (project / "list" / "c.md").write_text("in the folder called list")
+    assert main(["--collection", "合同", "./list"]) == 0
+    assert main(["--json", "list", "--collection=合同"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["path"] == "list/c.md"
+    assert main(["--home", "elsewhere", "--workers", "1", "docs"]) == 0
+    assert (project / "elsewhere" / "collections" / "default" / "kb.sqlite").is_file()
+
+
+def test_a_damaged_collection_is_reported_and_not_a_traceback(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["docs"]) == 0
+    file = project / ".lorebase" / "collections" / "default" / "kb.sqlite"
+    file.write_bytes(file.read_bytes().replace(b"The tortoise lives", b"The lobster  lives"))
+    assert main(["verify"]) == 1
+    assert "problem" in capsys.readouterr().out
+    assert main(["search", "garden"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    file.write_bytes(b"nothing of use" * 1000)
+    for command in (["list"], ["verify"], ["docs"], ["status"]):
+        assert main(command) == 2
+        assert "damaged" in capsys.readouterr().err
+
+
+def test_names_cannot_drive_the_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "docs" / "x\x1b[31m\ny.md").write_text("evil \x1b]0;title\x07 tortoise")
+    assert main(["docs"]) == 0
+    for command in (["list"], ["search", "evil tortoise"], ["forget", "docs/x*"]):
+        assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and "\x07" not in out
+
+
+def test_an_embedder_that_is_not_installed_is_fetched_or_the_command_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from model.errors import DownloadError
+
+    monkeypatch.undo()
+    monkeypatch.delenv("LOREBASE_HOME", raising=False)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("ingest.sandbox.ParserPool", InProcessParsers)
+    asked: list[str] = []
+
+    def pull(name: str, home: Path, **options: object) -> None:
+        asked.append(name)
+        raise DownloadError("no network; run python -m model pull again later")
+
+    monkeypatch.setattr("model.install.pull", pull)
+    assert main(["docs"]) == 2
+    err = capsys.readouterr().err
+    assert asked == ["multilingual-e5-small"] and "fetching it once" in err and "python -m model pull" in err
+    assert main(["docs", "--embedder", "nobody/nothing", "--collection", "other"]) == 2
+    assert "python -m model pull nobody/nothing" in capsys.readouterr().err
+    assert asked == ["multilingual-e5-small"]
+
+
+LOOK = """
+import sys
+from ingest.__main__ import main
+status = main(sys.argv[1:])
+print(status, *sorted({n.split(".")[0] for n in sys.modules} & {"torch", "sentence_transformers", "transformers", "faiss"}))
+"""
+
+
+def test_commands_that_embed_nothing_import_no_model_code(project: Path) -> None:
+    assert main(["docs"]) == 0
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LOREBASE_HOME": str(project / ".lorebase")}
+    commands = [
+        ["list"],
+        ["show", "docs/a.md"],
+        ["status"],
+        ["verify"],
+        ["collections"],
+        ["forget", "docs/b.txt"],
+    ]
+    commands += [["docs"], ["search", "tortoise", "--mode", "keyword"]]
+    for command in commands:  # `docs` last but one: b.txt was forgotten and would be embedded
+        if command == ["docs"]:
+            (project / "docs" / "b.txt").unlink()
+        done = subprocess.run(
+            [sys.executable, "-c", LOOK, *command],
+            env=environment,
+            cwd=project,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.splitlines()[-1] == "0", (command, done.stdout, done.stderr)
+
+
+SLOW = """
+import sys, time
+import ingest.__main__ as program
+from tests.fakes import HashEmbedder
+
+class Slow(HashEmbedder):
+    def encode_passages(self, texts):
+        time.sleep(0.2 * len(texts))
+        return super().encode_passages(texts)
+
+program._find = lambda name, home: Slow()
+import ingest.pipeline.run as run
+run._BATCH_TEXTS = 1
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_ends_with_130_and_what_was_written_stays(tmp_path: Path) -> None:
+    folder = notes(tmp_path / "many", 40)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LOREBASE_HOME": str(tmp_path / ".lorebase")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(folder), "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    written = [json.loads(process.stdout.readline()) for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err and "interrupted" in err and "go" in err
+    written += [json.loads(line) for line in out.splitlines()]
+    with open_collection(tmp_path / ".lorebase", "default") as store:
+        paths = {d.path for d in store.documents()}
+        assert {w["path"] for w in written} <= paths and 3 <= len(paths) < 40
+        assert store.verify().problems == ()
