@@ -24,7 +24,7 @@ def open_page(browser: Browser, address: str, size: tuple[int, int], scheme: str
     )
     page.set_default_timeout(600_000)  # the service ends a question by its own deadline
     page.goto(address)
-    page.wait_for_selector(".chip, .documents table")
+    page.wait_for_selector(".chip, .documents table, .problem")
     return page
 
 
