@@ -260,6 +260,14 @@ def test_no_room_is_an_error_and_no_text_is_no_chunk() -> None:
     )
 
 
+def test_overlap_never_swallows_the_chunk_before() -> None:
+    """Unbroken runs cost word pieces one token, so that any number of them would fit into the overlap."""
+    document = document_of("🚢" + "x" * 600)
+    chunks = split(document, count_tokens=Counter(COUNTS["wordpiece"]), max_tokens=32, overlap_tokens=8)
+    assert len(chunks) > 2
+    check(document, chunks, COUNTS["wordpiece"], 32)
+
+
 def test_code_keeps_its_indentation() -> None:
     text = "intro\n\n" + "    if x:\n        return 1\n" * 60
     chunks = split(
