@@ -47,7 +47,8 @@ def as_transformers(loaded: Checkpoint, dtype: torch.dtype = torch.float32) -> A
         transformers.LlamaConfig(
             vocab_size=c.vocab_size, hidden_size=c.d_model, intermediate_size=c.d_mlp, head_dim=c.head_dim,
             num_hidden_layers=c.n_layers, num_attention_heads=c.n_heads, num_key_value_heads=c.n_kv_heads,
-            max_position_embeddings=c.context_length, rms_norm_eps=c.norm_eps, tie_word_embeddings=c.tied_head,
+            max_position_embeddings=c.context_length, rms_norm_eps=c.norm_eps,
+            tie_word_embeddings=c.tied_head,
             rope_parameters={"rope_type": "default", "rope_theta": c.rope_theta},
             bos_token_id=c.bos_id, eos_token_id=list(c.eos_ids), pad_token_id=c.pad_id,
         )
@@ -118,7 +119,8 @@ def main() -> None:
         print(f"{memory_mb('VmRSS'):.0f} MB after, {memory_mb():.0f} MB at the peak (loading included)")
         return
     print(
-        f"{engine.describe()}\n{len(prompt)} tokens read, {args.new} written, {torch.get_num_threads()} threads"
+        f"{engine.describe()}\n"
+        f"{len(prompt)} tokens read, {args.new} written, {torch.get_num_threads()} threads"
     )
     again = [sys.executable, "-m", "benchmarks.generation", "--memory", *sys.argv[1:]]
     print(

@@ -47,7 +47,7 @@ class Engine:
         name: the checkpoint folder's name.
         config: the decoder's shape.
         tokenizer: text to ids and back.
-        chat: the chat template; None for a model that has none.
+        chat: the chat template; None for a model without one, or with one that this stack does not have.
         kernels: what it computes with, and why.
         dtype: of activations and of the cache.
     """
@@ -57,12 +57,20 @@ class Engine:
         model: GPT,
         tokenizer: Tokenizer,
         *,
-        chat: ChatTemplate | None = None,
+        chat: ChatTemplate | UnsupportedModel | None = None,
         name: str = "model",
         kernels: Kernels = NAMED["float32"],
         slice_tokens: int = SLICE_TOKENS,
     ) -> None:
-        self.model, self.tokenizer, self.chat, self.name = model.eval(), tokenizer, chat, name
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.chat = chat if isinstance(chat, ChatTemplate) else None
+        self._no_chat = (
+            chat
+            if isinstance(chat, UnsupportedModel)
+            else UnsupportedModel(
+                f"{name} has no chat template; give it plain text (`--raw` on the command line)"
+            )
+        )
         self.config: GPTConfig = model.config
         self.kernels, self.slice_tokens = kernels, slice_tokens
         self.dtype = model.embed.weight.dtype
@@ -78,7 +86,7 @@ class Engine:
 
         Raises:
             CheckpointError: the folder is missing or damaged.
-            UnsupportedModel: a tokenizer or chat template that this stack does not have.
+            UnsupportedModel: a tokenizer that this stack does not have.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -91,7 +99,14 @@ class Engine:
         """Make a loaded checkpoint ready; raises what `load` raises."""
         tokenizer = Tokenizer.from_file(loaded.tokenizer_file)
         jinja = loaded.metadata.get("chat_template")
-        chat = ChatTemplate.recognise(jinja, source=str(loaded.path)) if jinja else None
+        chat: ChatTemplate | UnsupportedModel | None = None
+        if jinja:
+            try:
+                chat = ChatTemplate.recognise(jinja, source=loaded.path.name)
+            except (
+                UnsupportedModel
+            ) as error:  # plain text can still be continued; a chat will say why it cannot
+                chat = error
         kernels = choose(kernel, loaded.config, SLICE_TOKENS)
         with torch.device("meta"):
             model = GPT(loaded.config)
@@ -109,12 +124,10 @@ class Engine:
         """Ids of a conversation, up to where the reply begins.
 
         Raises:
-            UnsupportedModel: this model has no chat template.
+            UnsupportedModel: this model has no chat template, or one that this stack does not have.
         """
         if self.chat is None:
-            raise UnsupportedModel(
-                f"{self.name} has no chat template; give it plain text (`--raw` on the command line)"
-            )
+            raise UnsupportedModel(*self._no_chat.args)
         return self.chat.encode(messages, self.tokenizer).ids
 
     def generate(
@@ -132,8 +145,7 @@ class Engine:
             sampling: how to choose.
             cancel: once set, the next `next` raises Cancelled, at the latest after one slice.
             cache: one row that holds a beginning of `prompt`, which is then not read again. It is used up:
-            pass a copy
-                to keep it.
+                pass a copy to keep it.
 
         Raises:
             ContextOverflow: prompt and `max_tokens` together exceed the window.

@@ -315,6 +315,14 @@ def test_what_does_not_fit_is_refused_with_numbers(engine: Engine) -> None:
         engine.prompt([{"role": "user", "content": "hi"}])
 
 
+def test_a_foreign_chat_template_stops_chats_and_nothing_else(letters: Path) -> None:
+    made = replace(loaded(letters), metadata={"chat_template": "[INST] {{ messages[0].content }} [/INST]"})
+    engine = Engine.from_checkpoint(made, kernel="float32")
+    assert engine.chat is None and len(list(engine.generate(PROMPT, Sampling(max_tokens=3)))) == 3
+    with pytest.raises(UnsupportedModel, match=r"only ChatML.*INST"):
+        engine.prompt([{"role": "user", "content": "hi"}])
+
+
 def test_replies_may_be_drawn_in_other_threads_and_side_by_side(engine: Engine) -> None:
     sampling = Sampling(max_tokens=15, temperature=1.0, seed=3)
     expected = [token.id for token in engine.generate(PROMPT, sampling)]
