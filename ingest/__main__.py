@@ -1,7 +1,7 @@
 """`python -m ingest`: take documents in, search them, look after the collection.
 
-The composition root of this wing: it reads the settings, and it alone reaches into `model`, to fetch an embedder that is
-not installed yet.
+The composition root of this wing: it reads the settings, and it alone reaches into `model`, to fetch an
+embedder that is not installed yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from ingest.settings import IngestSettings, find_home, read_table
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done, 1 some files failed, 2 nothing could be done, 130 interrupted."""
+    """Run one command; returns the exit status.
+
+    0 done, 1 some files failed, 2 nothing could be done, 130 interrupted.
+    """
     given = sys.argv[1:] if argv is None else argv
     arguments = command_line.parse(given)
     try:

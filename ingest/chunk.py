@@ -36,6 +36,7 @@ SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", ". ", "! ", "? ", "; ", 
 ATOMS_A_CHUNK = 6
 LONGEST_IN_CHARACTERS = 8
 """Characters a token that a chunk may have at most: word pieces count an endless word as one."""
+TEXTS_A_CALL = 4096
 _SAMPLE = 1500  # characters, from three places
 _STRENGTH = (
     (4, re.compile(r"\n[ \t]*\n\s*\Z")),
@@ -83,6 +84,7 @@ def split(
     text = document.text
     if not text.strip():
         return []
+    count_tokens = _sliced(count_tokens)
     sections = _sections(document)
     prefixes, room, special = _budget(document.title, sections, count_tokens, max_tokens)
     atoms = _atoms(text, sections, room, special, count_tokens)
@@ -91,6 +93,15 @@ def split(
         budget = room[section.heading_path]
         spans += _pack(here, section.heading_path, budget, min(overlap_tokens, budget // 4), max_tokens)
     return list(_verified(document, spans, prefixes, count_tokens, max_tokens))
+
+
+def _sliced(count_tokens: CountTokens) -> CountTokens:
+    """The same count, a bounded number of texts a call: tokenizers keep everything about each text of a call."""
+    return lambda texts: [
+        count
+        for start in range(0, len(texts), TEXTS_A_CALL)
+        for count in count_tokens(texts[start : start + TEXTS_A_CALL])
+    ]
 
 
 def _sections(document: Document) -> list[Section]:

@@ -1,7 +1,7 @@
 """Collections on the disk: one directory each, `LOREBASE_HOME/collections/NAME/`.
 
-A name is a directory's name and nothing else: letters and digits of any script, inner spaces, `.`, `_` and `-`. So a
-collection can be called 合同 or `Tax 2026`, and no name leads out of the folder.
+A name is a directory's name and nothing else: letters and digits of any script, inner spaces, `.`, `_` and
+`-`. So a collection can be called 合同 or `Tax 2026`, and no name leads out of the folder.
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ def checked_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name)
     inside = all(c.isalnum() or c in " ._-" or unicodedata.category(c).startswith("M") for c in name)
     ends = bool(name) and (name[0].isalnum() or name[0] == "_") and name[-1] not in " ."
-    if not (inside and ends) or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES or _DEVICES.fullmatch(name):
+    if (
+        not (inside and ends)
+        or len(name.encode("utf-8", "replace")) > _LONGEST_BYTES
+        or _DEVICES.fullmatch(name)
+    ):
         raise InvalidName(
-            f"{name[:60]!r} cannot name a collection: letters and digits (of any script) first and last, between them also "
+            f"{name[:60]!r} cannot name a collection: letters and digits (of any script) first and last, "
+            "between them also "
             f"'.', '_', '-' and spaces, at most {_LONGEST_BYTES} bytes."
         )
     return name

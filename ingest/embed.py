@@ -1,11 +1,13 @@
 """Text to vectors of unit length: the protocol, and the sentence-transformers embedder.
 
-The only module of this wing that imports torch, and only when something is encoded. Counting tokens needs nothing but
-`tokenizer.json` and the `tokenizers` library, so chunks can be cut before any weights are loaded. Nothing here opens a
-connection: weights are folders on the disk (`python -m model pull NAME` puts them there).
+The only module of this wing that imports torch, and only when something is encoded. Counting tokens needs
+nothing but `tokenizer.json` and the `tokenizers` library, so chunks can be cut before any weights are loaded.
+Nothing here opens a connection: weights are folders on the disk (`python -m model pull NAME` puts them
+there).
 
-What the model wants before a text (e5's "query: " and "passage: ") is read from its own configuration. On a CPU the
-weights are bfloat16 where a probe at the start finds that faster, float32 elsewhere; pooling is always float32.
+What the model wants before a text (e5's "query: " and "passage: ") is read from its own configuration. On a
+CPU the weights are bfloat16 where a probe at the start finds that faster, float32 elsewhere; pooling is
+always float32.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ class Embedder(Protocol):
 
     @property
     def max_tokens(self) -> int:
-        """How much it reads of a text, in tokens as `count_tokens` counts them; it silently drops the rest."""
+        """How much it reads of a text, as `count_tokens` counts; it silently drops the rest."""
         ...
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -94,7 +96,7 @@ class SentenceTransformerEmbedder:
         """The embedder in a folder; weights are read when the first text is encoded.
 
         Args:
-            folder: as sentence-transformers writes it: `modules.json`, `tokenizer.json`, `model.safetensors` ...
+            folder: as sentence-transformers writes it, with `modules.json`, `tokenizer.json` and so on.
             name: what the collection remembers it by; the folder itself by default.
             precision: without it, the probe decides.
 
@@ -104,8 +106,8 @@ class SentenceTransformerEmbedder:
         folder = Path(folder)
         if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
             raise EmbedderError(
-                f"There is no embedder in {folder}. `python -m model pull NAME` fetches one; `python -m model list` "
-                "shows the names."
+                f"There is no embedder in {folder}. `python -m model pull NAME` fetches one; "
+                "`python -m model list` shows the names."
             )
         return cls(folder, name or str(folder.resolve()), precision)
 
@@ -125,7 +127,7 @@ class SentenceTransformerEmbedder:
 
     @cached_property
     def dimension(self) -> int:
-        """Length of its vectors; read from the configuration where that is certain, so no weights are loaded."""
+        """Length of its vectors, from the configuration where that is certain: no weights are loaded."""
         size = _read_json(self._transformer / "config.json").get("hidden_size")
         if self._plain and isinstance(size, int):
             return size
@@ -162,7 +164,8 @@ class SentenceTransformerEmbedder:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises bare Exception
             raise EmbedderError(
-                f"{file} is missing or damaged ({error}). Pull the embedder again: `python -m model pull {self.name}`."
+                f"{file} is missing or damaged ({error}). Pull the embedder again: "
+                f"`python -m model pull {self.name}`."
             ) from error
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -219,7 +222,8 @@ class SentenceTransformerEmbedder:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.isfinite(lengths).all() or (lengths == 0).any():
             raise EmbedderError(
-                f"Embedder {self.name!r} returned vectors that are no numbers. Its weights in {self.folder} seem damaged: "
+                f"Embedder {self.name!r} returned vectors that are no numbers. "
+                f"Its weights in {self.folder} seem damaged: "
                 f"pull it again with `python -m model pull {self.name}`."
             )
         unit: Vectors = (vectors / lengths).astype(np.float32)
@@ -264,7 +268,7 @@ def _tokens_to_float32(module: object, arguments: object, output: dict[str, Any]
 
 
 def _batches(counts: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Rows of texts of like length, so that little is computed on padding; longest first: memory peaks at the start."""
+    """Rows of texts of like length, so that little is padding; longest first: memory peaks at the start."""
     batch: list[int] = []
     width = 1
     for row in sorted(range(len(counts)), key=lambda r: (-counts[r], r)):
@@ -279,7 +283,10 @@ def _batches(counts: Sequence[int], most: int) -> Iterator[list[int]]:
 
 
 def _bfloat16_is_faster() -> bool:
-    """Multiply matrices of an encoder layer's size both ways, in turn; the best of each counts. A few milliseconds."""
+    """Multiply matrices of an encoder layer's size both ways, in turn; the best of each counts.
+
+    A few milliseconds.
+    """
     import torch
 
     def best(dtype: torch.dtype) -> Callable[[], float]:
@@ -361,7 +368,8 @@ def find_embedder(name: str, home: Path) -> SentenceTransformerEmbedder:
         if (folder / "modules.json").is_file() or (folder / "config.json").is_file():
             return SentenceTransformerEmbedder.load(folder, name=name)
     raise EmbedderError(
-        f"Embedder {name!r} is not installed in {home / 'models'}. Fetch it with `python -m model pull {name}` "
+        f"Embedder {name!r} is not installed in {home / 'models'}. "
+        f"Fetch it with `python -m model pull {name}` "
         "(needs a network once), or name the folder of one."
     )
 

@@ -15,8 +15,8 @@
     ├── CollectionLocked       another process is writing
     └── StorageFull            no space left, or the disk refused to write
 
-A message says what happened, where, and what to do next. Library exceptions are translated in the module that calls
-the library, chained with `from`.
+A message says what happened, where, and what to do next. Library exceptions are translated in the module that
+calls the library, chained with `from`.
 """
 
 

@@ -1,16 +1,16 @@
 """A question to ranked passages: dense arm, keyword arm, and the fusion of both.
 
-Everything of one search is read inside one `Store.reading()`: hits, deletions and texts are of one generation, and the
-next search sees what another process has committed meanwhile.
+Everything of one search is read inside one `Store.reading()`: hits, deletions and texts are of one
+generation, and the next search sees what another process has committed meanwhile.
 
 The scores of a hit, all of them higher-is-better:
 
 - `dense_score`: the cosine of question and passage, as the embedder sees them;
 - `keyword_score`: BM25 (k1 = 1.2, b = 0.75, as SQLite computes it);
-- `score`: in [0, 1], what the list is ordered by. It does not depend on the other hits, so that a threshold means the
-  same for every question:
+- `score`: in [0, 1], what the list is ordered by. It does not depend on the other hits, so that a threshold
+  means the same for every question:
 
-      closeness = (cosine - floor) / (1 - floor), at least 0   where floor is the embedder's cosine of unrelated texts
+      closeness = (cosine - floor) / (1 - floor), at least 0; floor: cosine of unrelated texts
       coverage  = BM25 / (2.2 * sum of the words' weights)     the most that BM25 can reach with these words
       score     = closeness in dense mode, coverage in keyword mode,
                   DENSE_SHARE * closeness + (1 - DENSE_SHARE) * coverage in hybrid mode
@@ -39,8 +39,8 @@ _MOST_A_WORD = 2.2
 #: How deep each arm looks for k hits: a passage that is only fair in both arms can win.
 _DEPTH, _DEPTH_A_HIT = 100, 5
 
-# Questions and passages of which none belongs to another one's subject. What cosine an embedder gives such pairs differs
-# widely (multilingual-e5: above 0.7, MiniLM: about 0), and without it a cosine says nothing.
+# Questions and passages of which none belongs to another one's subject. What cosine an embedder gives such
+# pairs differs widely (multilingual-e5: above 0.7, MiniLM: about 0), and without it a cosine says nothing.
 _UNRELATED = (
     (
         "How long does a tortoise live?",
@@ -97,9 +97,10 @@ class Searcher:
     def _check(self, reader: Reader) -> None:
         if reader.embedder_id not in (None, self._embedder.id):
             raise IndexMismatch(
-                f"Collection {self._store.collection!r} was made with embedder {reader.embedder_id}, this is "
-                f"{self._embedder.id} ({self._embedder.name!r}). Search with the one it was made with, or run `python -m "
-                f"ingest rebuild --embedder {self._embedder.name} --collection {self._store.collection}`."
+                f"Collection {self._store.collection!r} was made with embedder {reader.embedder_id}, "
+                f"this is {self._embedder.id} ({self._embedder.name!r}). Search with the one it was made "
+                f"with, or run `python -m ingest rebuild --embedder {self._embedder.name} "
+                f"--collection {self._store.collection}`."
             )
 
     def _hits(

@@ -1,7 +1,10 @@
-"""Settings: `lorebase.toml`, then `LOREBASE_<TABLE>_<KEY>`, then flags; later ones win, unknown keys are errors.
+"""Settings: `lorebase.toml`, then `LOREBASE_<TABLE>_<KEY>`, then flags.
 
-This module owns the reading of settings for every wing (`read_table`); `service.settings` and `model.__main__` call it
-with their own models. It imports no torch. Settings are read once, in an entry point, and passed down from there.
+Later ones win, unknown keys are errors.
+
+This module owns the reading of settings for every wing (`read_table`); `service.settings` and
+`model.__main__` call it with their own models. It imports no torch. Settings are read once, in an entry
+point, and passed down from there.
 """
 
 from __future__ import annotations
@@ -33,9 +36,18 @@ class IngestSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     collection: str = Field("default", description="collection used where no --collection is given")
-    embedder: str = Field("multilingual-e5-small", description="catalog name, hub id or folder; fixed when a collection is made")
-    chunk_tokens: int = Field(224, ge=32, le=8192, description="upper bound of a chunk, counted by the embedder's tokenizer, heading path included")
-    chunk_overlap_tokens: int = Field(32, ge=0, le=1024, description="how far a chunk reaches back into the one before it")
+    embedder: str = Field(
+        "multilingual-e5-small", description="catalog name, hub id or folder; fixed when a collection is made"
+    )
+    chunk_tokens: int = Field(
+        224,
+        ge=32,
+        le=8192,
+        description="upper bound of a chunk, counted by the embedder's tokenizer, heading path included",
+    )
+    chunk_overlap_tokens: int = Field(
+        32, ge=0, le=1024, description="how far a chunk reaches back into the one before it"
+    )
     workers: int = Field(0, ge=0, le=64, description="parser processes; 0 means one a core")
     parse_timeout_s: float = Field(60.0, gt=0, description="deadline for one file")
     parse_memory_mb: int = Field(2048, ge=128, description="memory limit of a parser process (Linux)")
@@ -44,7 +56,7 @@ class IngestSettings(BaseModel):
 
 
 def find_home(start: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """The data folder in use: `LOREBASE_HOME`, else the nearest `.lorebase` at or above `start`, else `start/.lorebase`.
+    """The data folder in use: `LOREBASE_HOME`, else the nearest `.lorebase` upwards, else `start/.lorebase`.
 
     Searching upwards keeps a knowledge base from looking empty when a command runs in a sub-folder.
     """
@@ -103,5 +115,11 @@ def read_table(
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else table
         known = ", ".join(model.model_fields)
-        hint = f"Known keys of [{table}]: {known}." if first["type"] == "extra_forbidden" else f"Got {first['input']!r}."
-        raise SettingsError(f"setting {key!r} (from {sources.get(key, table)}): {first['msg']}. {hint}") from error
+        hint = (
+            f"Known keys of [{table}]: {known}."
+            if first["type"] == "extra_forbidden"
+            else f"Got {first['input']!r}."
+        )
+        raise SettingsError(
+            f"setting {key!r} (from {sources.get(key, table)}): {first['msg']}. {hint}"
+        ) from error

@@ -1,7 +1,7 @@
 """The nouns of the index: what a parser yields, what the store keeps, what a search returns.
 
-All offsets are code points into the document's stored text, half-open `[char_start, char_end)`; pages count from 1.
-A chunk's text is always `document.text[char_start:char_end]`, byte for byte.
+All offsets are code points into the document's stored text, half-open `[char_start, char_end)`; pages count
+from 1. A chunk's text is always `document.text[char_start:char_end]`, byte for byte.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FileStatus = Literal["added", "updated", "unchanged", "forgotten", "skipped", "f
 class Section:
     """A stretch of text below one heading; sections are ordered, do not overlap and cover the whole text."""
 
-    heading_path: tuple[str, ...]  #: titles from the outermost heading to the innermost; () before the first one
+    heading_path: tuple[str, ...]  #: titles from the outermost heading inwards; () before the first one
     char_start: int
     char_end: int
     kind: Literal["text", "table", "code"] = "text"
@@ -41,7 +41,8 @@ class Document:
     title: str
     sections: tuple[Section, ...]
     pages: tuple[Page, ...] = ()  #: empty where the format has no pages
-    metadata: dict[str, str] = field(default_factory=dict)  #: author, created, language, ... whatever the file says
+    #: author, created, language, ... whatever the file says
+    metadata: dict[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()  #: what could not be read; kept in the report and shown by `show`
     parser: str = ""  #: name and version, part of the recipe
 
@@ -58,10 +59,11 @@ class Chunk:
     page_last: int | None
     heading_path: tuple[str, ...]
     tokens: int  #: of `embedding_text`, counted by the embedder's own tokenizer
-    prefix: str | None = None  #: set by the chunker where title and heading path had to be shortened to leave room
+    #: set by the chunker where title and heading path had to be shortened to leave room
+    prefix: str | None = None
 
     def embedding_text(self, title: str) -> str:
-        """What the embedder reads: title and heading path, then the passage. Citations never contain the prefix."""
+        """What the embedder reads: title and headings, then the passage. Citations never contain the former."""
         prefix = heading_prefix(title, self.heading_path) if self.prefix is None else self.prefix
         return f"{prefix}\n{self.text}" if prefix else self.text
 

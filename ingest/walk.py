@@ -1,13 +1,14 @@
 """Which files a run looks at, and the path each of them is known by.
 
-A document's identity is its path: relative to the folder that holds the data folder (`docs/a.md` beside `.lorebase`) for
-files below it, absolute for all others. It does not depend on the folder that a command was started in, it stays short
-where people read it, and a project folder can be moved together with its knowledge base.
+A document's identity is its path: relative to the folder that holds the data folder (`docs/a.md` beside
+`.lorebase`) for files below it, absolute for all others. It does not depend on the folder that a command was
+started in, it stays short where people read it, and a project folder can be moved together with its knowledge
+base.
 
-Left out without a word: hidden files and folders, virtual environments, `node_modules`, `__pycache__`, the data folder
-itself, office lock files. Left out with a reason (`skipped`): files without a parser, links that lead out of the folder,
-pipes and devices. A link to a file inside the folder is that file; links to folders are never followed, so no loop can
-catch the walk.
+Left out without a word: hidden files and folders, virtual environments, `node_modules`, `__pycache__`, the
+data folder itself, office lock files. Left out with a reason (`skipped`): files without a parser, links that
+lead out of the folder, pipes and devices. A link to a file inside the folder is that file; links to folders
+are never followed, so no loop can catch the walk.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def below(path: str, root: str) -> bool:
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a glob fits: one with a slash the whole path (`*` crosses slashes), one without the last part."""
+    """Whether a glob fits: with a slash the whole path (`*` crosses slashes), without one the last part."""
     name = path.rsplit("/", 1)[-1]
     return any(
         fnmatchcase(path if "/" in pattern else name, pattern.removeprefix("./")) for pattern in patterns
@@ -142,7 +143,7 @@ def _files(walk: Walk, root: Path, base: Path, without: Path | None) -> Iterator
 
 
 def _behind(walk: Walk, link: Path, root: Path, base: Path, real: set[Path]) -> Iterator[Path]:
-    """The link itself, where it leads to a file inside the folder that the walk has not met by its own name."""
+    """The link, where it leads to a file inside the folder that the walk has not met by its own name."""
     try:
         target = link.resolve(strict=True)
         is_file = target.is_file()

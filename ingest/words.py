@@ -3,14 +3,16 @@
 One function serves both sides, so a document and a question are cut alike. Rules, in this order:
 
 - NFKC first: full-width and half-width forms, ligatures and compatibility characters become plain ones.
-- Scripts written without spaces (Han, kana, Hangul, Thai, Lao, Khmer, Burmese) become overlapping pairs of characters;
-  a run of one character stays one. Pairs need no dictionary and lose no word at a wrong cut.
-- Other words are lower-cased, lose Latin and Greek diacritics and are reduced to their English stem (Snowball).
-- An identifier (`R123-78`, `deepseek-r1:1.5b`, `snake_case`, `CamelCase`, `a@b.org`, `2.13.0`) is kept whole and also
-  gives its parts, so that both the exact code and a piece of it find the passage.
+- Scripts written without spaces (Han, kana, Hangul, Thai, Lao, Khmer, Burmese) become overlapping pairs of
+  characters; a run of one character stays one. Pairs need no dictionary and lose no word at a wrong cut.
+- Other words are lower-cased, lose Latin and Greek diacritics and are reduced to their English stem
+  (Snowball).
+- An identifier (`R123-78`, `deepseek-r1:1.5b`, `snake_case`, `CamelCase`, `a@b.org`, `2.13.0`) is kept whole
+  and also gives its parts, so that both the exact code and a piece of it find the passage.
 
-Invariant: a term holds letters, digits, marks and characters of `PUNCTUATION` only. The store declares exactly those as
-token characters, so SQLite's tokenizer never cuts a term, and a term inside double quotes is never query syntax.
+Invariant: a term holds letters, digits, marks and characters of `PUNCTUATION` only. The store declares
+exactly those as token characters, so SQLite's tokenizer never cuts a term, and a term inside double quotes is
+never query syntax.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def _stem(word: str) -> str:
 
 
 def _fold(word: str) -> str:
-    """Lower case, and no diacritics on Latin and Greek letters (others carry meaning: Hindi vowels, Russian й)."""
+    """Lower case, no diacritics on Latin and Greek letters (others carry meaning: Hindi vowels, й)."""
     word = word.casefold()
     if word.isascii():
         return word

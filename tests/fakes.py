@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 class HashEmbedder:
     """An `ingest.embed.Embedder` whose vectors are sums of pseudo-random directions, one a word.
 
-    Texts that share words are close; equal texts are equal; nothing is learned, nothing is loaded. `encoded` counts the
-    texts that went through it.
+    Texts that share words are close; equal texts are equal; nothing is learned, nothing is loaded. `encoded`
+    counts the texts that went through it.
     """
 
     def __init__(self, dimension: int = 32, max_tokens: int = 256, name: str = "hash") -> None:

@@ -24,7 +24,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _command_first(argv: list[str]) -> list[str]:
-    """Options may stand before the command, and `add` may be left out; a folder called `list` is written `./list`."""
+    """Options may stand before the command; `add` may be left out, and a folder `list` is `./list`."""
     takes_value = {
         "--collection",
         "--home",
@@ -47,8 +47,9 @@ def _command_first(argv: list[str]) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ingest",
-        description="Take documents into a knowledge base and search it. A path alone is short for: add PATH.",
-        epilog="Exit status: 0 done, 1 some files failed or problems were found, 2 wrong usage or nothing could be done, "
+        description="Take in documents and search them. A path alone is short for: add PATH.",
+        epilog="Exit status: 0 done, 1 some files failed or problems were found, "
+        "2 wrong usage or nothing could be done, "
         "130 interrupted.",
     )
     shared = argparse.ArgumentParser(add_help=False)

@@ -1,4 +1,7 @@
-"""What each command does; returns the exit status. Only `add`, `search` and `rebuild` ever load an embedder."""
+"""What each command does; returns the exit status.
+
+Only `add`, `search` and `rebuild` ever load an embedder.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,8 @@ def _add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fi
             )
         except (KeyboardInterrupt, IngestError):
             terminal.note(
-                f"\nstopped; {display.written} files were written and stay. The same command goes on from there."
+                f"\nstopped; {display.written} files were written and stay. "
+                "The same command goes on from there."
             )
             raise
     terminal.show_report(report, arguments.json)
@@ -82,7 +86,8 @@ def _check_paths(paths: list[str], known: bool) -> None:
         raise IngestError(f"{pages[0]}: web pages are not read yet. Save the page as a file and ingest that.")
     if not known and not any(Path(path).expanduser().exists() for path in paths):
         raise IngestError(
-            f"There is no such file or folder: {', '.join(paths)}. Check the spelling and the folder you are in."
+            f"There is no such file or folder: {', '.join(paths)}. "
+            "Check the spelling and the folder you are in."
         )
 
 
@@ -98,8 +103,9 @@ def _embedder(
         and find(named).id != status.embedder_id
     ):
         raise IndexMismatch(
-            f"Collection {status.collection!r} was made with embedder {status.embedder_name!r}, not {named!r}. Leave out "
-            f"--embedder, or run `python -m ingest rebuild --embedder {named} --collection {status.collection}`."
+            f"Collection {status.collection!r} was made with embedder {status.embedder_name!r}, "
+            f"not {named!r}. Leave out --embedder, or run "
+            f"`python -m ingest rebuild --embedder {named} --collection {status.collection}`."
         )
     name = status.embedder_name or named or settings.embedder
     return LazyEmbedder(lambda: find(name))

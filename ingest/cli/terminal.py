@@ -51,7 +51,8 @@ class ProgressDisplay:
             if self._as_json:
                 json_line(asdict(file))
         now = time.monotonic()
-        speed = f"{progress.embedded} passages embedded ({progress.embedded / max(now - self._started, 1e-6):.1f}/s)"
+        rate = progress.embedded / max(now - self._started, 1e-6)
+        speed = f"{progress.embedded} passages embedded ({rate:.1f}/s)"
         if sys.stderr.isatty():
             self._draw(progress, speed)
         elif now - self._told > _PLAIN_EVERY_S:
@@ -105,7 +106,8 @@ def show_report(report: IngestReport, as_json: bool) -> None:
     )
     print(f"{shown}{' (stopped before the end)' if report.cancelled else ''}")
     print(
-        f"{report.parsed} files parsed, {report.pages} pages, {report.embedded} passages embedded, {report.seconds:.1f} s; "
+        f"{report.parsed} files parsed, {report.pages} pages, {report.embedded} passages embedded, "
+        f"{report.seconds:.1f} s; "
         f"collection {report.collection}, generation {report.generation}"
     )
 
@@ -151,7 +153,8 @@ def show_documents(documents: list[StoredDocument], as_json: bool) -> None:
         else:
             pages = f"{document.pages:>5} p" if document.pages else "       "
             print(
-                f"{document.chunks:>6} passages {pages}  {printable(document.path)}  {printable(document.title)}"
+                f"{document.chunks:>6} passages {pages}  {printable(document.path)}  "
+                f"{printable(document.title)}"
             )
     if not as_json:
         print(f"{len(documents)} documents")
@@ -184,7 +187,8 @@ def show_document(
         page = f", page {_pages(chunk)}" if chunk.page_first is not None else ""
         headings = f", {printable(' > '.join(chunk.heading_path))}" if chunk.heading_path else ""
         print(
-            f"\n-- passage {chunk.position + 1}, {chunk.tokens} tokens, {chunk.char_start} to {chunk.char_end}{page}{headings}"
+            f"\n-- passage {chunk.position + 1}, {chunk.tokens} tokens, {chunk.char_start} to "
+            f"{chunk.char_end}{page}{headings}"
         )
         print("\n".join(printable(line) for line in chunk.text.splitlines()))
 

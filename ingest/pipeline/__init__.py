@@ -1,11 +1,13 @@
 """Files to passages: find, skip what is unchanged, parse, chunk, embed, write.
 
-Parsing runs ahead in worker processes while this thread embeds what is ready. Texts are embedded in batches filled
-across files, each distinct text once; a document is written in one transaction as soon as all its vectors are there. So
-a kill at any instant leaves every document old or new, and the next run goes on with what is missing.
+Parsing runs ahead in worker processes while this thread embeds what is ready. Texts are embedded in batches
+filled across files, each distinct text once; a document is written in one transaction as soon as all its
+vectors are there. So a kill at any instant leaves every document old or new, and the next run goes on with
+what is missing.
 
-One bad file never stops a run: it is reported with its reason and its last good version stays. What does stop a run is
-what the next file would meet too: no space, another writer, a damaged index, an embedder that cannot be loaded.
+One bad file never stops a run: it is reported with its reason and its last good version stays. What does stop
+a run is what the next file would meet too: no space, another writer, a damaged index, an embedder that cannot
+be loaded.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class Upload:
 
 
 def upload_path(name: str) -> str:
-    """The path of an upload: what the caller called it, without what could be mistaken for a place on this machine.
+    """The path of an upload: the name it came with, without what could lead to a place on this machine.
 
     Raises:
         InvalidPath: nothing is left, or it is too long.
@@ -159,7 +161,7 @@ def ingest_file(
 def ingest_text(
     text: str, store: Store, embedder: Embedder, settings: IngestSettings, *, path: str
 ) -> IngestReport:
-    """Take in a text; the suffix of `path` says what it is (`.md`, `.html`, `.txt` ...), plain text by default."""
+    """Take in a text; the suffix of `path` says what it is (`.md`, `.html` ...), plain text by default."""
     suffix = PurePosixPath(upload_path(path)).suffix
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "text" + (suffix if parse.supported(path) else ".txt"))

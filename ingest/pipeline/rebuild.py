@@ -1,8 +1,9 @@
 """A collection cut and embedded anew from its stored text; the original files are not read.
 
-This is how a collection moves to another embedder or to other chunk settings, and how a damaged keyword index is made
-whole. New vectors are kept as they come, beside the old ones, which go on serving; one transaction at the end exchanges
-all passages. So vectors of two embedders are never mixed, and a rebuild that was killed goes on where it stopped.
+This is how a collection moves to another embedder or to other chunk settings, and how a damaged keyword index
+is made whole. New vectors are kept as they come, beside the old ones, which go on serving; one transaction at
+the end exchanges all passages. So vectors of two embedders are never mixed, and a rebuild that was killed
+goes on where it stopped.
 """
 
 from __future__ import annotations

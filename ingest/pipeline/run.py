@@ -189,11 +189,12 @@ class Run:
             return error
         except OSError as error:
             return IngestError(
-                f"{item.path} cannot be read: {error.strerror or error}. Check that it is there, and its permissions."
+                f"{item.path} cannot be read: {error.strerror or error}. "
+                "Check that it is there, and its permissions."
             )
 
     def _cut(self, source: Source, document: Document, waiting: list[_Ready]) -> None:
-        """Chunk a document and put it with those that wait for vectors; write these when they fill a batch."""
+        """Chunk a document; it waits with others for its vectors until they fill a batch."""
         self.parsed += 1
         self.pages += len(document.pages)
         self.store.bind(self.embedder.id, self.embedder.name, self.embedder.dimension)
@@ -246,7 +247,10 @@ class Run:
                 self.done(FileReport(ready.source.path, "failed", str(error)))
 
     def vectors(self, wanted: Mapping[bytes, tuple[Chunk, str]]) -> dict[bytes, Vectors]:
-        """Vectors by key; those the store has not are embedded, in slices of like length. Empty where cancelled."""
+        """Vectors by key; those the store has not are embedded, in slices of like length.
+
+        Empty where cancelled.
+        """
         vectors = self.store.cached_vectors(self.embedder.id, wanted)
         missing = [
             (key, chunk.embedding_text(title)) for key, (chunk, title) in wanted.items() if key not in vectors
@@ -265,7 +269,7 @@ class Run:
     def forget_missing(
         self, root: str, there: set[str], blind: Sequence[str], include: Sequence[str], exclude: Sequence[str]
     ) -> None:
-        """Forget documents below `root` whose files are gone, but none that this walk could not or should not see."""
+        """Forget documents below `root` whose files are gone, but none that this walk could not see."""
         gone = [
             path
             for path, source in self.known.items()
@@ -277,7 +281,8 @@ class Run:
         ]
         if gone and not any(below(path, root) for path in there):
             reason = (
-                f"the folder is empty, but {len(gone)} documents came from it; nothing was forgotten (is a disk not mounted?). "
+                f"the folder is empty, but {len(gone)} documents came from it; nothing was forgotten "
+                "(is a disk not mounted?). "
                 f'If they shall go: python -m ingest forget "{root}/*"'
             )
             self.done(FileReport(root, "failed", reason))

@@ -1,11 +1,12 @@
 """What keeps documents and finds passages: the protocol that pipeline, search and service code against.
 
-A store is one collection. Its promises, whatever stands behind it: what was reported as written survives a power cut;
-a document is replaced whole or not at all; everything read inside one `reading()` belongs to one generation; what was
-forgotten is not found again; damage raises `IndexDamaged` instead of being served. Scores are higher-is-better.
+A store is one collection. Its promises, whatever stands behind it: what was reported as written survives a
+power cut; a document is replaced whole or not at all; everything read inside one `reading()` belongs to one
+generation; what was forgotten is not found again; damage raises `IndexDamaged` instead of being served.
+Scores are higher-is-better.
 
-Readers may be many, in threads and in processes. Writers queue: `writing()` holds the collection for one of them.
-Opening a store imports neither FAISS nor torch; FAISS is imported by the first dense search.
+Readers may be many, in threads and in processes. Writers queue: `writing()` holds the collection for one of
+them. Opening a store imports neither FAISS nor torch; FAISS is imported by the first dense search.
 """
 
 from __future__ import annotations
@@ -90,11 +91,11 @@ class Reader(Protocol):
         ...
 
     def matching(self, terms: Sequence[str], k: int) -> list[Match]:
-        """The k passages of highest BM25 for any of these terms (of `ingest.words`), best first, ties by chunk id."""
+        """The k passages of highest BM25 for these terms (`ingest.words`), best first, ties by chunk id."""
         ...
 
     def information(self, terms: Sequence[str]) -> list[float]:
-        """Inverse document frequency of each term, as BM25 weighs it; the highest for a term that no passage has."""
+        """Inverse document frequency of each term, as BM25 weighs it; highest for one that no passage has."""
         ...
 
     def hits(self, chunk_ids: Sequence[int]) -> dict[int, Hit]:
@@ -120,7 +121,10 @@ class Store(Protocol):
         ...
 
     def writing(self, doing: str = "writing", wait_s: float | None = None) -> AbstractContextManager[None]:
-        """Hold the collection for writing; re-entrant in one thread. Raises CollectionLocked after `wait_s`."""
+        """Hold the collection for writing; re-entrant in one thread.
+
+        Raises CollectionLocked after `wait_s`.
+        """
         ...
 
     def generation(self) -> int:
@@ -176,13 +180,13 @@ class Store(Protocol):
         ...
 
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """Remove documents with all that was made of them, in one transaction; returns the paths that were there."""
+        """Remove documents with all that was made of them, at once; returns the paths that were there."""
         ...
 
     def recut(
         self, embedder_id: str, name: str, dimension: int, pieces: Iterable[tuple[str, str, Sequence[Chunk]]]
     ) -> None:
-        """Give every document new chunks (document id, recipe, chunks), vectors taken from the cache: one transaction."""
+        """Give every document new chunks (document id, recipe, chunks), vectors from the cache, at once."""
         ...
 
     def status(self) -> StoreStatus:

@@ -1,7 +1,7 @@
 """`verify`: every hash and every count of a collection, read from the tables and nothing else.
 
-It looks for what the code cannot do and a disk can: flipped bits, lost pages, an index out of step. Problems are
-collected as sentences; only a file so broken that SQLite stops reading it ends the list early.
+It looks for what the code cannot do and a disk can: flipped bits, lost pages, an index out of step. Problems
+are collected as sentences; only a file so broken that SQLite stops reading it ends the list early.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST = 50  #: problems that are listed; a badly damaged file has one a row
 
 
 def verify(connection: sqlite3.Connection, file: Path) -> Verification:
-    """Check the collection behind this connection, which is inside a write transaction (the check changes nothing)."""
+    """Check the collection; the connection is inside a write transaction, though nothing is changed."""
     problems: list[str] = []
     counts = [
         one(connection, f"SELECT count(*) FROM {table}") for table in ("documents", "chunks", "vectors")
@@ -133,7 +133,8 @@ def _one_document(connection: sqlite3.Connection, file: Path, number: int) -> It
     if len(text) != document.characters:
         yield f"{where}: {len(text)} characters, should be {document.characters}"
     rows = connection.execute(
-        f"SELECT v.key, w.terms, {columns(CHUNK, 'c')} FROM chunks c LEFT JOIN vectors v ON v.vector_id = c.vector_id"
+        f"SELECT v.key, w.terms, {columns(CHUNK, 'c')} FROM chunks c"
+        " LEFT JOIN vectors v ON v.vector_id = c.vector_id"
         " LEFT JOIN words w ON w.rowid = c.chunk_id WHERE c.document = ? ORDER BY c.position",
         (number,),
     ).fetchall()
@@ -163,4 +164,7 @@ def _words(connection: sqlite3.Connection, file: Path) -> Iterator[str]:  # noqa
     try:
         connection.execute("INSERT INTO words (words) VALUES ('integrity-check')")
     except sqlite3.DatabaseError as error:
-        yield f"the keyword index disagrees with its content ({error}); `python -m ingest rebuild` makes it anew"
+        yield (
+            f"the keyword index disagrees with its content ({error}); "
+            "`python -m ingest rebuild` makes it anew"
+        )

@@ -1,8 +1,8 @@
 """SQLite connections of one collection: a pool for readers, one for the writer, and the file they belong to.
 
-Each reading transaction has a connection of its own, taken from a pool that grows with the number of threads that read
-at once. The file is looked at before every use: a collection that another process deleted or replaced is not read from
-an open descriptor for ever after.
+Each reading transaction has a connection of its own, taken from a pool that grows with the number of threads
+that read at once. The file is looked at before every use: a collection that another process deleted or
+replaced is not read from an open descriptor for ever after.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Connections:
             found = self.file.stat()
         except FileNotFoundError:
             raise UnknownCollection(
-                f"There is no collection in {self.file.parent} (any more). `python -m ingest collections` lists what there is."
+                f"There is no collection in {self.file.parent} (any more). `python -m ingest collections` "
+                "lists what there is."
             ) from None
         return found.st_dev, found.st_ino
 
@@ -126,7 +127,7 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A connection inside one write transaction, committed at the end of the block, rolled back by any error."""
+        """A connection inside one write transaction: committed at the end, rolled back by any error."""
         with translated(self.file):
             connection = self._take()
             identity = self._identity

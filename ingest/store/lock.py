@@ -1,7 +1,8 @@
 """One writer a collection, across threads and processes.
 
-The lock is the operating system's (`flock`, on Windows `LockFile`), on a file beside the database: the kernel lets go
-of it when its holder dies, so a killed ingest never leaves a lock behind. The file's content only says who holds it.
+The lock is the operating system's (`flock`, on Windows `LockFile`), on a file beside the database: the kernel
+lets go of it when its holder dies, so a killed ingest never leaves a lock behind. The file's content only
+says who holds it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class WriterLock:
         """Hold the lock for the block.
 
         Raises:
-            CollectionLocked: still held by someone else after `wait_s`; the message names pid, host and since when.
+            CollectionLocked: still held after `wait_s`; the message names process, host and since when.
             StorageFull: the lock file cannot be written.
         """
         deadline = time.monotonic() + wait_s
@@ -86,7 +87,8 @@ class WriterLock:
 
     def _locked(self) -> CollectionLocked:
         return CollectionLocked(
-            f"{self._file.parent} is being written ({self._described()}). Wait until that is done, or end it, and repeat."
+            f"{self._file.parent} is being written ({self._described()}). Wait until that is done, or end "
+            "it, and repeat."
         )
 
     def _acquire(self, doing: str, deadline: float) -> None:

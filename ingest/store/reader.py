@@ -76,7 +76,8 @@ class SqliteReader:
             return None
         if vector.shape != (self.dimension,):
             raise IndexMismatch(
-                f"The collection in {self._file.parent} holds vectors of {self.dimension} dimensions, the question has "
+                f"The collection in {self._file.parent} holds vectors of {self.dimension} dimensions, "
+                "the question has "
                 f"{vector.shape}. `python -m ingest rebuild --embedder NAME` moves it to another embedder."
             )
         return self._vectors(self)
@@ -88,7 +89,8 @@ class SqliteReader:
         ids: list[int] = []
         blobs: list[bytes] = []
         for chunk_id, key, blob, stored in self._connection.execute(
-            "SELECT c.chunk_id, v.key, v.vector, v.checksum FROM chunks c JOIN vectors v ON v.vector_id = c.vector_id"
+            "SELECT c.chunk_id, v.key, v.vector, v.checksum FROM chunks c"
+            " JOIN vectors v ON v.vector_id = c.vector_id"
             " WHERE c.chunk_id > ? ORDER BY c.chunk_id",
             (base.highest_id,),
         ):
@@ -114,7 +116,8 @@ class SqliteReader:
             return []
         expression = " OR ".join('"' + term.replace('"', '""') + '"' for term in distinct)
         rows = self._connection.execute(
-            "SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ? ORDER BY score DESC, rowid LIMIT ?",
+            "SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ?"
+            " ORDER BY score DESC, rowid LIMIT ?",
             (expression, k),
         )
         return [Match(chunk_id, score) for chunk_id, score in rows]
@@ -138,7 +141,8 @@ class SqliteReader:
             batch = chunk_ids[start : start + 500]
             for row in self._connection.execute(
                 f"SELECT {columns(CHUNK, 'c')}, {columns(DOCUMENT, 'd')} FROM chunks c"
-                f" JOIN documents d ON d.number = c.document WHERE c.chunk_id IN ({', '.join('?' * len(batch))})",
+                " JOIN documents d ON d.number = c.document"
+                f" WHERE c.chunk_id IN ({', '.join('?' * len(batch))})",
                 list(batch),
             ):
                 found[row[0]] = hit_of(row[:_WIDTH], row[_WIDTH:], self._file)

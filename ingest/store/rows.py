@@ -1,4 +1,4 @@
-"""Rows of the tables and the objects they stand for; every row is checked against its checksum on the way out."""
+"""Rows of the tables and the objects they stand for; each is checked against its checksum on the way out."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ingest.store.schema import checksum, damaged
 from ingest.types import Chunk, Document, Hit, Page, Section, StoredDocument
 
 DOCUMENT = (
-    "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, characters, chunks, pages, metadata,"
-    " warnings, ingested_at"
+    "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, characters, chunks, pages,"
+    " metadata, warnings, ingested_at"
 )
 CHUNK = (
     "chunk_id, document, position, char_start, char_end, page_first, page_last, heading_path, prefix, tokens,"
@@ -36,7 +36,7 @@ def embedding_key(chunk: Chunk, title: str) -> bytes:
 
 
 def intact(row: Sequence[Any], what: str, file: Path, *owner: str) -> Sequence[Any]:
-    """The row without its last column, which must be the checksum of the others and of its owner, the document's id.
+    """The row without its last column: the checksum of the others and of the owner, its document's id.
 
     The owner is in it because a damaged key could lead to a row that is whole, but another document's.
 

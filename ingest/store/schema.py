@@ -1,12 +1,14 @@
 """The tables of a collection, numbered migrations, and SQLite's errors in our words.
 
-`PRAGMA user_version` counts the migrations that were applied; a file with a higher number was written by a newer
-Lorebase and is refused. A migration runs in one transaction, so a kill leaves the old schema or the new one.
+`PRAGMA user_version` counts the migrations that were applied; a file with a higher number was written by a
+newer Lorebase and is refused. A migration runs in one transaction, so a kill leaves the old schema or the new
+one.
 
-Three facts about SQLite shape the tables. A rowid is used again after a deletion unless the table says AUTOINCREMENT,
-and FAISS would then return another passage's text. FTS5's own tokenizers cut identifiers, so terms are made by
-`ingest.words` and the `ascii` tokenizer is told that their punctuation belongs to them. Nothing in a database page is
-protected by a checksum, so every row that is served carries one (`checksum`, BLAKE2b, 8 bytes).
+Three facts about SQLite shape the tables. A rowid is used again after a deletion unless the table says
+AUTOINCREMENT, and FAISS would then return another passage's text. FTS5's own tokenizers cut identifiers, so
+terms are made by `ingest.words` and the `ascii` tokenizer is told that their punctuation belongs to them.
+Nothing in a database page is protected by a checksum, so every row that is served carries one (`checksum`,
+BLAKE2b, 8 bytes).
 """
 
 from __future__ import annotations
@@ -105,7 +107,7 @@ SCHEMA = len(MIGRATIONS)
 
 
 def checksum(*fields: object) -> bytes:
-    """Eight bytes over the fields of a row, each with its type and length: one flipped bit can make a text a blob."""
+    """Eight bytes over a row's fields, each with type and length: one flipped bit can make a text a blob."""
     digest = blake2b(digest_size=8)
     for value in fields:
         data = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
@@ -230,7 +232,8 @@ def check_version(connection: sqlite3.Connection, file: Path, known: int = SCHEM
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > known:
         raise SchemaTooNew(
-            f"{file} has schema {version}, this Lorebase knows {known}. Install the newer Lorebase that wrote it."
+            f"{file} has schema {version}, this Lorebase knows {known}. Install the newer Lorebase that "
+            "wrote it."
         )
     if version and connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise damaged(file, "it is a database, but its header does not say that it is a Lorebase collection")

@@ -1,9 +1,10 @@
-"""The default store: one SQLite file a collection is the truth, a FAISS flat index in memory is built from it.
+"""The default store: one SQLite file a collection is the truth, FAISS in memory a cache of it.
 
-Thread-safe: any number of threads and processes may read, each reading transaction on a connection of its own; writers
-queue on `WriterLock`. A commit is the only commit point. `generation` counts the commits that changed what a search can
-find, and the FAISS index that answers a reader is always the one of the reader's own generation, so hits, deletions and
-texts of one `reading()` agree. Every document is replaced whole in one transaction.
+Thread-safe: any number of threads and processes may read, each reading transaction on a connection of its
+own; writers queue on `WriterLock`. A commit is the only commit point. `generation` counts the commits that
+changed what a search can find, and the FAISS index that answers a reader is always the one of the reader's
+own generation, so hits, deletions and texts of one `reading()` agree. Every document is replaced whole in one
+transaction.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class SqliteFaissStore:
     ) -> SqliteFaissStore:
         """Open the collection in `folder`; with `create`, make it where there is none.
 
-        `wait_s` is how long a writer waits for another one. An `embedder_id` is checked against the collection's, and
-        fixed for a new one.
+        `wait_s` is how long a writer waits for another one. An `embedder_id` is checked against the
+        collection's, and fixed for a new one.
 
         Raises:
             UnknownCollection: nothing there, and `create` is false.
@@ -112,12 +113,15 @@ class SqliteFaissStore:
 
     @contextmanager
     def reading(self) -> Iterator[SqliteReader]:
-        """One generation for several questions. Raises IndexDamaged as soon as a row does not match its checksum."""
+        """One generation for several questions.
+
+        Raises IndexDamaged as soon as a row does not match its checksum.
+        """
         with self._connections.reading() as connection:
             yield SqliteReader(connection, self.file, self._index_at)
 
     def _index_at(self, reader: SqliteReader) -> VectorIndex:
-        """The vectors of the reader's generation: kept, or made from the youngest older ones and what came since."""
+        """The vectors of the reader's generation: kept, or made from older ones and the changes since."""
         assert reader.dimension is not None
         assert reader.embedder_number is not None
         number = reader.embedder_number
@@ -195,7 +199,8 @@ class SqliteFaissStore:
         """Figures, without loading vectors."""
         with self._connections.reading() as connection:
             row = connection.execute(
-                "SELECT c.name, c.generation, e.embedder_id, e.name, e.dimension, c.documents, c.chunks, c.created_at,"
+                "SELECT c.name, c.generation, e.embedder_id, e.name, e.dimension, c.documents, c.chunks,"
+                " c.created_at,"
                 " (SELECT coalesce(sum(characters), 0) FROM documents)"
                 " FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
             ).fetchone()
@@ -217,7 +222,10 @@ class SqliteFaissStore:
         )
 
     def verify(self) -> Verification:
-        """Check every hash and every count; problems are listed, not raised. Waits for a writer, as a writer does."""
+        """Check every hash and every count; problems are listed, not raised.
+
+        Waits for a writer, as a writer does.
+        """
         with self.writing("verify"), self._connections.transaction() as connection:
             return verify(connection, self.file)
 
@@ -256,13 +264,17 @@ class SqliteFaissStore:
                     return
         if bound[:2] != (embedder_id, dimension):
             raise IndexMismatch(
-                f"Collection {self.collection!r} was made with embedder {bound[2]!r} ({bound[0]}), not with {name!r} "
-                f"({embedder_id}). Use {bound[2]!r}, or run `python -m ingest rebuild --embedder {name} --collection "
+                f"Collection {self.collection!r} was made with embedder {bound[2]!r} ({bound[0]}), "
+                f"not with {name!r} ({embedder_id}). Use {bound[2]!r}, or run "
+                f"`python -m ingest rebuild --embedder {name} --collection "
                 f"{self.collection}`, which embeds the stored text anew."
             )
 
     def _bound(self, connection: sqlite3.Connection | None = None) -> tuple[str, int, str] | None:
-        sql = "SELECT e.embedder_id, e.dimension, e.name FROM collection c JOIN embedders e ON e.number = c.embedder"
+        sql = (
+            "SELECT e.embedder_id, e.dimension, e.name FROM collection c"
+            " JOIN embedders e ON e.number = c.embedder"
+        )
         if connection is not None:
             row: tuple[str, int, str] | None = connection.execute(sql).fetchone()
             return row
@@ -282,8 +294,8 @@ class SqliteFaissStore:
     ) -> StoredDocument:
         """Add the document, or put it in the place of the one of the same path, in one transaction.
 
-        `vectors` is (n, d) float32 of unit length, one row a chunk. When this returns, the document survives a power
-        cut; when it raises, the old version is untouched.
+        `vectors` is (n, d) float32 of unit length, one row a chunk. When this returns, the document survives
+        a power cut; when it raises, the old version is untouched.
 
         Raises:
             IndexMismatch: no embedder is fixed yet, or the vectors do not have its dimension.
@@ -338,7 +350,7 @@ class SqliteFaissStore:
                 )
 
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """Remove documents with all that was made of them, in one transaction; returns the paths that were there."""
+        """Remove documents with all that was made of them, at once; returns the paths that were there."""
         gone: list[str] = []
         with self._transaction() as connection:
             used: list[int] = []
@@ -355,7 +367,7 @@ class SqliteFaissStore:
     def recut(
         self, embedder_id: str, name: str, dimension: int, pieces: Iterable[tuple[str, str, Sequence[Chunk]]]
     ) -> None:
-        """Give every document new chunks (document id, recipe, chunks), vectors from the cache: one transaction.
+        """Give every document new chunks (document id, recipe, chunks), vectors from the cache, at once.
 
         Words are indexed anew too, so this also mends a keyword index that `verify` found wrong.
 

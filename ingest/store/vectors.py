@@ -1,12 +1,13 @@
 """Exact nearest neighbours over the vectors of one generation: FAISS flat indexes in memory.
 
-The vectors belong to SQLite; this is a cache of them that can be thrown away at any moment. A `VectorIndex` never
-changes once built, so searches in many threads share it while the next generation is made. It consists of segments
-(each an `IndexFlatIP`): a new generation adds one small segment and marks deleted rows, and neighbouring segments of
-like size are merged, so a publish costs what was published and there are never more than about log2(n) of them.
+The vectors belong to SQLite; this is a cache of them that can be thrown away at any moment. A `VectorIndex`
+never changes once built, so searches in many threads share it while the next generation is made. It consists
+of segments (each an `IndexFlatIP`): a new generation adds one small segment and marks deleted rows, and
+neighbouring segments of like size are merged, so a publish costs what was published and there are never more
+than about log2(n) of them.
 
-FAISS finds the candidates; their cosines are then computed again row by row in float64. So equal vectors have equal
-scores whatever segment they stand in, and ties break by chunk id, the same way in every process.
+FAISS finds the candidates; their cosines are then computed again row by row in float64. So equal vectors have
+equal scores whatever segment they stand in, and ties break by chunk id, the same way in every process.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class VectorIndex:
         )
 
     def nearest(self, vector: Vectors, k: int) -> list[tuple[int, float]]:
-        """(chunk id, cosine) of the k nearest rows to `vector` ((d,), unit length), best first, ties by id."""
+        """(chunk id, cosine) of the k rows nearest to `vector` ((d,), unit), best first, ties by id."""
         found: list[tuple[int, float]] = []
         for segment in self._segments:
             rows = _search(segment, vector, k)

@@ -1,8 +1,9 @@
-"""What a write transaction does to the tables. Each function runs inside one and leaves it to its caller to commit.
+"""What a write transaction does to the tables. Each function runs inside one; its caller commits.
 
-Invariants kept here: a passage, its words and its vector come and go together; a vector that no passage uses any more
-goes with the last one (an embedding can be inverted to much of its text, so "forgotten" includes it); the counters in
-`collection` equal the rows; the generation counts up whenever what a search can find has changed.
+Invariants kept here: a passage, its words and its vector come and go together; a vector that no passage uses
+any more goes with the last one (an embedding can be inverted to much of its text, so "forgotten" includes
+it); the counters in `collection` equal the rows; the generation counts up whenever what a search can find has
+changed.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def add_chunks(
 
 
 def indexed_terms(chunk: Chunk, title: str) -> str:
-    """What the keyword index holds for a passage: the terms of the text that is embedded, title and headings included."""
+    """What the keyword index holds of a passage: the terms of the embedded text, headings included."""
     return " ".join(words.terms(chunk.embedding_text(title)))
 
 
@@ -143,7 +144,10 @@ def remove_chunks(connection: sqlite3.Connection, number: int) -> list[int]:
 
 
 def remove_document(connection: sqlite3.Connection, path: str) -> list[int] | None:
-    """Remove a document and all that was made of it, but its vectors: those are returned. None where there is none."""
+    """Remove a document and all that was made of it, but its vectors: those are returned.
+
+    None where there is none.
+    """
     number = one(connection, "SELECT number FROM documents WHERE path = ?", path)
     if number is None:
         return None
@@ -198,7 +202,8 @@ def replace_all_chunks(
     connection.execute("UPDATE collection SET embedder = ?", (embedder,))
     drop_strangers(connection, embedder)
     connection.execute(
-        "DELETE FROM vectors WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.vector_id = vectors.vector_id)"
+        "DELETE FROM vectors"
+        " WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.vector_id = vectors.vector_id)"
     )
     connection.execute("DELETE FROM embedders WHERE number <> ?", (embedder,))
 
@@ -209,10 +214,11 @@ def drop_strangers(connection: sqlite3.Connection, embedder: int) -> None:
 
 
 def rebuild_words(connection: sqlite3.Connection) -> None:
-    """Fill the keyword index anew from the passages (after `words.VERSION` changed, or where it was damaged)."""
+    """Fill the keyword index anew from the passages (`words.VERSION` changed, or it was damaged)."""
     connection.execute("DELETE FROM words")
     rows = connection.execute(
-        "SELECT c.chunk_id, c.heading_path, c.prefix, c.text, d.title FROM chunks c JOIN documents d ON d.number = c.document"
+        "SELECT c.chunk_id, c.heading_path, c.prefix, c.text, d.title FROM chunks c"
+        " JOIN documents d ON d.number = c.document"
         " ORDER BY c.chunk_id"
     )
     connection.executemany(

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with documents and an empty data folder; embedders are fakes named after what was asked for."""
+    """A folder with documents and an empty data folder; embedders are fakes with the name asked for."""
 
     def find(name: str, home: Path) -> Embedder:
         return HashEmbedder(name=name)
@@ -192,7 +192,8 @@ LOOK = """
 import sys
 from ingest.__main__ import main
 status = main(sys.argv[1:])
-print(status, *sorted({n.split(".")[0] for n in sys.modules} & {"torch", "sentence_transformers", "transformers", "faiss"}))
+heavy = {"torch", "sentence_transformers", "transformers", "faiss"}
+print(status, *sorted({n.split(".")[0] for n in sys.modules} & heavy))
 """
 
 

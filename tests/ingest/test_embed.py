@@ -285,7 +285,7 @@ def test_what_is_not_installed_is_named_with_the_command(tmp_path: Path, tiny: P
 
 
 def test_counting_needs_no_torch_and_loading_no_network(tiny: Path) -> None:
-    """In a process of its own whose sockets all fail: counting imports no torch, encoding connects to nothing."""
+    """Own process, sockets that fail: counting imports no torch, encoding connects to nothing."""
     code = """
 import socket, sys, json
 def refuse(*a, **k): raise AssertionError("a connection was tried")

@@ -272,7 +272,7 @@ def test_no_space_is_said_and_the_old_state_stays(tmp_path: Path) -> None:
 
 
 def test_readers_see_one_generation_each_while_another_process_publishes(tmp_path: Path) -> None:
-    """Publish n holds exactly one document that says n in every passage; a mixed read would show two numbers."""
+    """Publish n holds one document that says n in every passage; a mixed read would show two numbers."""
     query = EMBEDDER.encode_queries(["version"])[0]
     store, writer = new_store(tmp_path), new_store(tmp_path)
 
@@ -369,7 +369,10 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
 
 
 def test_flipped_bits_are_found_or_harmless_never_served(tmp_path: Path) -> None:
-    """Oracle: what was read before. After a flip, verify finds it, or a read raises, or everything reads the same."""
+    """Oracle: what was read before.
+
+    After a flip, verify finds it, or a read raises, or everything reads the same.
+    """
     with new_store(tmp_path) as store:
         for name in "abc":
             put(store, name, f"{name} {TEXT}")
@@ -415,14 +418,17 @@ TAMPERING = {
     "text": "UPDATE texts SET text = replace(text, 'tortoise', 'hare')",
     "passage": "UPDATE chunks SET text = replace(text, 'tortoise', 'hare')",
     "passage offset": "UPDATE chunks SET char_start = char_start + 1 WHERE position = 1",
-    "passage of another document": "UPDATE chunks SET document = 2, position = position + 100 WHERE document = 1",
+    "passage of another document": "UPDATE chunks SET document = 2, position = position + 100 WHERE document "
+    "= 1",
     "lost passage": "DELETE FROM chunks WHERE chunk_id = 2",
     "lost words": "DELETE FROM words WHERE rowid = 2",
     "other words": "UPDATE words SET terms = 'hare' WHERE rowid = 2",
     "lost text": "DELETE FROM texts WHERE document = 1",
     "path": "UPDATE documents SET path = 'z' WHERE number = 1",
-    "swapped vectors": "UPDATE chunks SET vector_id = CASE vector_id WHEN 1 THEN 2 ELSE 1 END WHERE vector_id IN (1, 2)",
-    "vector": "UPDATE vectors SET vector = (SELECT vector FROM vectors WHERE vector_id = 3) WHERE vector_id = 1",
+    "swapped vectors": "UPDATE chunks SET vector_id = CASE vector_id WHEN 1 THEN 2 ELSE 1 END WHERE "
+    "vector_id IN (1, 2)",
+    "vector": "UPDATE vectors SET vector = (SELECT vector FROM vectors WHERE vector_id = 3) WHERE vector_id "
+    "= 1",
     "short vector": "UPDATE vectors SET vector = substr(vector, 1, 100) WHERE vector_id = 1",
     "count": "UPDATE collection SET chunks = chunks + 1",
     "keyword index": "DELETE FROM words_data WHERE id > 10",
