@@ -63,7 +63,7 @@ class Chunk:
     prefix: str | None = None
 
     def embedding_text(self, title: str) -> str:
-        """What the embedder reads: title and headings, then the passage. Citations never contain the former."""
+        """What the embedder reads: title and headings, then the passage. Citations have only the passage."""
         prefix = heading_prefix(title, self.heading_path) if self.prefix is None else self.prefix
         return f"{prefix}\n{self.text}" if prefix else self.text
 
