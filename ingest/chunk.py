@@ -11,10 +11,10 @@ Laws (tests hold them by property):
   it.
 
 How tokens are counted without counting all the time: the splitter cuts a section into *atoms* (about a sixth
-of a chunk, at the best separator there is) by characters; all atoms are counted in one call; chunks are
-packed from the sums; the packed chunks are counted in one more call. A sum is nearly always an upper bound; a
-chunk that is too long nevertheless is cut in two and counted again. So the number of calls does not grow with
-the document.
+of a chunk, at the best separator there is) by characters; all atoms are counted together; chunks are packed
+from the sums; the packed chunks are counted together. A sum is nearly always an upper bound; a chunk that is
+too long nevertheless is cut in two and counted again. So a document takes a handful of calls, of thousands of
+texts each.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def split(
 
 
 def _sliced(count_tokens: CountTokens) -> CountTokens:
-    """The same count, a bounded number of texts a call: tokenizers keep everything about each text of a call."""
+    """The same count, some thousand texts a call: tokenizers keep much about each text of a call."""
     return lambda texts: [
         count
         for start in range(0, len(texts), TEXTS_A_CALL)
