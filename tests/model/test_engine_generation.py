@@ -214,6 +214,13 @@ def test_a_stop_string_ends_the_reply_before_it(engine: Engine) -> None:
     assert reply.finish_reason == "stop" and reply.completion_tokens < 40
 
 
+def test_what_might_have_become_a_stop_string_is_not_lost_at_the_end(engine: Engine) -> None:
+    whole = "".join(token.text for token in engine.generate(PROMPT, Sampling(max_tokens=10)))
+    reply = list(engine.generate(PROMPT, Sampling(max_tokens=10, stop=(whole[-3:] + "never",))))
+    assert "".join(token.text for token in reply) == whole
+    assert reply[-1].text == whole[-3:] and reply[-2].text == ""
+
+
 def test_slices_change_nothing(letters: Path, engine: Engine) -> None:
     prompt = [7 * i % 250 for i in range(50)]
     whole, _ = Engine(engine.model, engine.tokenizer, slice_tokens=1000).prefill([prompt])

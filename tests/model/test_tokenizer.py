@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Reference
 
 from model.errors import TokenizerError, UnsupportedModel
@@ -51,7 +51,12 @@ SPLIT = pre_tokenizers.Sequence(
         pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
     ]
 )  # fmt: skip
-KINDS = {"gpt2": pre_tokenizers.ByteLevel(add_prefix_space=False), "digits": DIGITS, "split": SPLIT}
+KINDS = {
+    "gpt2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+    "digits": DIGITS,
+    "split": SPLIT,
+    "nfc": SPLIT,
+}
 
 
 def trained(kind: str, folder: Path) -> Path:
@@ -59,6 +64,8 @@ def trained(kind: str, folder: Path) -> Path:
     made = Reference(models.BPE())
     made.pre_tokenizer = KINDS[kind]
     made.decoder = decoders.ByteLevel()
+    if kind == "nfc":
+        made.normalizer = normalizers.NFC()
     letters = [letter for letter, byte in byte_alphabet().items() if byte not in MISSING]
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     made.train_from_iterator(
@@ -95,6 +102,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
 @example(text="".join(map(chr, range(0x180))) * 2)
 @example(text="!\x04!\x16 \x1d\x04 a\x04b")
 @example(text="  12 345   6\n 7")
+@example(text="cafe\u0301")
 def test_ids_are_the_reference_ids(both: tuple[Tokenizer, Reference], text: str) -> None:
     ours, theirs = both
     assert ours.encode(text) == theirs.encode(text).ids
