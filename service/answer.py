@@ -141,7 +141,9 @@ class Answerer:
     def _generate(self, asked: _Asked) -> Iterator[Event]:
         ask, generator = asked.ask, asked.generator
         room = generator.context_tokens - ask.sampling.max_tokens
-        packed = prompt.pack(ask.question, asked.reply.sources, generator.count_tokens, room)
+        packed = prompt.pack(
+            ask.question, asked.reply.sources, generator.count_tokens, room, generator.reads_passages
+        )
         if not packed.hits:  # no passage fits beside the question
             asked.reply = replace(asked.reply, usage=Usage(dropped_chunks=packed.dropped_chunks))
             yield from self._quote(asked)

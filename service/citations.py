@@ -22,6 +22,11 @@ from service.sentences import Span, split
 
 #: A sentence of an answer counts as supported from here on.
 SUPPORTED = 0.6
+#: A question for yes or no.
+POLAR = re.compile(
+    r"^(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)\b|吗|是否|能否|可否",
+    re.IGNORECASE,
+)
 #: What a second sentence must add.
 PAIR_COST = 0.2
 #: Anything a model might write to look like a reference to a passage.
@@ -104,10 +109,12 @@ class Citer:
     citations: list[Citation] = field(default_factory=list)
     _windows: list[_Window] = field(default_factory=list)
     _echoed: frozenset[str] = frozenset()
+    _polar: bool = False  #: asked for yes or no, where repeating the question is an answer
 
     def __post_init__(self) -> None:
         """Cut the passages into windows once."""
         self._echoed = frozenset(evidence.terms(self.question))
+        self._polar = POLAR.search(self.question) is not None
         for hit in self.hits:
             spans = split(hit.text)
             stretches = [(s.start, s.end, False) for s in spans]
@@ -120,11 +127,16 @@ class Citer:
     def check(self, sentence: str) -> tuple[Statement, float]:
         """The sentence with the marker of its evidence, if there is any, and its support."""
         wanted = evidence.weights(sentence, self._echoed)
+        new = wanted.keys() - self._echoed
+        if sentence.rstrip().endswith(("?", "？")) or not (new or self._polar):
+            return Statement(sentence), 0.0  # it asks, or it only repeats the question
         numbers = {t for t in wanted if evidence.is_number(t)}
         negative = evidence.is_negative(sentence)
         best: tuple[float, _Window] | None = None
         best_support = 0.0
         for window in self._windows:
+            if new and not new & window.terms:
+                continue
             if not numbers <= window.terms or negative != window.negative or (negative and window.pair):
                 continue  # of two sentences nobody knows which one the negation belongs to
             support = evidence.share(wanted, window.terms)

@@ -32,8 +32,10 @@ class Packed:
     prompt_tokens: int
 
 
-def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tokens: int) -> Packed:
-    """The prompt with as many of the hits, best first, as leave the reply its room.
+def pack(
+    question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tokens: int, most: int = 50
+) -> Packed:
+    """The prompt with as many of the hits, best first, at most `most`, as leave the reply its room.
 
     `room_tokens` is the window less the longest reply.
 
@@ -48,6 +50,8 @@ def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tok
         )
     kept: list[Hit] = []
     for hit in hits:
+        if len(kept) == most:
+            break
         tried = _messages(question, (*kept, hit))
         needed = count_tokens(tried)
         if needed <= room_tokens:

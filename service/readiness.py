@@ -34,6 +34,7 @@ class Readiness:
         except Exception as error:
             logger.error("%s: %s", name, error)
             self._errors[name] = error
+        give_back()  # what loading took beyond what it left
         self._done[name].set()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -53,6 +53,10 @@ class Generator(Protocol):
     def writes_cjk(self) -> bool:
         """Whether it writes Chinese, Japanese and Korean; else such questions are answered by quotes."""
 
+    @property
+    def reads_passages(self) -> int:
+        """How many passages it can make use of at once; more only distract it."""
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the whole rendered prompt, template included."""
 

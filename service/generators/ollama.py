@@ -86,6 +86,11 @@ class OllamaGenerator:
         """Taken for granted: what is pulled there is not known before it is asked."""
         return True
 
+    @property
+    def reads_passages(self) -> int:
+        """As many as fit."""
+        return 50
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """A cautious estimate: the tokenizer is on the other side."""
         return sum(
@@ -103,7 +108,7 @@ class OllamaGenerator:
             UpstreamError: it failed, or broke off.
             Cancelled: `cancel` was set.
         """
-        with asyncio.Runner() as loop:
+        with asyncio.Runner() as loop:  # its end closes what is still open
             pieces = self._pieces(messages, sampling)
             try:
                 while True:
@@ -115,8 +120,6 @@ class OllamaGenerator:
                 raise
             except Exception as error:
                 raise translated(error, self._address, self._model) from error
-            finally:
-                loop.run(_close(pieces))
 
     async def _pieces(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Piece]:
         client = ollama.AsyncClient(self._address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
@@ -178,10 +181,6 @@ async def _next_unless(cancel: threading.Event, pieces: AsyncIterator[Piece]) ->
             await asyncio.wait({coming})
             raise Cancelled("the question was withdrawn")
     return coming.result()
-
-
-async def _close(pieces: AsyncIterator[Piece]) -> None:
-    await pieces.aclose()  # type: ignore[attr-defined]
 
 
 def translated(error: Exception, address: str, model: str) -> Exception:

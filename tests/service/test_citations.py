@@ -66,9 +66,12 @@ PASSAGE = hit(
         ("1889", "The Eiffel Tower was finished in 1889."),
         ("下载量约为200 MB", "默认模型大约占用 200 MB 的下载量。"),
         ("The Eiffel Tower was finished in 1890.", None),  # another number
+        ("It is 331 metres tall and does not sway in the wind.", None),
         ("It sways in the wind and is 330 metres tall.", None),  # says the contrary
         ("The Eiffel Tower was never finished.", None),
         ("It was painted by Napoleon.", None),
+        ("What is the Eiffel Tower?", None),
+        ("The Eiffel Tower is the Eiffel Tower.", None),
         ("Is that so?", None),  # nothing to support
     ],
 )
