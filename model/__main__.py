@@ -44,6 +44,18 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from model.data import command
 
         return command.run(arguments, home)
+    if arguments.command == "sft":
+        from model.train import sft
+
+        return sft.run(arguments, home)
+    if arguments.command == "runs":
+        from model.train import history
+
+        return history.run(arguments, home)
+    if arguments.command == "merge":
+        from model import merge_command
+
+        return merge_command.run(arguments, home)
     if arguments.command == "list":
         text, damaged = report.listing(home), False
     else:
@@ -84,6 +96,23 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
         from model.data import command
 
         command.add_arguments(data)
+    sft = commands.add_parser(
+        "sft", parents=[shared], help="fine-tune on conversations: an adapter, or in full"
+    )
+    if given[:1] == ["sft"]:
+        from model.train import sft as sft_command
+
+        sft_command.add_arguments(sft)
+    runs = commands.add_parser("runs", parents=[shared], help="list, plot, attach to and stop training runs")
+    if given[:1] == ["runs"]:
+        from model.train import history
+
+        history.add_arguments(runs)
+    merge = commands.add_parser("merge", parents=[shared], help="fold an adapter into its base")
+    if given[:1] == ["merge"]:
+        from model import merge_command
+
+        merge_command.add_arguments(merge)
     return parser
 
 

@@ -50,6 +50,13 @@ class World:
         dist.all_reduce(tensor)
         return [float(value) for value in tensor]
 
+    def agree(self, text: str) -> str:
+        """What the first process says."""
+        said = [text]
+        if self.size > 1:
+            dist.broadcast_object_list(said)
+        return said[0]
+
     def wait(self) -> None:
         """Until all processes are here."""
         if self.size > 1:

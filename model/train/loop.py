@@ -133,6 +133,7 @@ class _Run:
     ) -> None:
         self.train, self.config, self.validation, self.dtype = train, config, validation, dtype
         self.world, self.store, self.report, self.stop = world, store, report, stop
+        self.model = model
         if config.gradient_checkpointing:
             recompute(model)
         self.whole = Micro(model, loss)
@@ -159,7 +160,7 @@ class _Run:
         if self.store is not None and (found := self.store.load()) is not None:
             self.position, tensors = found
             self.saved_step = self.position.step
-            state.restore(self.whole, self.optimiser, self.position.step, tensors)
+            state.restore(self.model, self.optimiser, self.position.step, tensors)
         end = self._run()
         self._save_last()
         return Outcome(end, self.position)
@@ -239,7 +240,7 @@ class _Run:
             if here.best_loss is None or loss < here.best_loss:
                 here.best_loss, here.best_step, here.stale = loss, here.step, 0
                 if self.store is not None:
-                    parameters = state.parameters_of(self.whole)
+                    parameters = state.parameters_of(self.model)
                     if self.world.first:
                         self.store.save_best(here, parameters)
             else:
@@ -266,8 +267,8 @@ class _Run:
     def _save_last(self) -> None:
         if self.store is None or self.position.step == self.saved_step:
             return
-        parameters = state.parameters_of(self.whole)
-        moments = state.moments_of(self.whole, self.optimiser)
+        parameters = state.parameters_of(self.model)
+        moments = state.moments_of(self.model, self.optimiser)
         if self.world.first:
             self.store.save_last(self.position, parameters, moments)
         self.saved_step = self.position.step

@@ -52,9 +52,9 @@ class Position:
 class Store:
     """The checkpoints of one run."""
 
-    def __init__(self, path: Path, export: Export, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, export: Export, fingerprint: Mapping[str, Any] | None = None) -> None:
         """Below `path`; `fingerprint` is what a resumed run must agree in (data, base, config)."""
-        self.path, self.export, self.fingerprint = path, export, dict(fingerprint)
+        self.path, self.export, self.fingerprint = path, export, dict(fingerprint or {})
 
     def save_last(
         self, position: Position, parameters: Mapping[str, Tensor], moments: Mapping[str, Tensor]
@@ -79,6 +79,12 @@ class Store:
         """
         with folder.replaced(self.path / BEST, {"kind": "weights", "step": position.step}) as new:
             self.export(new, parameters)
+
+    def step(self) -> int:
+        """How many steps the saved state has behind it; 0 where nothing was saved yet."""
+        folder.recover(self.path / LAST)
+        manifest = folder.read_manifest(self.path / LAST)
+        return int(manifest["step"]) if manifest else 0
 
     def load(self) -> tuple[Position, dict[str, Tensor]] | None:
         """The saved position and tensors, or None where nothing was saved yet.

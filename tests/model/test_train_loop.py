@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_stops_before_any_parameter_changes(tmp_path: P
     found = store.load()
     assert found is not None
     assert found[0].step == 4
-    assert all(torch.equal(p, found[1][f"parameter/model.{name}"]) for name, p in trained(one).items())
+    assert all(torch.equal(p, found[1][f"parameter/{name}"]) for name, p in trained(one).items())
 
 
 def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,5 +306,5 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
             assert saved[0].step == 6
             for name, parameter in trained(one).items():
                 torch.testing.assert_close(
-                    saved[1][f"parameter/model.{name}"], parameter, rtol=1e-3, atol=1e-4
+                    saved[1][f"parameter/{name}"], parameter, rtol=1e-3, atol=1e-4
                 )

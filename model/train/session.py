@@ -1,0 +1,165 @@
+"""One run in one process, from its lock to its last word: signals, progress, log, metrics, picture, status.
+
+The first SIGINT or SIGTERM asks the loop to save and end; a second SIGINT ends at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from model.errors import ModelError
+from model.train.distributed import World
+from model.train.loop import End, Outcome
+from model.train.picture import draw
+from model.train.runs import Run
+
+#: Seconds between two lines of the log.
+LOG_EVERY_S = 10.0
+#: Steps over which the bar's loss is averaged.
+BAR_STEPS = 20
+
+
+class Stop:
+    """Becomes true when a signal asks to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        """Whether to end."""
+        return self.asked
+
+
+@contextmanager
+def signals() -> Iterator[Stop]:
+    """Within it, SIGINT and SIGTERM set the flag."""
+    stop = Stop()
+
+    def ask(number: int, frame: object) -> None:  # noqa: ARG001
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """Turns the loop's figures into a bar, lines of the log, metrics and the status."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.recent, self.last_line = run, list[float](), 0.0
+        self.bar: tqdm | None = None
+        self.background = _stderr_is(run.log_file)  # then what is said would stand in it twice
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Take one event of the loop."""
+        self.run.record(event)
+        if "eval_loss" in event:
+            better = " (best so far)" if event["best_step"] == event["step"] else ""
+            self.say(f"step {event['step']}: validation loss {event['eval_loss']:.4f}{better}")
+            draw(self.run.metrics(), self.run.name, self.run.path / "loss.png")
+            return
+        if self.bar is None:
+            self.bar = tqdm(
+                total=event["steps"], initial=event["step"] - 1, unit="step", file=sys.stderr, disable=None
+            )
+        self.recent = [*self.recent, event["loss"]][-BAR_STEPS:]
+        loss = sum(self.recent) / len(self.recent)
+        self.bar.set_postfix_str(f"loss {loss:.4f}, {event['tokens_per_s']:.0f} tokens/s", refresh=False)
+        self.bar.update()
+        if time.monotonic() - self.last_line >= LOG_EVERY_S or event["step"] in (1, event["steps"]):
+            self.last_line = time.monotonic()
+            figures = f"loss {loss:.4f}, {event['tokens_per_s']:.0f} tokens/s"
+            self.say(
+                f"step {event['step']}/{event['steps']}, epoch {event['epoch']:.2f}: {figures}", quiet=True
+            )
+            self.run.set_status("running", **{key: event[key] for key in ("step", "steps", "epoch", "loss")})
+
+    def say(self, *lines: str, quiet: bool = False) -> None:
+        """Lines for the log and, unless `quiet`, for whoever watches."""
+        for line in lines:
+            self.run.say(line)
+            if not quiet and not self.background:
+                tqdm.write(line, file=sys.stderr)
+
+    def close(self) -> None:
+        """The bar ends."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def _stderr_is(file: Path) -> bool:
+    """Whether this process's stderr goes to the file."""
+    try:
+        return os.path.samestat(os.fstat(sys.stderr.fileno()), file.stat())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+ENDINGS: dict[End, str] = {
+    "finished": "finished",
+    "early": "ended early: validation no longer improves",
+    "stopped": "stopped",
+}
+
+
+def train(run: Run, world: World, go: Callable[[Progress, Stop], Outcome], finish: Callable[[], str]) -> int:
+    """Train a run that this process holds; in processes other than the first, in silence.
+
+    Args:
+        run: its folder.
+        world: the processes that train it together.
+        go: trains, given what reports and what asks to stop.
+        finish: puts the result where it belongs and says where; called in the first process, unless stopped.
+
+    Returns:
+        The exit status: 0 done, 130 stopped.
+
+    Raises:
+        ModelError: what went wrong; the run's status says so too.
+    """
+    progress = Progress(run)
+    if world.first:
+        run.set_status("running")
+    try:
+        with signals() as stop:
+            outcome = go(progress, stop)
+        if not world.first:
+            return 130 if outcome.end == "stopped" else 0
+        at = outcome.position
+        draw(run.metrics(), run.name, run.path / "loss.png")
+        figures = {
+            "step": at.step,
+            "tokens": at.tokens,
+            "seconds": round(at.seconds, 1),
+            "best_loss": at.best_loss,
+        }
+        if outcome.end == "stopped":
+            progress.say(f"stopped after step {at.step}; go on with --resume {run.name}")
+            run.set_status("stopped", **figures)
+            return 130
+        progress.say(f"{ENDINGS[outcome.end]} after step {at.step}; {finish()}")
+        run.set_status("finished", **figures)
+    except BaseException as error:
+        if world.first:
+            message = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
+            run.say(f"failed: {message}")
+            run.set_status("failed", message=message)
+        raise
+    finally:
+        progress.close()
+    return 0

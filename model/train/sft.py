@@ -1,0 +1,240 @@
+"""`python -m model sft`: fine-tune on conversations, with an adapter or in full."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from model import checkpoint, install
+from model.chat import ChatTemplate
+from model.checkpoint import Checkpoint
+from model.config import LoRAConfig, TrainConfig
+from model.data.sets import DataConfig, Prepared, prepare
+from model.errors import TokenizerError, TrainingError, UnsupportedModel
+from model.layout import read_config
+from model.tokenizer import Tokenizer
+from model.train import distributed, precision, runs, session
+from model.train.distributed import World
+from model.train.loop import Outcome, fit
+from model.train.losses import next_token
+from model.train.options import add_options, build, gather
+from model.train.runs import Run
+from model.train.state import Store
+from model.train.subject import Subject
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SFTConfig:
+    """What is trained, and what its result is called."""
+
+    model: str = DEFAULT_MODEL
+    name: str = ""  #: of the run and of what it makes; default: the set's name and the time
+    full: bool = False  #: all weights instead of an adapter
+
+
+CLASSES = (SFTConfig, TrainConfig, LoRAConfig, DataConfig)
+HELP = {
+    "model": "installed model to start from",
+    "name": "name of the run and of the adapter or model that it makes",
+    "full": "train all weights instead of an adapter",
+    "freeze": "train weights, but leave the embedding and the first N blocks as they are (implies --full)",
+    "dataset": "names in dataset_info.json, or paths of .json and .jsonl files",
+    "dataset_dir": "where dataset_info.json is",
+    "cutoff_len": "tokens of a conversation, at most the model's window",
+    "max_steps": "this many steps, whatever num_train_epochs says; -1: by epochs",
+    "gradient_accumulation_steps": "micro-batches a step",
+    "warmup_ratio": "share of the steps over which the rate rises",
+    "max_grad_norm": "clip gradients to this norm; 0: do not",
+    "compute_type": "auto: bf16 where it is faster here",
+    "gradient_checkpointing": "less memory, a third more time",
+    "lora_target": "projections to adapt, or all",
+    "use_rslora": "scale by alpha / sqrt(rank)",
+    "use_dora": "train magnitudes, too",
+    "val_size": "share (below 1) or number of examples to validate on",
+    "early_stopping_patience": "end after so many validations without a better one; 0: never",
+    "eval_steps": "validate every N steps; 0: after each epoch",
+    "save_steps": "save every N steps; 0: after each epoch",
+    "packing": "several conversations in a row, each seeing only itself",
+    "fsdp": "several processes: shard instead of copy",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `sft`."""
+    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over them")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="go on with a run that was stopped, as it was started"
+    )
+    parser.add_argument(
+        "--detach", action="store_true", help="train in the background; survives this terminal"
+    )
+    parser.add_argument(
+        "--placeholder",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what stands for {{name}}, {{author}}",
+    )
+    add_options(parser, CLASSES, HELP)
+
+
+def run(args: argparse.Namespace, home: Path) -> int:
+    """Train; 0 done, 130 stopped and saved.
+
+    Raises:
+        ModelError: settings, data or weights that cannot be used, or a run that failed.
+    """
+    given = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
+    if args.placeholder:
+        given["placeholders"] = dict(_pair(text) for text in args.placeholder)
+    world = distributed.join()
+    try:
+        if args.resume:
+            if given or args.config:
+                extra = f"--{next(iter(given))}" if given else "--config"
+                raise TrainingError(f"--resume goes on as the run was started; leave out {extra}")
+            this = runs.find(home, args.resume)
+            values = gather(CLASSES, this.config()["settings"], None)
+        else:
+            values = _named(gather(CLASSES, given, args.config), home)
+            values["name"] = world.agree(values["name"])
+            _checked(values)
+            if world.first:
+                this = runs.create(home, values["name"], {"command": "sft", "settings": values})
+            world.wait()
+            this = runs.find(home, values["name"])
+        if args.detach:
+            pid = runs.start(this, home)
+            watch = f"python -m model runs attach {this.name}"
+            sys.stdout.write(f"{this.name} is being trained by process {pid}. Watch it: {watch}\n")
+            return 0
+        if not world.first:
+            return _train(this, values, home, world)
+        with this.held():
+            return _train(this, values, home, world)
+    finally:
+        distributed.leave()
+
+
+NOT_SETTINGS = {"command", "home", "config", "resume", "detach", "placeholder"}
+
+
+def _named(values: dict[str, Any], home: Path) -> dict[str, Any]:
+    """With a name, absolute paths, and what follows from other settings."""
+    if not values.get("dataset"):
+        raise TrainingError("--dataset is needed (or dataset in the file given by --config)")
+    if not values.get("name"):
+        first = Path(values["dataset"][0]).name.split(".")[0]
+        values["name"] = f"{first}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for key in ("dataset", "eval_dataset"):
+        if key in values:
+            values[key] = tuple(str(Path(n).resolve()) if Path(n).is_file() else n for n in values[key])
+    values["dataset_dir"] = Path(values.get("dataset_dir", "data")).resolve()
+    window = read_config(install.find(values.get("model", DEFAULT_MODEL), home))[0].context_length
+    if values.setdefault("cutoff_len", min(DataConfig(dataset=("x",)).cutoff_len, window)) > window:
+        raise TrainingError(f"cutoff_len {values['cutoff_len']} exceeds the model's window of {window}")
+    return values
+
+
+def _checked(values: Mapping[str, Any]) -> tuple[SFTConfig, TrainConfig, LoRAConfig, DataConfig]:
+    """The four configs, each of which refuses values out of range."""
+    what, how, low, data = (build(cls, values) for cls in CLASSES)
+    assert isinstance(what, SFTConfig)
+    assert isinstance(how, TrainConfig)
+    assert isinstance(low, LoRAConfig)
+    assert isinstance(data, DataConfig)
+    return replace(what, full=what.full or how.freeze > 0), how, low, data
+
+
+def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> int:
+    what, how, low, data = _checked(values)
+    base = checkpoint.load(install.find(what.model, home))
+    about = {"run": this.name, "base": what.model, "dataset": list(data.dataset)}
+    subject = Subject(base, None if what.full else low, about)
+    store = Store(this.checkpoints, subject.export)
+
+    def go(progress: session.Progress, stop: session.Stop) -> Outcome:
+        sets = _sets(base, data)
+        dtype = precision.choose(how.compute_type, world.device)
+        model = subject.decoder(how, dtype, world.device)
+        store.fingerprint.update(
+            data=sets.train.fingerprint(), base=subject.base_hash, settings=_decisive(values)
+        )
+        if world.first:
+            trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
+            in_all = sum(p.numel() for p in model.parameters()) / 1e6
+            numbers = str(dtype).removeprefix("torch.")
+            many = f", {world.size} processes" if world.size > 1 else ""
+            progress.say(*sets.report)
+            progress.say(
+                f"{what.model}: {trained:.2f} M of {in_all:.1f} M parameters are trained, "
+                f"in {numbers} on {world.device.type}{many}"
+            )
+            this.forget_after(store.step())
+            if store.step():
+                progress.say(f"going on after step {store.step()}")
+        world.wait()
+        loss = partial(next_token, label_smoothing=how.label_smoothing)
+        return fit(
+            model,
+            loss,
+            sets.train,
+            how,
+            validation=sets.validation,
+            dtype=dtype,
+            world=world,
+            store=store,
+            report=progress,
+            stop=stop,
+        )
+
+    def finish() -> str:
+        result = store.weights()
+        assert result is not None, "a run that ended has saved"
+        return subject.install(result, home, this.name)
+
+    return session.train(this, world, go, finish)
+
+
+def _sets(base: Checkpoint, data: DataConfig) -> Prepared:
+    """The sets as micro-batches for this base.
+
+    Raises:
+        DataError: a set that cannot be used.
+        UnsupportedModel: a base without a chat template.
+        TokenizerError: a tokenizer of another model.
+    """
+    jinja = base.metadata.get("chat_template")
+    if not jinja:
+        raise UnsupportedModel(
+            f"{base.path.name} has no chat template: it cannot be trained on conversations"
+        )
+    tokenizer = Tokenizer.from_file(base.tokenizer_file)
+    if tokenizer.vocab_size > base.config.vocab_size:
+        raise TokenizerError(
+            f"{base.tokenizer_file} has {tokenizer.vocab_size} tokens, the model {base.config.vocab_size}: "
+            "it is another model's tokenizer. Pull the model again"
+        )
+    return prepare(data, ChatTemplate.recognise(jinja, source=str(base.path)), tokenizer)
+
+
+def _decisive(values: Mapping[str, Any]) -> str:
+    """The settings that decide what is computed, as one text."""
+    return json.dumps({k: v for k, v in values.items() if k != "name"}, default=str, sort_keys=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise TrainingError(f"--placeholder {text!r} should read NAME=VALUE")
+    return name, value
