@@ -33,11 +33,8 @@ Precision = Literal["bfloat16", "float32"]
 
 _BATCH_TEXTS = 32
 _BATCH_TOKENS = 8192  # padded; bounds the memory of one batch, not the length of a text
-_PASSAGE_PROMPTS = (
-    "document",
-    "passage",
-    "corpus",
-)  # the names that sentence-transformers looks for, in its order
+#: The names that sentence-transformers looks for, in its order.
+_PASSAGE_PROMPTS = ("document", "passage", "corpus")
 
 
 class Embedder(Protocol):
@@ -83,7 +80,7 @@ class SentenceTransformerEmbedder:
         self.folder = folder
         self.name = name
         self._asked = precision
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._config = _read_json(folder / "config_sentence_transformers.json")
         modules = _read_json(folder / "modules.json", [])
         self._transformer = folder / (modules[0]["path"] if modules else "")
@@ -167,8 +164,6 @@ class SentenceTransformerEmbedder:
                 f"{file} is missing or damaged ({error}). Pull the embedder again: "
                 f"`python -m model pull {self.name}`."
             ) from error
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
         return tokenizer
 
     def prompt(self, kind: Literal["query", "passage"]) -> str:
@@ -183,9 +178,13 @@ class SentenceTransformerEmbedder:
         return self._count(texts, self.prompt("passage"))
 
     def _count(self, texts: Sequence[str], prompt: str) -> list[int]:
-        encodings = self._tokenizer.encode_batch_fast(
-            [prompt + text for text in texts], add_special_tokens=True
-        )
+        with self._lock:
+            tokenizer = self._tokenizer
+            tokenizer.no_truncation()  # once the model is loaded the tokenizer is shared with it, and it truncates
+            tokenizer.no_padding()
+            encodings = tokenizer.encode_batch_fast(
+                [prompt + text for text in texts], add_special_tokens=True
+            )
         return [len(encoding) for encoding in encodings]
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
@@ -197,6 +196,8 @@ class SentenceTransformerEmbedder:
         return self._encode(texts, self.prompt("query"))
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Vectors:
+        with self._lock:
+            _ = self._model  # first, since it brings the tokenizer that then counts
         result = np.empty((len(texts), self.dimension), np.float32)
         for rows in _batches(self._count(texts, prompt), self.max_tokens):
             result[rows] = self._encode_batch([texts[row] for row in rows], prompt)
@@ -257,6 +258,10 @@ class SentenceTransformerEmbedder:
                 f"Embedder {self.name!r} in {self.folder} cannot be loaded: {error}. Pull it again with "
                 f"`python -m model pull {self.name}`."
             ) from error
+        backend = getattr(model.tokenizer, "backend_tokenizer", None)
+        if isinstance(backend, Tokenizer):
+            # A vocabulary of 250,000 takes 280 MB: one copy has to do.
+            self.__dict__["_tokenizer"] = backend
         model[0].register_forward_hook(_tokens_to_float32)
         model.eval()
         return model

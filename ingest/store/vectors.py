@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
-_SPARE = (
-    16  # candidates beyond k, so that rounding in FAISS cannot push out a row that belongs into the first k
-)
+#: Candidates beyond k: rounding in FAISS must not push out a row that belongs into the first k.
+_SPARE = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,20 @@ def test_equal_text_is_embedded_once(store: SqliteFaissStore, tmp_path: Path) ->
     assert counts(report) == {"added": 5} and report.embedded == embedder.encoded == 1
 
 
+def test_of_a_changed_file_only_the_changed_passages_are_embedded(
+    store: SqliteFaissStore, tmp_path: Path
+) -> None:
+    sections = [f"# Part {n}\n\nText of part {n}.\n\n" for n in range(10)]
+    file = tmp_path / "long.md"
+    file.write_text("".join(sections))
+    assert run(store, file).embedded == 10
+    sections[4] = "# Part 4\n\nAnother text.\n\n"
+    file.write_text("".join(sections))
+    report = run(store, file)
+    assert counts(report) == {"updated": 1} and report.embedded == 1
+    assert store.verify().vectors == 10
+
+
 # Bad files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 
 from ingest import words
 from ingest.errors import IndexMismatch
+from ingest.pipeline import rebuild
 from ingest.search import DENSE_SHARE, Searcher, fuse, unrelated_cosine
+from ingest.settings import IngestSettings
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import SearchMode
 from tests.fakes import HashEmbedder
@@ -215,3 +218,22 @@ def test_an_empty_collection_loads_nothing_and_another_embedder_is_refused(tmp_p
             Searcher(store, HashEmbedder(name="other")).search("text")
         with pytest.raises(ValueError, match="k must"):
             Searcher(store, EMBEDDER).search("text", 0)
+
+
+def test_a_rebuild_between_the_question_and_its_search_is_noticed(tmp_path: Path) -> None:
+    """Otherwise vectors of two embedders would be compared, of equal dimension and without an error."""
+    other = HashEmbedder(name="other")
+
+    class Slow(HashEmbedder):
+        def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
+            vectors = super().encode_queries(texts)
+            if texts == ["tortoise"]:
+                with SqliteFaissStore.open(tmp_path / "collections" / "test") as writer:
+                    rebuild(writer, other, IngestSettings())  # type: ignore[call-arg]
+            return vectors
+
+    with new_store(tmp_path) as store:
+        put(store, "a", "The tortoise lives in the garden.")
+        with pytest.raises(IndexMismatch, match="other"):
+            Searcher(store, Slow()).search("tortoise")
+        assert Searcher(store, other).search("tortoise").hits
