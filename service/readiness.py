@@ -32,9 +32,11 @@ class Readiness:
         try:
             self._loaders[name]()
         except Exception as error:
-            logger.error("%s: %s", name, error)
+            logger.info("%s: %s", name, error)  # whoever asks gets the error itself
             self._errors[name] = error
-        give_back()  # what loading took beyond what it left
+        from model.engine.memory import give_back  # here, since it brings torch
+
+        give_back()
         self._done[name].set()
 
     def wait(self, timeout_s: float | None = None) -> bool:

@@ -136,6 +136,15 @@ def test_tokens_are_counted_with_everything_that_is_read(embedder: Embedder) -> 
     assert embedder.max_tokens > 8
 
 
+def test_counts_are_the_same_before_and_after_the_model_is_loaded(tiny: Path) -> None:
+    texts = ["one", "rain " * 400, "表格 and 🌧"]
+    embedder = SentenceTransformerEmbedder.load(tiny)
+    before = embedder.count_tokens(texts)
+    embedder.encode_passages(texts)  # truncates, and from here on the tokenizer is shared
+    assert embedder.count_tokens(texts) == before
+    assert max(before) > embedder.max_tokens
+
+
 def test_the_same_twice_is_the_same(embedder: Embedder) -> None:
     assert (embedder.encode_passages(TEXTS) == embedder.encode_passages(TEXTS)).all()
     assert embedder.id == embedder.id and embedder.id and embedder.name
