@@ -149,9 +149,8 @@ class SentenceTransformerEmbedder:
         config = _read_json(self._transformer / "config.json")
         positions = config.get("max_position_embeddings")
         if isinstance(positions, int) and "roberta" in str(config.get("model_type")):
-            return (
-                positions - int(config.get("pad_token_id", 1)) - 1
-            )  # its positions start after the padding id
+            # Its positions start after the padding id.
+            return positions - int(config.get("pad_token_id", 1)) - 1
         return positions if isinstance(positions, int) else None
 
     @cached_property
@@ -180,7 +179,8 @@ class SentenceTransformerEmbedder:
     def _count(self, texts: Sequence[str], prompt: str) -> list[int]:
         with self._lock:
             tokenizer = self._tokenizer
-            tokenizer.no_truncation()  # once the model is loaded the tokenizer is shared with it, and it truncates
+            # Once the model is loaded it shares this tokenizer, and it truncates.
+            tokenizer.no_truncation()
             tokenizer.no_padding()
             encodings = tokenizer.encode_batch_fast(
                 [prompt + text for text in texts], add_special_tokens=True
