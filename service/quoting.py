@@ -4,8 +4,8 @@ A verbatim quote is always true to its document, which a small generator is not.
 the answer when the generator cannot write the question's language, and the fallback when nothing that it
 wrote is supported.
 
-On questions whose passage is in the collection, the best sentence holds the answer for 70% of SQuAD's (n = 44)
-and 90% of CMRC's (n = 40); by the embedder alone 66% and 88%, by words alone 64% and 88%.
+On questions whose passage is in the collection, the best sentence holds the answer for 70% of SQuAD's (n =
+44) and 90% of CMRC's (n = 40); by the embedder alone 66% and 88%, by words alone 64% and 88%.
 """
 
 from __future__ import annotations

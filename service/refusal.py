@@ -6,12 +6,12 @@ asked), and which share of the question's content words, weighted by their rarit
 the best passages has. Where question and passage are written in different scripts, words cannot agree and
 meaning decides alone.
 
-Figures (`benchmarks/refusal.py`, multilingual-e5-small, hybrid search, threshold 0.5, n = 80 each). Answered of
-the questions whose passage is in the collection: SQuAD 98%, CMRC 100%, Chinese questions to English passages
-79%. Refused of the questions about something else: other SQuAD articles 96%, Natural Questions 92%, other CMRC
-articles 96%, Chinese questions to English passages 95%, English ones to Chinese passages 99%. What it cannot
-see is a question on the documents' own subject that they do not answer: of SQuAD2's adversarial ones it refuses
-11%.
+Figures (`benchmarks/refusal.py`, multilingual-e5-small, hybrid search, threshold 0.5, n = 80 each). Answered
+of the questions whose passage is in the collection: SQuAD 98%, CMRC 100%, Chinese questions to English
+passages 79%. Refused of the questions about something else: other SQuAD articles 96%, Natural Questions 92%,
+other CMRC articles 96%, Chinese questions to English passages 95%, English ones to Chinese passages 99%. What
+it cannot see is a question on the documents' own subject that they do not answer: of SQuAD2's adversarial
+ones it refuses 11%.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from service.generators import Capability, Message, Piece
 CJK_SAMPLE = "知识库根据文档回答问题，并给出可以核对的引用。検索拡張生成とは何ですか。"
 CJK_TOKENS_PER_CHARACTER = 1.3
 #: A small decoder loses the thread of a long prompt. SmolLM2-135M, untuned, on SQuAD (n = 20): over the two
-#: best passages 9 replies have support, and in 8 of these the reply or its citation holds the answer; over the
+#: best passages 9 replies have support, and in 8 of these reply or citation hold the answer; over the
 #: best one alone 9 and 6. Five passages cost three times the wait for the first token.
 SMALL_WIDTH, SMALL_PASSAGES, MANY_PASSAGES = 1024, 2, 8
 

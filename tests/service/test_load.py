@@ -46,7 +46,7 @@ def test_one_slot_and_a_queue_of_four_serve_five_of_twenty(
     for refused in (r for r in replies if r.status_code == 429):
         assert int(refused.headers["retry-after"]) >= 1 and refused.json()["error"]["code"] == "busy"
     assert len(library.searched) == len(generator.asked) == 5
-    assert runner(app).running == runner(app).waiting == 0
+    until(lambda: runner(app).running == runner(app).waiting == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True])
