@@ -1,0 +1,73 @@
+"""The wire: what requests may hold and what replies do hold. Unknown fields are refused, numbers are bounded.
+
+These shapes are kept apart from the inner ones, so that what other programs hold on to changes only on
+purpose.
+"""
+
+from service.schemas.asking import (
+    AskReply,
+    AskRequest,
+    CitationReply,
+    Passage,
+    SearchReply,
+    SearchRequest,
+    StatementReply,
+    TimingsReply,
+    UsageReply,
+)
+from service.schemas.library import (
+    ChunkReply,
+    ChunksReply,
+    DeletedReply,
+    DocumentReply,
+    DocumentsReply,
+    TextReply,
+    TextUpload,
+)
+from service.schemas.operations import (
+    CollectionReply,
+    CollectionsReply,
+    FileReply,
+    HealthReply,
+    JobReply,
+    JobsReply,
+    ModelReply,
+    ModelsReply,
+    ReadyReply,
+    UpstreamReply,
+)
+from service.schemas.wire import CollectionName, Reply, Request, Text, Words
+
+__all__ = [
+    "AskReply",
+    "AskRequest",
+    "ChunkReply",
+    "ChunksReply",
+    "CitationReply",
+    "CollectionName",
+    "CollectionReply",
+    "CollectionsReply",
+    "DeletedReply",
+    "DocumentReply",
+    "DocumentsReply",
+    "FileReply",
+    "HealthReply",
+    "JobReply",
+    "JobsReply",
+    "ModelReply",
+    "ModelsReply",
+    "Passage",
+    "ReadyReply",
+    "Reply",
+    "Request",
+    "SearchReply",
+    "SearchRequest",
+    "StatementReply",
+    "Text",
+    "TextReply",
+    "TextUpload",
+    "TimingsReply",
+    "UpstreamReply",
+    "UsageReply",
+    "Words",
+]

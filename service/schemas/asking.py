@@ -1,0 +1,197 @@
+"""Questions, answers, citations and searches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from ingest.types import Hit, SearchMode
+from model.config import Sampling
+from service.citations import Citation
+from service.events import AskMode, Final, Refusal
+from service.schemas.wire import CollectionName, Reply, Request, Words
+
+
+class AskRequest(Request):
+    """`POST /ask`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"question": "How do I ingest a folder of documents?"},
+                {"question": "如何导入文档？", "mode": "quote", "k": 3, "stream": True},
+            ]
+        }
+    )
+
+    question: Words
+    collection: CollectionName | None = Field(
+        None, description="the collection to ask; the service's default if not given"
+    )
+    mode: AskMode = Field(
+        "rag", description="rag: from the documents; closed_book: the model alone; quote: their words"
+    )
+    model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+        None, description="the loaded model, or ollama/NAME"
+    )
+    k: int | None = Field(None, ge=1, le=50, description="number of passages")
+    search_mode: SearchMode | None = None
+    on_no_answer: Literal["refuse", "answer"] = "refuse"
+    stream: bool = Field(False, description="server-sent events instead of one JSON document")
+    max_tokens: int | None = Field(None, ge=1, le=4096)
+    temperature: float = Field(0.0, ge=0, le=100)
+    top_k: int = Field(0, ge=0, le=1_000_000)
+    top_p: float = Field(1.0, gt=0, le=1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0, le=100)
+    stop: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=16)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+
+    def sampling(self, default_max_tokens: int) -> Sampling:
+        """How to decode."""
+        return Sampling(
+            max_tokens=self.max_tokens or default_max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            stop=tuple(self.stop),
+            seed=self.seed,
+        )
+
+
+class Passage(Reply):
+    """A passage that a search found. Offsets are code points into the document's text."""
+
+    chunk_id: int
+    document_id: str
+    path: str
+    title: str
+    heading_path: list[str]
+    page_first: int | None
+    page_last: int | None
+    char_start: int
+    char_end: int
+    text: str
+    score: float
+    dense_score: float | None
+    keyword_score: float | None
+
+    @classmethod
+    def of(cls, hit: Hit) -> Passage:
+        """From a hit."""
+        return cls.model_validate({name: getattr(hit, name) for name in cls.model_fields})
+
+
+class CitationReply(Reply):
+    """A stretch of a stored document: its text, cut at these offsets (code points), equals `text`."""
+
+    marker: int
+    document_id: str
+    path: str
+    title: str
+    page_first: int | None
+    page_last: int | None
+    char_start: int
+    char_end: int
+    text: str
+    quote: str = Field(description="`text` on one line")
+    score: float
+    support: float = Field(description="share of the sentence's content that stands in `text`, 0 to 1")
+
+    @classmethod
+    def of(cls, citation: Citation) -> CitationReply:
+        """From a citation."""
+        return cls.model_validate({name: getattr(citation, name) for name in cls.model_fields})
+
+
+class StatementReply(Reply):
+    """One sentence of the answer."""
+
+    text: str
+    markers: list[int]
+    supported: bool
+
+
+class UsageReply(Reply):
+    """Tokens, counted by the generator's tokenizer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    context_tokens: int
+    dropped_chunks: int = Field(description="retrieved passages that did not fit into the prompt")
+
+
+class TimingsReply(Reply):
+    """Milliseconds."""
+
+    search_ms: float
+    first_token_ms: float | None
+    total_ms: float
+
+
+class AskReply(Reply):
+    """The reply to `POST /ask`, and the data of the event `final`."""
+
+    id: str
+    mode: AskMode
+    answer: str
+    answer_html: str = Field(description="sanitised; markers link to #citation-N")
+    answered: bool
+    refusal_reason: Refusal | None
+    llm_generated: bool = Field(description="false where the words are the documents' own")
+    reasoning: str
+    citations: list[CitationReply]
+    statements: list[StatementReply]
+    sources: list[Passage]
+    confidence: float | None
+    model: str
+    index_generation: int | None
+    usage: UsageReply
+    timings: TimingsReply
+
+    @classmethod
+    def of(cls, final: Final) -> AskReply:
+        """From the conductor's last event."""
+        return cls(
+            id=final.id,
+            mode=final.mode,
+            answer=final.answer,
+            answer_html=final.answer_html,
+            answered=final.answered,
+            refusal_reason=final.refusal_reason,
+            llm_generated=final.llm_generated,
+            reasoning=final.reasoning,
+            citations=[CitationReply.of(c) for c in final.citations],
+            statements=[
+                StatementReply(text=s.text.strip(), markers=list(s.markers), supported=s.supported)
+                for s in final.statements
+            ],
+            sources=[Passage.of(h) for h in final.sources],
+            confidence=final.confidence,
+            model=final.model,
+            index_generation=final.index_generation,
+            usage=UsageReply.model_validate(final.usage, from_attributes=True),
+            timings=TimingsReply.model_validate(final.timings, from_attributes=True),
+        )
+
+
+class SearchRequest(Request):
+    """`POST /search`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "unchanged files", "k": 3}]})
+
+    query: Words
+    collection: CollectionName | None = None
+    k: int | None = Field(None, ge=1, le=50)
+    search_mode: SearchMode | None = None
+
+
+class SearchReply(Reply):
+    """Passages, best first, all from one generation of the index."""
+
+    hits: list[Passage]
+    index_generation: int
+    search_ms: float

@@ -1,0 +1,131 @@
+"""Collections, jobs, models, health."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ingest.types import FileReport
+from service.errors import ErrorBody
+from service.jobs import Job
+from service.library import CollectionInfo
+from service.schemas.wire import Reply
+
+
+class CollectionReply(Reply):
+    """One collection in figures."""
+
+    name: str
+    documents: int
+    chunks: int
+    characters: int
+    generation: int
+    embedder: str | None
+    bytes_on_disk: int
+
+    @classmethod
+    def of(cls, info: CollectionInfo) -> CollectionReply:
+        """From the library's form."""
+        return cls.model_validate(info, from_attributes=True)
+
+
+class CollectionsReply(Reply):
+    """All collections, and which one is asked by default."""
+
+    collections: list[CollectionReply]
+    default: str
+
+
+class FileReply(Reply):
+    """What became of one uploaded file."""
+
+    path: str
+    status: str
+    reason: str
+    chunks: int
+    pages: int
+
+    @classmethod
+    def of(cls, report: FileReport) -> FileReply:
+        """From the ingest's report."""
+        return cls.model_validate({name: getattr(report, name) for name in cls.model_fields})
+
+
+class JobReply(Reply):
+    """An upload on its way into the index."""
+
+    id: str
+    kind: Literal["upload"] = "upload"
+    status: Literal["queued", "running", "done", "failed"]
+    collection: str
+    total: int = Field(description="files to ingest")
+    completed: int
+    files: list[FileReply] = Field(description="what became of each, as they finish")
+    error: ErrorBody | None
+    created_at: str
+    finished_at: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> JobReply:
+        """From the board's form."""
+        return cls(
+            id=job.id,
+            status=job.status,
+            collection=job.collection,
+            total=job.total,
+            completed=len(job.files),
+            files=[FileReply.of(f) for f in job.files],
+            error=ErrorBody.model_validate(job.error) if job.error else None,
+            created_at=job.created_at,
+            finished_at=job.finished_at,
+        )
+
+
+class JobsReply(Reply):
+    """Jobs, newest first."""
+
+    jobs: list[JobReply]
+
+
+class ModelReply(Reply):
+    """A generator that can be asked."""
+
+    name: str
+    kind: Literal["own", "ollama"]
+    loaded: bool
+    default: bool
+    context_tokens: int | None = None
+    capabilities: list[str] = Field(default_factory=list)
+    detail: str = ""
+
+
+class UpstreamReply(Reply):
+    """Another server that answers for models named `NAME/...`."""
+
+    name: str
+    address: str
+    reachable: bool
+    message: str = ""
+
+
+class ModelsReply(Reply):
+    """Generators, and the upstreams that were asked for theirs."""
+
+    models: list[ModelReply]
+    upstreams: list[UpstreamReply]
+    default: str
+
+
+class HealthReply(Reply):
+    """The process answers."""
+
+    status: Literal["live"] = "live"
+    version: str
+
+
+class ReadyReply(Reply):
+    """Whether index and models are loaded."""
+
+    status: Literal["ready", "loading", "failed"]
+    parts: dict[str, str] = Field(description="each part: ready, loading, or what is wrong with it")
