@@ -26,7 +26,9 @@ def passages(count: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="multilingual-e5-small")
     parser.add_argument("--passages", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=5)

@@ -24,7 +24,9 @@ class Rate:
         return f"{self.median:8.1f}  ({min(self.values):.1f} to {max(self.values):.1f})"
 
 
-def interleave(units: dict[str, float], runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, Rate]:
+def interleave(
+    units: dict[str, float], runs: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, Rate]:
     """Run each entry of `runs` once to warm up, then `rounds` times in turn; `units` says how much one run processes."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():

@@ -32,7 +32,9 @@ def ingest(folder: Path, home: Path) -> tuple[dict[str, object], float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -41,14 +43,18 @@ def main() -> None:
         home.mkdir()
         (home / "models").symlink_to(find_home() / "models")
         for i in range(args.files):
-            (folder / f"note{i:05}.md").write_text(f"# Note {i}\n\nThe code of shelf {i} is {i * 7919 % 100003}.\n", encoding="utf-8")
+            (folder / f"note{i:05}.md").write_text(
+                f"# Note {i}\n\nThe code of shelf {i} is {i * 7919 % 100003}.\n", encoding="utf-8"
+            )
         first, first_s = ingest(folder, home)
         second, second_s = ingest(folder, home)
     print(f"first:  {first_s:6.1f} s  {json.dumps(first)}")
     print(f"second: {second_s:6.1f} s  {json.dumps(second)}")
     if second["parsed"] or second["embedded"]:
         sys.exit("an unchanged file was parsed or embedded")
-    print(f"an unchanged ingest of {args.files} files: 0 parsed, 0 embedded, {first_s / second_s:.0f} times as fast as the first")
+    print(
+        f"an unchanged ingest of {args.files} files: 0 parsed, 0 embedded, {first_s / second_s:.0f} times as fast as the first"
+    )
 
 
 if __name__ == "__main__":

@@ -46,18 +46,26 @@ def ask(url: str, question: str) -> dict[str, object]:
 
 def family(pid: int) -> list[int]:
     """The process and its descendants (Linux)."""
-    children = [int(p) for task in Path(f"/proc/{pid}/task").iterdir() for p in (task / "children").read_text().split()]
+    children = [
+        int(p)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for p in (task / "children").read_text().split()
+    ]
     return [pid, *(p for child in children for p in family(child))]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=8123)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     url = f"http://127.0.0.1:{args.port}"
     start = time.perf_counter()
-    service = subprocess.Popen([sys.executable, "-m", "service", "--port", str(args.port)], stdout=subprocess.DEVNULL)
+    service = subprocess.Popen(
+        [sys.executable, "-m", "service", "--port", str(args.port)], stdout=subprocess.DEVNULL
+    )
     try:
         while not ready(url):
             if service.poll() is not None or time.perf_counter() - start > 120:
@@ -76,8 +84,12 @@ def main() -> None:
                     first.append(timings["first_token_ms"])
         for name, values in (("first token", first), ("whole answer", total)):
             if values:
-                print(f"{name:27} median {statistics.median(values) / 1000:.2f} s  ({min(values) / 1000:.2f} to {max(values) / 1000:.2f}, n = {len(values)})")
-        print(f"resident after {len(total)} answers   {sum(memory_mb('VmRSS', p) for p in family(service.pid)):.0f} MB (peak {memory_mb('VmHWM', service.pid):.0f} MB)")
+                print(
+                    f"{name:27} median {statistics.median(values) / 1000:.2f} s  ({min(values) / 1000:.2f} to {max(values) / 1000:.2f}, n = {len(values)})"
+                )
+        print(
+            f"resident after {len(total)} answers   {sum(memory_mb('VmRSS', p) for p in family(service.pid)):.0f} MB (peak {memory_mb('VmHWM', service.pid):.0f} MB)"
+        )
     finally:
         service.terminate()
         service.wait(30)

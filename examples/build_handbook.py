@@ -133,7 +133,12 @@ def build(output: Path) -> None:
             "cores. The figures are estimates from a rate of 20 passages a second and 4 kilobytes a passage.",
             body,
         ),
-        Table(SIZES, style=TableStyle([("GRID", (0, 0), (-1, -1), 0.5, "black"), ("FONTNAME", (0, 0), (-1, 0), "Helvetica-Bold")])),
+        Table(
+            SIZES,
+            style=TableStyle(
+                [("GRID", (0, 0), (-1, -1), 0.5, "black"), ("FONTNAME", (0, 0), (-1, 0), "Helvetica-Bold")]
+            ),
+        ),
         Spacer(1, 6 * mm),
         Paragraph(
             "Search stays exact up to 100,000 passages. The first question after a start is slower than the next ones, "

@@ -13,7 +13,17 @@ ALLOWED = {"ingest": {"ingest"}, "model": {"model"}, "service": {"ingest", "mode
 LONGEST_MODULE = 400
 VAGUE = {"utils", "util", "common", "base", "manager", "helpers", "helper", "misc"}
 #: The modules of a wing that may open a network connection (a listening socket in `service.__main__` is uvicorn's).
-NETWORK_CLIENTS = {"socket", "http", "urllib", "httpx", "requests", "aiohttp", "ollama", "openai", "huggingface_hub"}
+NETWORK_CLIENTS = {
+    "socket",
+    "http",
+    "urllib",
+    "httpx",
+    "requests",
+    "aiohttp",
+    "ollama",
+    "openai",
+    "huggingface_hub",
+}
 MAY_CONNECT = {"model/fetch.py", "service/generators/ollama.py"}
 
 
@@ -39,12 +49,20 @@ def test_module_keeps_the_rules(path: Path) -> None:
     if path.name != "__main__.py":  # composition roots may reach into another wing
         assert tops & set(WINGS) <= ALLOWED[wing], f"{relative} imports another wing"
     if wing == "ingest" and path.name not in {"embed.py"} and "embed" not in relative.parts:
-        assert not tops & {"torch", "sentence_transformers", "transformers"}, f"{relative} imports torch at the wrong place"
-    clients = {n for n in imported(path) if n.split(".")[0] in NETWORK_CLIENTS} - {"urllib.parse", "http.HTTPStatus", "http"}
+        assert not tops & {"torch", "sentence_transformers", "transformers"}, (
+            f"{relative} imports torch at the wrong place"
+        )
+    clients = {n for n in imported(path) if n.split(".")[0] in NETWORK_CLIENTS} - {
+        "urllib.parse",
+        "http.HTTPStatus",
+        "http",
+    }
     if str(relative) not in MAY_CONNECT:
         assert not clients, f"{relative} imports network clients {clients}; only {sorted(MAY_CONNECT)} may"
     assert "pickle" not in tops, f"{relative} imports pickle"
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE, f"{relative} is past {LONGEST_MODULE} lines: make it a folder"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_MODULE, (
+        f"{relative} is past {LONGEST_MODULE} lines: make it a folder"
+    )
     assert path.stem not in VAGUE, f"{relative}: a name that says nothing"
 
 
