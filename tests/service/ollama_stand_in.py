@@ -24,7 +24,9 @@ class OllamaStandIn:
 
     def lines(self) -> Iterator[bytes]:
         for thought in self.thinking:
-            yield self._line({"message": {"role": "assistant", "content": "", "thinking": thought}, "done": False})
+            yield self._line(
+                {"message": {"role": "assistant", "content": "", "thinking": thought}, "done": False}
+            )
         for word in self.words:
             yield self._line({"message": {"role": "assistant", "content": word}, "done": False})
         if self.script == "error":
@@ -49,7 +51,10 @@ def standing_in() -> Iterator[OllamaStandIn]:
             pass
 
         def do_GET(self) -> None:
-            models = [{"model": "tiny:1b", "name": "tiny:1b"}, {"model": "deepseek-r1:1.5b", "name": "deepseek-r1:1.5b"}]
+            models = [
+                {"model": "tiny:1b", "name": "tiny:1b"},
+                {"model": "deepseek-r1:1.5b", "name": "deepseek-r1:1.5b"},
+            ]
             self._json(200, {"models": models})
 
         def do_POST(self) -> None:

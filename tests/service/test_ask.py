@@ -85,7 +85,9 @@ def test_an_invented_answer_gives_way_to_the_documents_own_words(
     assert reply["answered"] and not reply["llm_generated"]
     assert reply["statements"][0]["text"] in TOWER and "Napoleon" not in reply["answer"]
     streamed = client.post("/ask", json={"question": QUESTION, "stream": True}).text
-    assert "330" not in streamed.split("event: final")[0].split("event: token", 1)[1]  # the draft is not prolonged
+    assert (
+        "330" not in streamed.split("event: final")[0].split("event: token", 1)[1]
+    )  # the draft is not prolonged
     asked_for = client.post("/ask", json={"question": QUESTION, "on_no_answer": "answer"}).json()
     assert asked_for["llm_generated"] and "Napoleon" in asked_for["answer"] and asked_for["citations"] == []
 

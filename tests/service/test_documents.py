@@ -41,19 +41,30 @@ def test_an_upload_is_accepted_ingested_found_and_deleted(client: TestClient, tm
     assert client.get(f"/documents/{found['document_id']}/chunks").json()["chunks"][0]["text"] == MARS
     deleted = client.delete(f"/documents/{found['document_id']}")
     assert deleted.json() == {"document_id": found["document_id"], "path": "mars.md", "deleted": True}
-    assert all(h["path"] != "mars.md" for h in client.post("/search", json=question | {"k": 50}).json()["hits"])
+    assert all(
+        h["path"] != "mars.md" for h in client.post("/search", json=question | {"k": 50}).json()["hits"]
+    )
     for path in ("", "/text", "/chunks"):
         assert client.get(f"/documents/{found['document_id']}{path}").status_code == 404
     assert client.delete(f"/documents/{found['document_id']}").status_code == 404
 
 
 def test_a_text_can_be_sent_as_json_into_a_new_collection(client: TestClient) -> None:
-    job = client.post("/documents", json={"text": MARS, "path": "notes/mars.md", "collection": "space"}).json()
+    job = client.post(
+        "/documents", json={"text": MARS, "path": "notes/mars.md", "collection": "space"}
+    ).json()
     assert finished(client, job)["files"][0]["status"] == "added"
     assert [c["name"] for c in client.get("/collections").json()["collections"]] == ["default", "space"]
     (document,) = client.get("/documents", params={"collection": "space"}).json()["documents"]
-    assert client.get(f"/documents/{document['document_id']}/text", params={"collection": "space"}).json()["text"] == MARS
-    again = client.post("/documents", json={"text": TOWER, "path": "notes/mars.md", "collection": "space"}).json()
+    assert (
+        client.get(f"/documents/{document['document_id']}/text", params={"collection": "space"}).json()[
+            "text"
+        ]
+        == MARS
+    )
+    again = client.post(
+        "/documents", json={"text": TOWER, "path": "notes/mars.md", "collection": "space"}
+    ).json()
     assert finished(client, again)["files"][0]["status"] == "updated"
 
 
@@ -68,9 +79,20 @@ def test_progress_comes_as_events_and_ends_with_the_job(client: TestClient) -> N
 
 @pytest.mark.parametrize(
     "name",
-    ["../../etc/passwd", "..\\..\\boot.ini", "/etc/passwd", "C:\\x.md", "a/../../b.md", "a\x00b.md", "..%2f..%2fx.md", "‮gpj.md"],
+    [
+        "../../etc/passwd",
+        "..\\..\\boot.ini",
+        "/etc/passwd",
+        "C:\\x.md",
+        "a/../../b.md",
+        "a\x00b.md",
+        "..%2f..%2fx.md",
+        "\u202egpj.md",
+    ],
 )
-def test_hostile_names_lead_nowhere(client: TestClient, tmp_path: Path, name: str, library: MemoryLibrary) -> None:
+def test_hostile_names_lead_nowhere(
+    client: TestClient, tmp_path: Path, name: str, library: MemoryLibrary
+) -> None:
     before = {p for p in tmp_path.parent.rglob("*") if "uploads" not in p.parts}
     reply = client.post("/documents", json={"text": MARS, "path": name})
     if reply.status_code == 202:
@@ -95,8 +117,16 @@ def test_hostile_names_lead_nowhere(client: TestClient, tmp_path: Path, name: st
         ({"content": b""}, 415, "multipart"),
         ({"data": {"collection": "x"}, "files": {"other": b"x"}}, 422, "other"),
         ({"files": [("files", ("a.md", b"x")), ("files", ("a.md", b"y"))]}, 422, "a.md"),
-        ({"files": [("files", ("a.md", b"x")), ("files", ("b.md", b"y"))], "data": {"path": "c.md"}}, 422, "several"),
-        ({"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=y"}}, 400, "multipart"),
+        (
+            {"files": [("files", ("a.md", b"x")), ("files", ("b.md", b"y"))], "data": {"path": "c.md"}},
+            422,
+            "several",
+        ),
+        (
+            {"content": b"--x\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=y"}},
+            400,
+            "multipart",
+        ),
         ({"content": b"x", "headers": {"Content-Type": "multipart/form-data"}}, 400, "boundary"),
     ],
 )
@@ -129,7 +159,9 @@ class TestSmall:
         many = client.post("/documents", files=[("files", (f"{n}.md", b"x")) for n in range(4)])
         assert many.status_code in (400, 413, 422) and many.json()["error"]["message"]
 
-    def test_waiting_uploads_are_bounded_and_block_no_question(self, client: TestClient, library: MemoryLibrary) -> None:
+    def test_waiting_uploads_are_bounded_and_block_no_question(
+        self, client: TestClient, library: MemoryLibrary
+    ) -> None:
         library.add_gate = threading.Event()
         body = {"text": MARS, "path": "a.md"}
         first = client.post("/documents", json=body).json()
@@ -144,11 +176,20 @@ class TestSmall:
     def test_a_job_that_fails_as_a_whole_says_why(self, client: TestClient, library: MemoryLibrary) -> None:
         library.add_failure = RuntimeError("secret")
         job = finished(client, client.post("/documents", json={"text": MARS, "path": "a.md"}).json())
-        assert job["status"] == "failed" and job["error"]["code"] == "internal" and "secret" not in json.dumps(job)
+        assert (
+            job["status"] == "failed"
+            and job["error"]["code"] == "internal"
+            and "secret" not in json.dumps(job)
+        )
 
 
 def test_models_lists_the_loaded_one(client: TestClient) -> None:
     listed = client.get("/models").json()
     assert listed["default"] == "scripted" and listed["upstreams"] == []
     (model,) = listed["models"]
-    assert model["name"] == "scripted" and model["loaded"] and model["default"] and model["context_tokens"] == 2048
+    assert (
+        model["name"] == "scripted"
+        and model["loaded"]
+        and model["default"]
+        and model["context_tokens"] == 2048
+    )

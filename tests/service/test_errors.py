@@ -148,14 +148,23 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
             )
         )
 
-    served = {"UnknownModel", "CheckpointError", "UnsupportedModel", "TokenizerError", "ContextOverflow", "InvalidSampling"}
+    served = {
+        "UnknownModel",
+        "CheckpointError",
+        "UnsupportedModel",
+        "TokenizerError",
+        "ContextOverflow",
+        "InvalidSampling",
+    }
     model = {c for c in family(model_errors.ModelError) if c.__name__ in served}
     starting = {errors.UnsafeBind, errors.PortInUse}  # they end the start, no request meets them
     kinds = family(ingest_errors.IngestError) | family(errors.ServiceError) | model
     assert len(model) == len(served)
     for kind in kinds - starting - {ingest_errors.IngestError, errors.ServiceError}:
         row = next(c for c in kind.__mro__ if c in errors.TABLE)
-        assert row not in (ingest_errors.IngestError, model_errors.ModelError, errors.ServiceError), f"{kind} is a bare 500"
+        assert row not in (ingest_errors.IngestError, model_errors.ModelError, errors.ServiceError), (
+            f"{kind} is a bare 500"
+        )
 
 
 def test_openapi_declares_what_is_answered(app: FastAPI) -> None:

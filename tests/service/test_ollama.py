@@ -30,10 +30,16 @@ def ollama() -> Iterator[OllamaStandIn]:
         yield stand_in
 
 
-def reply(stand_in: OllamaStandIn, name: str = "tiny:1b", sampling: Sampling | None = None) -> tuple[str, str]:
+def reply(
+    stand_in: OllamaStandIn, name: str = "tiny:1b", sampling: Sampling | None = None
+) -> tuple[str, str]:
     generator = OllamaServer(stand_in.address, 4096).generator(name)
     pieces = list(generator.stream(MESSAGES, sampling or Sampling(max_tokens=9), threading.Event()))  # type: ignore[arg-type]
-    assert (pieces[-1].finish_reason, pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == ("stop", 42, 7)
+    assert (pieces[-1].finish_reason, pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (
+        "stop",
+        42,
+        7,
+    )
     return "".join(p.text for p in pieces), "".join(p.reasoning for p in pieces)
 
 
@@ -72,7 +78,10 @@ def test_an_absent_server_names_the_address() -> None:
     with standing_in() as stand_in:
         address = stand_in.address
     server = OllamaServer(address, 4096)
-    for call in (server.models, lambda: list(server.generator("x").stream(MESSAGES, Sampling(), threading.Event()))):  # type: ignore[arg-type]
+    for call in (
+        server.models,
+        lambda: list(server.generator("x").stream(MESSAGES, Sampling(), threading.Event())),
+    ):  # type: ignore[arg-type]
         with pytest.raises(errors.UpstreamUnreachable, match=address):
             call()
 
@@ -113,10 +122,17 @@ def test_asked_through_the_service(app: FastAPI, ollama: OllamaStandIn) -> None:
     with serving(app) as address:
         ollama.words = ["<think>Let me ", "see.</th", "ink>The tower is 330 ", "metres tall."]
         answered = httpx.post(f"{address}/ask", json=question, timeout=30).json()
-        assert answered["answer"] == "The tower is 330 metres tall. [1]" and answered["reasoning"] == "Let me see."
+        assert (
+            answered["answer"] == "The tower is 330 metres tall. [1]"
+            and answered["reasoning"] == "Let me see."
+        )
         assert answered["model"] == "ollama/deepseek-r1:1.5b" and answered["usage"]["prompt_tokens"] == 42
         listed = httpx.get(f"{address}/models").json()
-        assert [m["name"] for m in listed["models"]] == ["scripted", "ollama/deepseek-r1:1.5b", "ollama/tiny:1b"]
+        assert [m["name"] for m in listed["models"]] == [
+            "scripted",
+            "ollama/deepseek-r1:1.5b",
+            "ollama/tiny:1b",
+        ]
         assert listed["upstreams"][0]["reachable"]
         missing = httpx.post(f"{address}/ask", json=question | {"model": "ollama/missing"}, timeout=30)
         assert missing.status_code == 404 and "ollama pull missing" in missing.json()["error"]["message"]

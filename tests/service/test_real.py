@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -54,7 +53,10 @@ def test_an_answer_stands_on_a_sentence_of_the_document(client: TestClient) -> N
     citation = reply["citations"][0]
     assert citation["path"] == "lighthouse.md" and "1874" in citation["text"]
     text = client.get(f"/documents/{citation['document_id']}/text").json()["text"]
-    assert text == TEXTS["lighthouse.md"] and text[citation["char_start"] : citation["char_end"]] == citation["text"]
+    assert (
+        text == TEXTS["lighthouse.md"]
+        and text[citation["char_start"] : citation["char_end"]] == citation["text"]
+    )
     assert reply["confidence"] > 0.5 and reply["usage"]["prompt_tokens"] > 100
 
 

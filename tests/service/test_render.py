@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html.parser import HTMLParser
 
@@ -28,9 +29,34 @@ PAYLOADS = [
     "<a class='citation' href='http://evil.test'>1</a>", "[1](#citation-1\"onclick=alert(1))", "<p\x00><script>alert(1)</script>",
     "<ｓcript>alert(1)</ｓcript>", "&lt;script&gt;alert(1)&lt;/script&gt;", "<<script>script>alert(1)<</script>/script>",
 ]  # fmt: skip
-TAGS = set(
-    "p br strong em s code pre blockquote ul ol li h1 h2 h3 h4 h5 h6 hr table thead tbody tr th td a span".split()
-)
+TAGS = {
+    "p",
+    "br",
+    "strong",
+    "em",
+    "s",
+    "code",
+    "pre",
+    "blockquote",
+    "ul",
+    "ol",
+    "li",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "hr",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+    "a",
+    "span",
+}
 
 
 class Reader(HTMLParser):
@@ -95,7 +121,7 @@ def test_reasoning_is_split_off_wherever_pieces_are_cut(cuts: list[int]) -> None
     edges = [0, *sorted(cuts), len(REPLY)]
     splitter = Splitter()
     shown = ""
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in itertools.pairwise(edges):
         shown += splitter.feed(REPLY[a:b])[0]
     shown += splitter.finish()[0]
     assert shown == splitter.answer == "It is <b>330</b> metres < tall."
