@@ -629,3 +629,33 @@ def test_the_header_names_the_program(tmp_path: Path) -> None:
     with new_store(tmp_path) as store:
         put(store, "a", TEXT)
     assert store.file.read_bytes()[68:72] == APPLICATION_ID.to_bytes(4) == b"LORE"
+
+
+FULL = """
+import pathlib, resource, signal, sys
+from ingest.errors import StorageFull
+from tests.ingest.making import new_store, put
+store = new_store(pathlib.Path(sys.argv[1]))
+put(store, "a", "a small text")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+try:
+    for n in range(1000):
+        put(store, f"{n}", f"text number {n} of many. " * 200)
+        print(n, flush=True)
+except StorageFull as error:
+    print("full", error)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_disk_that_refuses_to_write_loses_nothing_acknowledged(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    *written, last = done.stdout.splitlines()
+    assert last.startswith("full") and written
+    with SqliteFaissStore.open(tmp_path / "collections" / "test") as store:
+        assert {d.path for d in store.documents()} == {"a", *written}
+        assert store.verify().problems == ()
+        put(store, "after", TEXT)
