@@ -9,22 +9,22 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 
 #: Latin ligatures of fonts; the letters are what the author typed (Unicode Alphabetic Presentation Forms).
 _LIGATURES = str.maketrans({chr(c): unicodedata.normalize("NFKC", chr(c)) for c in range(0xFB00, 0xFB07)})
-#: A word cut by a hyphen at the end of a line. pdfium puts U+FFFE (or U+0002) where it saw that and removes
-#: the break.
-_CUT = re.compile(
-    "(?P<left>[^\\s\ufffe\x02]*[^\\W\\d_])(?:[\ufffe\x02]|[-\u00ad\u2010]\n)(?P<right>[^\\W\\d_][^\\s\ufffe\x02]*)"
-)
-_CUT_OTHERWISE = re.compile("[\ufffe\x02]")
-_LINE_TAILS = re.compile(r"[ \t\u00a0]+(?=\n|\Z)")
+#: Where a word is cut at the end of a line. pdfium puts U+FFFE (or U+0002) there and removes the break.
+_CUT = re.compile("[\ufffe\x02]|[-\u00ad\u2010]\n")
+_MARKS = "\ufffe\x02"
+_REACH = 60  #: characters that are looked at on each side of a cut
+_LINE_TAILS = re.compile(r"(?<![ \t\u00a0])[ \t\u00a0]++(?=\n|\Z)")
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff"
 _CJK_BREAK = re.compile(f"(?<=[{_CJK}\u3001\uff0c\uff08\u300a\u201c])\n(?=[{_CJK}\uff09\u300b\u201d])")
 _WIDE = re.compile(
     "[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6]"
 )
-_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)+|[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_NO_SIGN = re.compile("[\x00\x01\x03-\x08\x0e-\x1f\x7f-\x9f\ue000-\uf8ff\ufffd\uffff\U000f0000-\U0010ffff]")
 _GLYPH_NAME = re.compile(r"/[A-Za-z]{0,10}\d{1,5}(?=/|\s|\Z)|\(cid:\d+\)")
 
 
@@ -38,31 +38,32 @@ def mend(pages: Sequence[str]) -> list[str]:
         _LINE_TAILS.sub("", page.replace("\r\n", "\n").replace("\r", "\n").translate(_LIGATURES))
         for page in pages
     ]
-    words: set[str] | None = None
-    mended = []
-    for text in texts:
-        if _CUT.search(text):
-            if words is None:
-                words = {word.casefold() for page in texts for word in _WORD.findall(page)}
-            known = words
-            text = _CUT.sub(lambda cut: _joined(cut, known), text)  # noqa: B023, PLW2901 - used at once
-        mended.append(_close_lines(_CUT_OTHERWISE.sub("-", text).replace("\u00ad", "")))
-    return mended
+    words: set[str] = set()
+    if any(_CUT.search(text) for text in texts):
+        words = {word.casefold() for text in texts for word in _WORD.findall(text)}
+    return [
+        _close_lines(_CUT.sub(lambda cut: _mark(cut, words), text).replace("\u00ad", "")) for text in texts
+    ]
 
 
-def _joined(cut: re.Match[str], words: set[str]) -> str:
-    left, right = cut["left"], cut["right"]
-    head = re.search(r"[^\W\d_]+\Z", left)
-    tail = re.match(r"[^\W\d_]+", right)
-    first, second = (head[0] if head else left), (tail[0] if tail else right)
-    hyphenated, whole = f"{first}-{second}".casefold(), f"{first}{second}".casefold()
-    if re.search(r"[-/@_:.]", left) or re.match(r"[^\W\d_]*[/@_]", right):  # an address, a file name, a chain
-        return f"{left}-{right}"
-    if hyphenated in words and whole not in words:
-        return f"{left}-{right}"
+def _mark(cut: re.Match[str], words: set[str]) -> str:
+    """What stands in the place of a cut: nothing, a hyphen, or what was there."""
+    before = cut.string[max(0, cut.start() - _REACH) : cut.start()]
+    after = cut.string[cut.end() : cut.end() + _REACH]
+    if not (before[-1:].isalpha() and after[:1].isalpha()):
+        return "-" if cut[0] in _MARKS else cut[0]
+    left = re.split(r"[\s\ufffe\x02]", before)[-1]
+    right = re.split(r"[\s\ufffe\x02]", after, maxsplit=1)[0]
+    first, second = re.split(r"[\W\d_]", left)[-1], re.split(r"[\W\d_]", right, maxsplit=1)[0]
+    if re.search(r"[-/@_:.]", left) or re.search(
+        r"[/@_]", right
+    ):  # an address, a file name, a chain of words
+        return "-"
+    if f"{first}-{second}".casefold() in words and f"{first}{second}".casefold() not in words:
+        return "-"
     if second[0].isupper() and not first.isupper():  # a name such as Jean-Paul
-        return f"{left}-{right}"
-    return left + right
+        return "-"
+    return ""
 
 
 def _close_lines(text: str) -> str:
@@ -72,13 +73,11 @@ def _close_lines(text: str) -> str:
     lines = text.split("\n")
     widths = [len(line) + len(_WIDE.findall(line)) for line in lines]
     full = 0.85 * sorted(widths)[int(0.95 * (len(widths) - 1))]
-    closed = [lines[0]]
-    for before, line in zip(range(len(lines)), lines[1:], strict=False):
-        if widths[before] >= full and line and _CJK_BREAK.search(f"{lines[before][-1:]}\n{line[:1]}"):
-            closed[-1] += line
-        else:
-            closed.append(line)
-    return "\n".join(closed)
+    parts = [lines[0]]
+    for width, (before, line) in zip(widths, pairwise(lines), strict=False):
+        closes = width >= full and _CJK_BREAK.search(f"{before[-1:]}\n{line[:1]}")
+        parts += ("" if closes else "\n", line)
+    return "".join(parts)
 
 
 def is_language(text: str, unmapped: float = 0.0) -> bool:
@@ -90,13 +89,10 @@ def is_language(text: str, unmapped: float = 0.0) -> bool:
     """
     if unmapped > 0.3:
         return False
-    signs = [c for c in text if not c.isspace() and c not in "\ufffe\x02\u00ad"]
-    if not signs:
-        return True
-    if sum(len(name) for name in _GLYPH_NAME.findall(text)) > 0.3 * len(signs):
+    signs = len("".join(text.split()))
+    if sum(len(name) for name in _GLYPH_NAME.findall(text)) > 0.3 * signs:
         return False
-    odd = sum(unicodedata.category(c) in ("Cc", "Co", "Cn", "Cs") or c == "\ufffd" for c in signs)
-    return odd <= 0.3 * len(signs)
+    return len(_NO_SIGN.findall(text)) <= 0.3 * signs
 
 
 def ranges(numbers: Sequence[int]) -> str:
