@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from ingest.types import Page
 _NUMBERING = re.compile(
     r"^(?:(?:chapter|section|part|appendix|第)?[\divxlca-h]{0,4}(?:[.．\-][\da-z]{1,3})*[.):：、章节節部]?)$"
 )
+
+
+MOST_HITS = 100  #: places of one title on one page that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ def locate(entries: Sequence[Entry], text: str, pages: Sequence[Page]) -> list[t
             continue
         if entry.page not in folded:
             folded[entry.page] = _fold_lines(text[page.char_start : page.char_end])
-        at = _find(_fold(entry.title), *folded[entry.page], after.get(entry.page, 0))
+        at = _find(_fold(entry.title), *folded[entry.page], after.get(entry.page, -1) + 1)
         if at is None:
             start = page.char_start + after.get(entry.page, 0)
         else:
@@ -74,14 +78,14 @@ def _find(title: str, folded: str, begins: list[int], places: list[int], after: 
     """Offset of the line on which the title begins; best a line that holds nothing else."""
     best: tuple[int, int] | None = None
     ends = {*begins, len(folded)}
-    for number, begin in enumerate(begins):
-        if places[number] < after or (number + 1 < len(begins) and begins[number + 1] == begin):
-            continue
-        end = begins[number + 1] if number + 1 < len(begins) else len(folded)
-        hit = folded.find(title, begin, end + len(title))
-        if hit < 0 or hit >= end:
-            continue
-        heads = hit == begin or _NUMBERING.match(folded[begin:hit]) is not None
+    line = bisect_left(places, after)
+    hit = begins[line] - 1 if line < len(begins) else len(folded)
+    for _ in range(MOST_HITS):
+        hit = folded.find(title, hit + 1)
+        if hit < 0:
+            break
+        number = bisect_right(begins, hit) - 1  # of lines that begin at one place all but the last are blank
+        heads = hit == begins[number] or _NUMBERING.match(folded[begins[number] : hit]) is not None
         score = 2 * heads + (hit + len(title) in ends)
         if best is None or score > best[0]:
             best = (score, places[number])

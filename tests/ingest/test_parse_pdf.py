@@ -128,6 +128,12 @@ def test_a_heading_that_is_not_found_begins_with_its_page() -> None:
     assert found == [(12, 1, "A picture"), (24, 1, "introduction  to tides")]
 
 
+def test_equal_titles_on_one_page_are_told_apart() -> None:
+    text = "1 Foo\nred\n2 Foo\nblue\n3 Foo"
+    found = locate([Entry("Foo", 1, 1)] * 4, text, [Page(1, 0, len(text))])
+    assert [at for at, _, _ in found] == [0, 10, 21, 21]
+
+
 def test_hostile_outlines_do_not_lose_the_text(tmp_path: Path) -> None:
     path = make_pdf(tmp_path / "loop.pdf", ["the text is here"], [("One", 0, 1), ("Two", 0, 1)])
     data = path.read_bytes()
