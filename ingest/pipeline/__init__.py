@@ -111,6 +111,7 @@ def ingest_path(
     run = Run(store, embedder, settings, password, progress, cancel)
     with store.writing("ingest", wait_s):
         walk = find_files(paths, base, include=include, exclude=exclude, without=home)
+        run.total = len(walk.reports) + len(walk.files)
         for report in walk.reports:
             run.done(report)
         run.process([Item(f.path, f.file, f.size, f.mtime_ns, "file") for f in walk.files])
@@ -140,6 +141,7 @@ def ingest_files(
     """
     items = [Item(upload_path(u.path), u.file, u.file.stat().st_size, 0, "upload") for u in uploads]
     run = Run(store, embedder, settings, password, progress, cancel)
+    run.total = len(items)
     with store.writing("upload", wait_s):
         run.process(items)
     return run.report()

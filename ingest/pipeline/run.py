@@ -108,7 +108,6 @@ class Run:
         self.known = self.store.sources()
         with self.store.reading() as reader:
             embedder_id = reader.embedder_id
-        self.total += len(items)
         todo = [item for item in items if not self._is_current(item, embedder_id)]
         if not todo:
             return
@@ -287,6 +286,7 @@ class Run:
             )
             self.done(FileReport(root, "failed", reason))
             return
+        self.total += len(gone)
         for path in self.store.forget(gone):
             self.done(FileReport(path, "forgotten"))
 

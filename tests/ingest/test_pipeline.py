@@ -253,8 +253,10 @@ def test_what_is_no_document(store: SqliteFaissStore, docs: Path, tmp_path: Path
     (docs / "round").symlink_to(docs)
     (docs / "again.md").symlink_to("a.md")
     (docs / "only.md").symlink_to(".hidden.md")
-    report = run(store, docs)
+    seen: list[Progress] = []
+    report = run(store, docs, progress=seen.append)
     assert counts(report) == {"added": 4, "skipped": 5}
+    assert {p.files_total for p in seen} == {9} and seen[-1].files_done == 9
     assert [d.path for d in store.documents()] == [
         "docs/a.md",
         "docs/b.txt",
