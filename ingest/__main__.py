@@ -16,8 +16,8 @@ from ingest.embed import Embedder, find_embedder
 from ingest.errors import EmbedderError, IngestError
 from ingest.settings import IngestSettings, find_home, read_table
 
-# libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode step took
-# 800 ms instead of 40. Read once, when torch is imported.
+# libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode
+# step took 800 ms instead of 40. Read once, when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 

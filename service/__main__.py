@@ -13,8 +13,8 @@ from service.cli import arguments
 from service.errors import ServiceError
 from service.settings import ServiceSettings
 
-# libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode step took
-# 800 ms instead of 40. Read once, when torch is imported.
+# libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode
+# step took 800 ms instead of 40. Read once, when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
