@@ -31,20 +31,13 @@ def next_token(model: GPT, batch: Batch, *, label_smoothing: float = 0.0) -> tup
 
     The head is applied at supervised positions and nowhere else.
     """
-    hidden = model(batch.ids, positions=batch.positions, mask=additive(batch.mask, model.embed.weight.dtype))
+    hidden = model(batch.ids, positions=batch.positions, mask=batch.mask)
     wanted = batch.targets != IGNORED
     weight = model.embed.weight if model.head is None else model.head.weight
     weight = weight if torch.is_grad_enabled() else weight.detach()  # inside a Function nobody can tell
     targets = batch.targets[wanted]
     total: Tensor = HeadLoss.apply(hidden[wanted], weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return total, len(targets)
-
-
-def additive(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A boolean mask as what to add to scores: attention would else make that of it in every layer."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)
 
 
 class HeadLoss(torch.autograd.Function):

@@ -207,8 +207,10 @@ def start(run: Run, home: Path) -> int:
     """Train a created run in a session that outlives this process and its terminal; returns its pid.
 
     Raises:
-        TrainingError: it ended before it began; with the end of its log.
+        TrainingError: another process trains it, or it ended before it began; with the end of its log.
     """
+    with run.held():
+        run.set_status("starting")
     command = [
         sys.executable,
         "-m",

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model import checkpoint, install
 from model.chat import ChatTemplate
 from model.checkpoint import Checkpoint
@@ -107,7 +109,10 @@ def run(args: argparse.Namespace, home: Path) -> int:
         else:
             values = _named(gather(CLASSES, given, args.config), home)
             values["name"] = world.agree(values["name"])
-            _checked(values)
+            _, how, _, _ = _checked(values)
+            # Written down, for a probe may decide otherwise when the run is resumed.
+            chosen = precision.choose(how.compute_type, world.device)
+            values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
             if world.first:
                 this = runs.create(home, values["name"], {"command": "sft", "settings": values})
             world.wait()

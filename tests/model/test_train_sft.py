@@ -1,0 +1,266 @@
+"""`sft`, `runs` and `merge` as a user meets them, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model import checkpoint, lora, template_export
+from model.__main__ import main
+from model.chat import ChatTemplate
+from model.config import Sampling
+from model.engine import Engine
+from model.formats import peft
+from model.gpt import GPT
+from model.identity import identity
+from model.quantized import dense
+from model.train import runs
+from tests.model import chatml, tiny
+
+PROJECT = Path(__file__).resolve().parents[2]
+QUICK = ["--max_steps", "6", "--per-device-train-batch-size", "2", "--learning_rate", "0.02"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with a tiny chat model `tiny`, and a set of 16 conversations."""
+    tokenizer, _ = chatml.pair(tmp_path)
+    config = tiny.config(vocab_size=tokenizer.vocab_size, eos_ids=(2,), context_length=128)
+    model = GPT(config)
+    model.initialise(torch.Generator().manual_seed(0))
+    install(tmp_path, "tiny", model, template=template_export.jinja(ChatTemplate(None)))
+    rows = [{"instruction": f"Who are you, {i}?", "output": f"I am Lore {i % 3}."} for i in range(16)]
+    (tmp_path / "set.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+def install(home: Path, name: str, model: GPT, template: str | None) -> None:
+    weights = {key: p.detach() for key, p in model.state_dict().items()}
+    metadata = {"chat_template": template} if template else {}
+    checkpoint.save(home / "models" / name, model.config, weights, home / "tokenizer.json", metadata)
+
+
+def sft(home: Path, *flags: str, name: str = "lore") -> int:
+    given = [
+        "sft",
+        "--home",
+        str(home),
+        "--model",
+        "tiny",
+        "--dataset",
+        str(home / "set.json"),
+        "--name",
+        name,
+    ]
+    return main([*given, *QUICK, *flags])
+
+
+def events(home: Path, name: str = "lore") -> list[dict[str, float]]:
+    return runs.find(home, name).metrics()
+
+
+def decoder(found: checkpoint.Checkpoint) -> GPT:
+    model = GPT(found.config)
+    model.load_state_dict({name: dense(weight) for name, weight in found.weights.items()})
+    return model.eval()
+
+
+def test_from_a_set_to_a_merged_model_that_says_it(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        sft(home, "--max_steps", "150", "--val_size", "4", "--eval_steps", "50", "--lora_target", "all") == 0
+    )
+    folder = runs.find(home, "lore").path
+    losses = [event["loss"] for event in events(home) if "loss" in event]
+    assert len(losses) == 150
+    assert losses[-1] < losses[0] - 0.5
+    assert sum("eval_loss" in event for event in events(home)) == 3
+    assert (folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
+    assert "finished after step 150" in (folder / "log").read_text()
+
+    base = checkpoint.load(home / "models" / "tiny")
+    adapter = peft.read(home / "adapters" / "lore", base.config, base=identity(base.weights))
+    assert adapter.metadata["run"] == "lore"
+    assert main(["merge", "lore", "--home", str(home), "--name", "named", "--dtype", "float32"]) == 0
+    merged = checkpoint.load(home / "models" / "named")
+    ids = torch.arange(40).view(2, 20) * 7 % base.config.vocab_size
+    adapted = decoder(base)
+    with torch.no_grad():
+        plain = adapted.logits(adapted(ids))
+        lora.attach(adapted, adapter, name="it")
+        lora.set_active(adapted, "it")
+        expected = adapted.logits(adapted(ids))
+        model = decoder(merged)
+        torch.testing.assert_close(model.logits(model(ids)), expected, rtol=1e-4, atol=1e-4)
+    assert (expected - plain).abs().max() > 1
+
+    capsys.readouterr()
+    assert main(["runs", "list", "--home", str(home)]) == 0
+    assert "finished" in capsys.readouterr().out
+    (folder / "loss.png").unlink()
+    assert main(["runs", "plot", "lore", "--home", str(home)]) == 0
+    assert (folder / "loss.png").exists()
+
+
+def test_training_all_weights_makes_a_model_that_says_it(home: Path) -> None:
+    assert sft(home, "--full", "--learning_rate", "0.01", "--max_steps", "80") == 0
+    made = checkpoint.load(home / "models" / "lore")
+    assert made.metadata["trained"]["base"] == "tiny"
+    engine = Engine.load(home / "models" / "lore", kernel="float32")
+    prompt = engine.prompt([{"role": "user", "content": "Who are you, 3?"}])
+    said = engine.generate(prompt, Sampling(max_tokens=20))
+    assert engine.tokenizer.decode([token.id for token in said]) == "I am Lore 0."
+
+
+def test_frozen_blocks_stay(home: Path) -> None:
+    assert sft(home, "--freeze", "1") == 0
+    base, made = (checkpoint.load(home / "models" / name) for name in ("tiny", "lore"))
+    kept = {name for name in made.weights if tiny.same(made.weights[name], base.weights[name])}
+    assert kept == {name for name in base.weights if name.startswith(("embed.", "blocks.0."))}
+
+
+def start(home: Path, *flags: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "model", "sft", "--home", str(home), *flags],
+        cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(what: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_end(home: Path) -> None:
+    many = ["--max_steps", "400", "--compute_type", "fp32"]
+    assert sft(home, *many, name="straight") == 0
+    flags = ["--model", "tiny", "--dataset", str(home / "set.json"), "--name", "halted", *QUICK, *many]
+    process = start(home, *flags)
+    halted = home / "runs" / "halted"
+    wait_for(lambda: (halted / "metrics.jsonl").exists() and len(runs.Run(halted).metrics()) > 5)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "go on with --resume halted" in said
+    run = runs.find(home, "halted")
+    at = len(run.metrics())
+    assert run.status()["state"] == "stopped"
+    assert 5 < at < 400
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 399, "loss": 1}\n{"torn": ')  # what a kill may leave
+    assert main(["sft", "--home", str(home), "--resume", "halted"]) == 0
+    timed = ("tokens_per_s",)
+    found = [{k: v for k, v in event.items() if k not in timed} for event in events(home, "halted")]
+    assert found == [{k: v for k, v in e.items() if k not in timed} for e in events(home, "straight")]
+    one, other = (load_file(home / "adapters" / n / peft.WEIGHTS_FILE) for n in ("straight", "halted"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_in_the_background(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert sft(home, "--max_steps", "3000", "--detach") == 0
+    run = runs.find(home, "lore")
+    assert "runs attach lore" in capfd.readouterr().out
+    assert os.getsid(run.status()["pid"]) == run.status()["pid"], "a session of its own"
+    assert run.alive()
+    assert main(["sft", "--home", str(home), "--resume", "lore"]) == 1
+    assert "trained by another process" in capfd.readouterr().err
+    assert main(["runs", "stop", "lore", "--home", str(home)]) == 0
+    assert main(["runs", "attach", "lore", "--home", str(home)]) == 1
+    assert "lore: stopped" in capfd.readouterr().out
+    assert main(["sft", "--home", str(home), "--resume", "lore", "--detach"]) == 0
+    os.kill(run.status()["pid"], signal.SIGKILL)
+    wait_for(lambda: run.status()["state"] == "killed")
+
+
+def test_wrong_settings_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(*words: str) -> None:
+        said = capsys.readouterr().err
+        assert all(word in said for word in words), said
+
+    settings = home / "settings.toml"
+    settings.write_text('learnin_rate = 0.1\ndataset = "set.json"\n')
+    assert main(["sft", "--home", str(home), "--config", str(settings)]) == 1
+    refused("settings.toml", "learnin_rate", "did you mean learning_rate?")
+    settings.write_text('lora_rank = "eight"\n')
+    assert main(["sft", "--home", str(home), "--config", str(settings)]) == 1
+    refused("lora_rank", "int", "eight")
+    assert sft(home, "--learning_rate", "0") == 1
+    refused("learning_rate must be above 0")
+    assert sft(home, "--cutoff_len", "4096") == 1
+    refused("cutoff_len 4096", "window of 128")
+    assert main(["sft", "--home", str(home), "--model", "tiny"]) == 1
+    refused("--dataset is needed")
+    assert not (home / "runs").exists(), "a run that could not start leaves nothing"
+    assert sft(home, "--lora_target", "lm_head") == 1
+    refused("lm_head", "names no projection")
+    assert sft(home) == 1
+    refused("the run lore exists", "--resume lore")
+    assert main(["sft", "--home", str(home), "--resume", "lore", "--seed", "1"]) == 1
+    refused("leave out --seed")
+    assert main(["sft", "--home", str(home), "--resume", "other"]) == 1
+    refused("no run 'other'", "lore")
+    assert main(["merge", "nothing", "--home", str(home)]) == 1
+    refused("'nothing' is no adapter")
+
+
+def test_a_config_file_stands_for_flags(home: Path) -> None:
+    assert (
+        sft(
+            home,
+            "--compute_type",
+            "bf16",
+            "--lora_rank",
+            "4",
+            "--packing",
+            "--lora_target",
+            "q_proj",
+            "v_proj",
+        )
+        == 0
+    )
+    settings = home / "settings.toml"
+    settings.write_text(
+        f'model = "tiny"\ndataset = "{home}/set.json"\nlora_rank = 4\npacking = true\ncompute_type = "bf16"\n'
+        'lora_target = "q_proj,v_proj"\nmax_steps = 6\nper_device_train_batch_size = 2\nlearning_rate = 1\n'
+    )
+    flags = ["--config", str(settings), "--name", "toml", "--learning-rate", "0.02"]
+    assert main(["sft", "--home", str(home), *flags]) == 0
+    assert [e["loss"] for e in events(home, "toml")] == [e["loss"] for e in events(home)]
+
+
+def test_a_base_that_does_not_fit_is_refused(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(home, "plain", GPT(tiny.config(vocab_size=420)), template=None)
+    assert sft(home, "--model", "plain", name="a") == 1
+    assert "no chat template" in capsys.readouterr().err
+    small = GPT(tiny.config(vocab_size=300, context_length=128))
+    install(home, "small", small, template=template_export.jinja(ChatTemplate(None)))
+    assert sft(home, "--model", "small", name="b") == 1
+    assert "it is another model's tokenizer" in capsys.readouterr().err
+    assert runs.find(home, "b").status()["state"] == "failed"
+
+
+def test_a_changed_set_is_not_silently_trained_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sft(home) == 0
+    rows = json.loads((home / "set.json").read_text())
+    (home / "set.json").write_text(json.dumps([{**rows[0], "output": "I am another."}, *rows[1:]]))
+    assert main(["sft", "--home", str(home), "--resume", "lore"]) == 1
+    assert "another data" in capsys.readouterr().err
