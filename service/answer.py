@@ -28,8 +28,11 @@ from service.citations import Citer, Statement
 from service.events import AskMode, Checked, Event, Final, Refusal, Sources, Timings, Token, Usage
 from service.evidence import script
 from service.generators import Generator
-from service.quoting import Similarity, best_sentences
+from service.quoting import Quote, Similarity, best_sentences, focus
 from service.writing import Writing
+
+#: Sentences that are ranked for a small generator to read, and how many make a quoted answer.
+QUOTES, QUOTED = 3, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,7 @@ class _Asked:
     cancel: threading.Event
     started: float
     reply: Final
+    quotes: list[Quote] = field(default_factory=list)
 
     def check_cancel(self) -> None:
         if self.cancel.is_set():
@@ -106,7 +110,7 @@ class Answerer:
         room = generator.context_tokens - asked.ask.sampling.max_tokens
         packed = prompt.closed_book(asked.ask.question, generator.count_tokens, room)
         writing = Writing(None)
-        yield from self._write(asked, packed, writing)
+        yield from self._write(asked, packed, writing, asked.ask.sampling)
         yield self._generated(asked, writing, answered=bool(writing.statements))
 
     def _from_documents(self, asked: _Asked) -> Iterator[Event]:
@@ -140,27 +144,34 @@ class Answerer:
 
     def _generate(self, asked: _Asked) -> Iterator[Event]:
         ask, generator = asked.ask, asked.generator
-        room = generator.context_tokens - ask.sampling.max_tokens
-        packed = prompt.pack(
-            ask.question, asked.reply.sources, generator.count_tokens, room, generator.reads_passages
-        )
+        hits, sampling = asked.reply.sources, ask.sampling
+        if generator.focus_sentences:
+            asked.quotes = best_sentences(ask.question, hits, asked.source.similarity, QUOTES)
+            asked.check_cancel()
+            hits = tuple(focus(asked.quotes[: generator.focus_sentences])) or hits
+            sampling = replace(sampling, stop=(*sampling.stop, *prompt.STOP))
+        room = generator.context_tokens - sampling.max_tokens
+        packed = prompt.pack(ask.question, hits, generator.count_tokens, room)
+        read = {hit.chunk_id for hit in packed.hits}
+        packed = replace(packed, dropped_chunks=len({h.chunk_id for h in asked.reply.sources} - read))
         if not packed.hits:  # no passage fits beside the question
             asked.reply = replace(asked.reply, usage=Usage(dropped_chunks=packed.dropped_chunks))
             yield from self._quote(asked)
             return
         writing = Writing(Citer(ask.question, packed.hits))
-        yield from self._write(asked, packed, writing)
-        if any(s.supported for s in writing.statements) or (
-            ask.on_no_answer == "answer" and writing.statements
-        ):
+        yield from self._write(asked, packed, writing, sampling)
+        written = writing.statements
+        if written and (written[0].supported or ask.on_no_answer == "answer"):
             yield self._generated(asked, writing, answered=True)
-        else:  # nothing that was written stands in the passages: their own words do, and replace the draft
+        else:  # what answers does not stand in the passages: their own words do, and they replace the draft
             yield from (e for e in self._quote(asked) if isinstance(e, Final))
 
-    def _write(self, asked: _Asked, packed: prompt.Packed, writing: Writing) -> Iterator[Event]:
+    def _write(
+        self, asked: _Asked, packed: prompt.Packed, writing: Writing, sampling: Sampling
+    ) -> Iterator[Event]:
         generator = asked.generator
         first_token_ms: float | None = None
-        for piece in generator.stream(packed.messages, asked.ask.sampling, asked.cancel):
+        for piece in generator.stream(packed.messages, sampling, asked.cancel):
             asked.check_cancel()
             if first_token_ms is None and (piece.text or piece.reasoning):
                 first_token_ms = self._since(asked)
@@ -200,14 +211,14 @@ class Answerer:
     def _quote(self, asked: _Asked) -> Iterator[Event]:
         """The best sentences of the passages, word for word."""
         sources = asked.reply.sources
-        quotes = best_sentences(asked.ask.question, sources, asked.source.similarity)
+        quotes = asked.quotes or best_sentences(asked.ask.question, sources, asked.source.similarity, QUOTES)
         asked.check_cancel()
         if not quotes:
             yield self._refuse(asked, "nothing_relevant")
             return
         citer = Citer(asked.ask.question, ())
         statements: list[Statement] = []
-        for quote in quotes:
+        for quote in quotes[:QUOTED]:
             known = len(citer.citations)
             marker = citer.add(quote.hit, quote.start, quote.end, 1.0)
             statements.append(Statement(("\n\n" if statements else "") + quote.text, (marker,)))

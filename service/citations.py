@@ -21,7 +21,7 @@ from service import evidence
 from service.sentences import Span, split
 
 #: A sentence of an answer counts as supported from here on.
-SUPPORTED = 0.6
+SUPPORTED = 0.7
 #: A question for yes or no.
 POLAR = re.compile(
     r"^(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)\b|吗|是否|能否|可否",
@@ -98,6 +98,7 @@ class _Window:
     terms: frozenset[str]
     negative: bool
     pair: bool
+    code: bool
 
 
 @dataclass(slots=True)
@@ -116,13 +117,13 @@ class Citer:
         self._echoed = frozenset(evidence.terms(self.question))
         self._polar = POLAR.search(self.question) is not None
         for hit in self.hits:
-            spans = split(hit.text)
-            stretches = [(s.start, s.end, False) for s in spans]
-            stretches += [(a.start, b.end, True) for a, b in pairwise(spans) if _joinable(a, b)]
-            for start, end, pair in stretches:
+            spans = [span for span in split(hit.text) if span.kind != "heading"]  # a title states nothing
+            stretches = [(s.start, s.end, False, s.kind == "code") for s in spans]
+            stretches += [(a.start, b.end, True, False) for a, b in pairwise(spans) if _joinable(a, b)]
+            for start, end, pair, code in stretches:
                 text = hit.text[start:end]
                 terms = frozenset(evidence.terms(text))
-                self._windows.append(_Window(hit, start, end, terms, evidence.is_negative(text), pair))
+                self._windows.append(_Window(hit, start, end, terms, evidence.is_negative(text), pair, code))
 
     def check(self, sentence: str) -> tuple[Statement, float]:
         """The sentence with the marker of its evidence, if there is any, and its support."""
@@ -135,8 +136,8 @@ class Citer:
         best: tuple[float, _Window] | None = None
         best_support = 0.0
         for window in self._windows:
-            if new and not new & window.terms:
-                continue
+            if (new and not new & window.terms) or (window.code and "`" not in sentence):
+                continue  # an example such as `port = 8080` states nothing
             if not numbers <= window.terms or negative != window.negative or (negative and window.pair):
                 continue  # of two sentences nobody knows which one the negation belongs to
             support = evidence.share(wanted, window.terms)

@@ -19,6 +19,8 @@ CountTokens = Callable[[Sequence[Message]], int]
 #: Short, since a small model loses the thread of a long one.
 SYSTEM = "Answer the question briefly, in one or two sentences, using only the facts in the given text."
 SYSTEM_CLOSED_BOOK = "Answer the question briefly."
+#: Where a small model has said what it has to say, and begins to ramble or to ask itself questions.
+STOP = ("\n\n", "\nQuestion:")
 FENCE = '"""'
 
 
@@ -32,10 +34,8 @@ class Packed:
     prompt_tokens: int
 
 
-def pack(
-    question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tokens: int, most: int = 50
-) -> Packed:
-    """The prompt with as many of the hits, best first, at most `most`, as leave the reply its room.
+def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tokens: int) -> Packed:
+    """The prompt with as many of the hits, best first, as leave the reply its room.
 
     `room_tokens` is the window less the longest reply.
 
@@ -50,8 +50,6 @@ def pack(
         )
     kept: list[Hit] = []
     for hit in hits:
-        if len(kept) == most:
-            break
         tried = _messages(question, (*kept, hit))
         needed = count_tokens(tried)
         if needed <= room_tokens:

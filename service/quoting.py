@@ -11,7 +11,7 @@ On questions whose passage is in the collection, the best sentence holds the ans
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest.types import Hit
 from service import evidence
@@ -86,6 +86,30 @@ def best_sentences(
         if not any(q.hit.document_id == hit.document_id and _overlap(q, hit, span) for q in quotes):
             quotes.append(Quote(hit, span.start, span.end, score))
     return quotes
+
+
+def focus(quotes: Sequence[Quote]) -> list[Hit]:
+    """The quotes with the sentence before and after each: passages that are all point, best first."""
+    chosen: list[Hit] = []
+    for quote in quotes:
+        spans = split(quote.hit.text)
+        index = next((i for i, span in enumerate(spans) if span.start == quote.start), 0)
+        start = spans[max(0, index - 1)].start
+        end = max(quote.end, spans[min(len(spans) - 1, index + 1)].end)
+        first, last = quote.hit.char_start + start, quote.hit.char_start + end
+        for place, known in enumerate(chosen):
+            if known.chunk_id == quote.hit.chunk_id and first <= known.char_end and known.char_start <= last:
+                chosen[place] = _cut(quote.hit, min(first, known.char_start), max(last, known.char_end))
+                break
+        else:
+            chosen.append(_cut(quote.hit, first, last))
+    return chosen
+
+
+def _cut(hit: Hit, first: int, last: int) -> Hit:
+    """The part of a passage between two offsets into its document."""
+    text = hit.text[first - hit.char_start : last - hit.char_start]
+    return replace(hit, text=text, char_start=first, char_end=last)
 
 
 def _announced(text: str, spans: Sequence[Span], index: int) -> int:

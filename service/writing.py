@@ -7,6 +7,7 @@ survives.
 
 from __future__ import annotations
 
+from service import evidence
 from service.citations import Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Reasoning, Token
 from service.generators import Piece
@@ -83,11 +84,18 @@ class Writing:
                 break
             known = len(self.citer.citations) if self.citer else 0
             statement, support = self.citer.check(whole) if self.citer else (Statement(whole), 0.0)
+            if self.citer and not statement.supported and _says_nothing(sentence):
+                continue
             self.statements.append(statement)
             self.supports.append(support if statement.supported else 0.0)
             if self.citer:
                 events.append(Checked(statement, tuple(self.citer.citations[known:])))
         return events
+
+
+def _says_nothing(sentence: str) -> bool:
+    """A question back, or an announcement such as "The answer is:"."""
+    return sentence.endswith(("?", "？")) or not evidence.terms(sentence)
 
 
 def _finished(text: str) -> bool:

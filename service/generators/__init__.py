@@ -54,8 +54,8 @@ class Generator(Protocol):
         """Whether it writes Chinese, Japanese and Korean; else such questions are answered by quotes."""
 
     @property
-    def reads_passages(self) -> int:
-        """How many passages it can make use of at once; more only distract it."""
+    def focus_sentences(self) -> int:
+        """How many sentences, with their neighbours, it reads of what was found; 0: whole passages."""
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """Tokens of the whole rendered prompt, template included."""

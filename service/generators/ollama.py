@@ -87,9 +87,9 @@ class OllamaGenerator:
         return True
 
     @property
-    def reads_passages(self) -> int:
-        """As many as fit."""
-        return 50
+    def focus_sentences(self) -> int:
+        """It reads whole passages."""
+        return 0
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """A cautious estimate: the tokenizer is on the other side."""

@@ -13,10 +13,8 @@ from service.generators import Capability, Message, Piece
 #: alone spells each in two or three bytes.
 CJK_SAMPLE = "知识库根据文档回答问题，并给出可以核对的引用。検索拡張生成とは何ですか。"
 CJK_TOKENS_PER_CHARACTER = 1.3
-#: A small decoder loses the thread of a long prompt. SmolLM2-135M, untuned, on SQuAD (n = 20): over the two
-#: best passages 9 replies have support, and in 8 of these reply or citation hold the answer; over the
-#: best one alone 9 and 6. Five passages cost three times the wait for the first token.
-SMALL_WIDTH, SMALL_PASSAGES, MANY_PASSAGES = 1024, 2, 8
+#: A decoder below this width loses the thread of whole passages; it is given the best sentences instead.
+SMALL_WIDTH, SMALL_FOCUS = 1024, 3
 
 
 class OwnGenerator:
@@ -47,9 +45,9 @@ class OwnGenerator:
         return self._writes_cjk
 
     @property
-    def reads_passages(self) -> int:
-        """How many passages it can make use of at once, by its width."""
-        return SMALL_PASSAGES if self._engine.config.d_model < SMALL_WIDTH else MANY_PASSAGES
+    def focus_sentences(self) -> int:
+        """How many sentences it reads, by its width; 0: whole passages."""
+        return SMALL_FOCUS if self._engine.config.d_model < SMALL_WIDTH else 0
 
     def describe(self) -> str:
         """Which kernels run."""

@@ -34,7 +34,7 @@ class ScriptedGenerator:
         self.name = name
         self.context_tokens = context_tokens
         self.writes_cjk = writes_cjk
-        self.reads_passages = 50
+        self.focus_sentences = 0
         self.delay_s = delay_s
         self.finish_reason = finish_reason
         self.asked: list[list[Message]] = []

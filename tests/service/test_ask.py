@@ -90,6 +90,8 @@ def test_an_invented_answer_gives_way_to_the_documents_own_words(
     )  # the draft is not prolonged
     asked_for = client.post("/ask", json={"question": QUESTION, "on_no_answer": "answer"}).json()
     assert asked_for["llm_generated"] and "Napoleon" in asked_for["answer"] and asked_for["citations"] == []
+    generator.reply = "Napoleon painted it blue. The tower is 330 metres tall."  # what answers comes first
+    assert not client.post("/ask", json={"question": QUESTION}).json()["llm_generated"]
 
 
 def test_markers_that_the_model_wrote_are_no_citations(
@@ -183,6 +185,37 @@ def test_a_sentence_cut_off_by_the_limit_is_left_out(
     client: TestClient, generator: ScriptedGenerator
 ) -> None:
     generator.reply, generator.finish_reason = "The tower is 330 metres tall. It has three lev", "length"
+    assert (
+        client.post("/ask", json={"question": QUESTION}).json()["answer"]
+        == "The tower is 330 metres tall. [1]"
+    )
+
+
+def test_a_small_model_reads_the_best_sentences_only(
+    client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator
+) -> None:
+    filler = " ".join(f"Sentence {n} is about gardens." for n in range(30))
+    library.shelves["default"]["long.md"] = (
+        f"{filler} The Eiffel Tower is 330 metres tall. It is of iron. {filler}"
+    )
+    generator.focus_sentences = 1
+    reply = client.post("/ask", json={"question": QUESTION, "k": 1}).json()
+    (asked,) = generator.asked
+    text = asked[-1]["content"]
+    assert "Sentence 29 is about gardens. The Eiffel Tower is 330 metres tall. It is of iron." in text
+    assert text.count("gardens") == 1
+    citation = reply["citations"][0]
+    stored = library.shelves["default"]["long.md"]
+    assert stored[citation["char_start"] : citation["char_end"]] == "The Eiffel Tower is 330 metres tall."
+    generator.reply = "Bananas grow there."
+    quoted = client.post("/ask", json={"question": QUESTION, "k": 1}).json()
+    assert not quoted["llm_generated"] and quoted["answer"].startswith("The Eiffel Tower is 330 metres tall.")
+
+
+def test_a_question_back_and_a_bare_announcement_are_left_out(
+    client: TestClient, generator: ScriptedGenerator
+) -> None:
+    generator.reply = "The answer is:\n\nThe tower is 330 metres tall. How tall is it?"
     assert (
         client.post("/ask", json={"question": QUESTION}).json()["answer"]
         == "The tower is 330 metres tall. [1]"

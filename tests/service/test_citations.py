@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ingest.types import Hit
 from service.citations import SUPPORTED, Citer, without_forged_markers
-from service.quoting import best_sentences
+from service.quoting import best_sentences, focus
 from service.sentences import split
 
 ALPHABET = st.sampled_from(["a", "Zebra ", "7", "3.5 ", "。", "！", "汉字", "🗼", "👩‍👩‍👧", "é", "\n", "\n\n", "- ", "# ", "| ", "```\n",
@@ -45,6 +45,8 @@ def test_a_citation_cuts_the_document_byte_for_byte(document: str, data: st.Data
     for span in split(passage.text):
         citer.check(passage.text[span.start : span.end])
     quotes = best_sentences("tower 汉字 7", [passage], None, limit=3)
+    for stretch in focus(quotes):
+        assert document[stretch.char_start : stretch.char_end] == stretch.text != ""
     for quote in quotes:
         citer.add(quote.hit, quote.start, quote.end, 1.0)
     for number, citation in enumerate(citer.citations, 1):

@@ -99,7 +99,6 @@ class TestDeadline:
     ) -> None:
         generator.gate, generator.ignores_cancel = threading.Event(), True
         assert httpx.post(f"{address}/ask", json=QUESTION, timeout=30).status_code == 504
-        assert runner(app).running == 1  # stuck
         until(lambda: runner(app).running == 0)  # its place has been given to a new thread
         stuck, generator.gate = generator.gate, None
         assert httpx.post(f"{address}/ask", json=QUESTION, timeout=30).status_code == 200
