@@ -31,6 +31,8 @@ from service.generators import Generator
 from service.quoting import Quote, Similarity, best_sentences, focus
 from service.writing import Writing
 
+#: How much of a generated answer must stand in the passages; below it the documents speak for themselves.
+MOSTLY_SUPPORTED = 0.5
 #: Sentences that are ranked for a small generator to read, and how many make a quoted answer.
 QUOTES, QUOTED = 3, 1
 
@@ -160,8 +162,7 @@ class Answerer:
             return
         writing = Writing(Citer(ask.question, packed.hits))
         yield from self._write(asked, packed, writing, sampling)
-        written = writing.statements
-        if written and (written[0].supported or ask.on_no_answer == "answer"):
+        if ask.on_no_answer == "answer" and writing.statements or _stands(asked, writing):
             yield self._generated(asked, writing, answered=True)
         else:  # what answers does not stand in the passages: their own words do, and they replace the draft
             yield from (e for e in self._quote(asked) if isinstance(e, Final))
@@ -196,9 +197,7 @@ class Answerer:
     def _generated(self, asked: _Asked, writing: Writing, *, answered: bool) -> Final:
         confidence = asked.reply.confidence
         if confidence is not None:
-            lengths = [len(s.text) for s in writing.statements]
-            mean = sum(n * s for n, s in zip(lengths, writing.supports, strict=True)) / max(1, sum(lengths))
-            confidence = round(confidence * mean, 4)
+            confidence = round(confidence * writing.support, 4)
         return self._final(
             asked,
             tuple(writing.statements),
@@ -246,6 +245,27 @@ class Answerer:
 
     def _since(self, asked: _Asked) -> float:
         return round(1000 * (self._clock() - asked.started), 2)
+
+
+def _stands(asked: _Asked, writing: Writing) -> bool:
+    """Whether what was written may be the answer: its first sentence has support, and so has most of the rest.
+
+    A small generator must also have found it where the best quote is; it is then never worse than that quote, which
+    its citation shows.
+    """
+    if not (writing.citer and writing.statements and writing.statements[0].supported):
+        return False
+    if writing.support < MOSTLY_SUPPORTED:
+        return False
+    if not asked.quotes:
+        return True
+    best = asked.quotes[0]
+    first, last = best.hit.char_start + best.start, best.hit.char_start + best.end
+    return any(
+        c.document_id == best.hit.document_id and c.char_start < last and first < c.char_end
+        for c in writing.citer.citations
+        if c.marker in writing.statements[0].markers
+    )
 
 
 def writes(generator: Generator, *texts: str) -> bool:

@@ -119,7 +119,9 @@ class Citer:
         for hit in self.hits:
             spans = [span for span in split(hit.text) if span.kind != "heading"]  # a title states nothing
             stretches = [(s.start, s.end, False, s.kind == "code") for s in spans]
-            stretches += [(a.start, b.end, True, False) for a, b in pairwise(spans) if _joinable(a, b)]
+            stretches += [
+                (a.start, b.end, True, b.kind == "code") for a, b in pairwise(spans) if _joinable(a, b)
+            ]
             for start, end, pair, code in stretches:
                 text = hit.text[start:end]
                 terms = frozenset(evidence.terms(text))

@@ -32,6 +32,12 @@ class Writing:
         """The model's reasoning so far."""
         return self._splitter.reasoning.strip()
 
+    @property
+    def support(self) -> float:
+        """How much of what was written stands in the passages, 0 to 1: the statements' mean by length."""
+        lengths = [len(statement.text) for statement in self.statements]
+        return sum(n * s for n, s in zip(lengths, self.supports, strict=True)) / max(1, sum(lengths))
+
     def feed(self, piece: Piece) -> list[Event]:
         """What a piece adds."""
         self.last = piece
