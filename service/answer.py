@@ -31,7 +31,7 @@ from service.generators import Generator
 from service.quoting import Quote, Similarity, best_sentences, focus
 from service.writing import Writing
 
-#: How much of a generated answer must stand in the passages; below it the documents speak for themselves.
+#: How much of a small generator's answer must stand in the passages; below it the documents speak for themselves.
 MOSTLY_SUPPORTED = 0.5
 #: Sentences that are ranked for a small generator to read, and how many make a quoted answer.
 QUOTES, QUOTED = 3, 1
@@ -162,7 +162,7 @@ class Answerer:
             return
         writing = Writing(Citer(ask.question, packed.hits))
         yield from self._write(asked, packed, writing, sampling)
-        if ask.on_no_answer == "answer" and writing.statements or _stands(asked, writing):
+        if (ask.on_no_answer == "answer" and writing.statements) or _stands(asked, writing):
             yield self._generated(asked, writing, answered=True)
         else:  # what answers does not stand in the passages: their own words do, and they replace the draft
             yield from (e for e in self._quote(asked) if isinstance(e, Final))
@@ -248,17 +248,17 @@ class Answerer:
 
 
 def _stands(asked: _Asked, writing: Writing) -> bool:
-    """Whether what was written may be the answer: its first sentence has support, and so has most of the rest.
+    """Whether what was written may be the answer: its first sentence has support.
 
-    A small generator must also have found it where the best quote is; it is then never worse than that quote, which
-    its citation shows.
+    With a small generator, most of the rest must have support too, and the first sentence must have been found
+    where the best quote is: it is then never worse than that quote, which its citation shows.
     """
     if not (writing.citer and writing.statements and writing.statements[0].supported):
         return False
-    if writing.support < MOSTLY_SUPPORTED:
-        return False
     if not asked.quotes:
         return True
+    if writing.support < MOSTLY_SUPPORTED:
+        return False
     best = asked.quotes[0]
     first, last = best.hit.char_start + best.start, best.hit.char_start + best.end
     return any(
