@@ -31,7 +31,7 @@ from service.generators import Generator
 from service.quoting import Quote, Similarity, best_sentences, focus
 from service.writing import Writing
 
-#: How much of a small generator's answer must stand in the passages; below it the documents speak for themselves.
+#: How much of a small generator's answer must stand in the passages; below it the documents speak.
 MOSTLY_SUPPORTED = 0.5
 #: Sentences that are ranked for a small generator to read, and how many make a quoted answer.
 QUOTES, QUOTED = 3, 1
@@ -250,8 +250,8 @@ class Answerer:
 def _stands(asked: _Asked, writing: Writing) -> bool:
     """Whether what was written may be the answer: its first sentence has support.
 
-    With a small generator, most of the rest must have support too, and the first sentence must have been found
-    where the best quote is: it is then never worse than that quote, which its citation shows.
+    With a small generator, most of the rest must have support too, and the first sentence must have been
+    found where the best quote is: it is then never worse than that quote, which its citation shows.
     """
     if not (writing.citer and writing.statements and writing.statements[0].supported):
         return False
