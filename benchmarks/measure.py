@@ -48,5 +48,5 @@ def ratio(ours: Rate, theirs: Rate) -> str:
 def memory_mb(field: str = "VmHWM", pid: int | str = "self") -> float:
     """Resident memory of a process in MB: `VmHWM` is the peak, `VmRSS` now (Linux; proc(5))."""
     with open(f"/proc/{pid}/status", encoding="ascii") as status:  # noqa: PTH123
-        line = next(line for line in status if line.startswith(field + ":"))
-    return int(line.split()[1]) / 1024
+        line = next((line for line in status if line.startswith(field + ":")), None)
+    return int(line.split()[1]) / 1024 if line else 0.0  # a process that has just ended holds nothing
