@@ -9,6 +9,7 @@ Two ways to hold the model: a copy in each process (DDP), or sharded (FSDP2).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def join() -> World:
 def leave() -> None:
     """End what `join` began."""
     if dist.is_initialized():
+        dist.barrier()  # whoever leaves first closes connections that others still read
+        gc.collect()  # what was spread holds groups, and a group must not outlive its threads
         dist.destroy_process_group()
 
 
