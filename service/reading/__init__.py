@@ -1,0 +1,1 @@
+"""Reading one passage at a time: the words of it, and the rows that it is learned from."""
