@@ -12,6 +12,7 @@ from model.checkpoint import Checkpoint
 from model.config import GPTConfig
 from model.engine import Engine, kernels, probe
 from model.engine.cache import Cache
+from model.engine.engine import SLICE_TOKENS
 from model.engine.kernels import PackedLinear, attend_tiled, quantize_q8_0
 from model.errors import ModelError
 from model.gpt import GPT, Span, attend, penalty
@@ -225,7 +226,7 @@ def test_an_engine_says_which_kernels_it_runs(tmp_path: Path) -> None:
     assert "bfloat16" in engine.describe() and "packed" in engine.describe()
     assert engine.dtype == torch.bfloat16 and engine.kernels == probe.NAMED["bfloat16+packed"]
     assert any(isinstance(module, PackedLinear) for module in engine.model.modules())
-    assert Engine.from_checkpoint(loaded).kernels == probe.choose("auto", loaded.config, 256)  # probed once
+    assert Engine.from_checkpoint(loaded).kernels == probe.choose("auto", loaded.config, SLICE_TOKENS)  # once
 
 
 def test_a_matrix_packed_in_parts_is_the_matrix_packed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
