@@ -5,6 +5,7 @@ generation.py Generation: one reply in progress, an iterator of tokens
 cache.py      keys and values of what was read
 sampling.py   from logits to a token
 text.py       from tokens to text, and stop strings
+adapters.py   low-rank corrections beside the weights, switched by the call
 kernels.py    the decoder's parts replaced by faster ones
 probe.py      which of them are faster here, timed at start-up
 memory.py     returning what loading took

@@ -25,6 +25,7 @@ class Cache:
     def __init__(self, config: GPTConfig, *, rows: int = 1, dtype: torch.dtype = torch.float32) -> None:
         self.config = config
         self.lengths: list[int] = [0] * rows
+        self.adapter: str | None = None  #: which adapter spoke when these tokens were read
         self._store = torch.empty(0)
         self._layers: list[tuple[Tensor, Tensor]] = []
         self._hold(torch.empty(self._shape(rows, 0), dtype=dtype))
@@ -91,7 +92,7 @@ class Cache:
         other.reserve(held + room)
         for to, row in enumerate(rows):
             other._store[:, :, to, : lengths[to]] = self._store[:, :, row, : lengths[to]]
-        other.lengths = lengths
+        other.lengths, other.adapter = lengths, self.adapter
         return other
 
     def _shape(self, rows: int, capacity: int) -> tuple[int, ...]:

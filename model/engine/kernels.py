@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.engine.adapters import Stack, Switch
 from model.engine.memory import give_back
 from model.gpt import GPT, Attention, Block, GatedMLP, PlainMLP, Span, attend, rotate
+from model.lora import projections
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
 
 #: Up to so many rows the packed kernel is used: its time grows by the row, a dense product's does not until
@@ -39,8 +41,8 @@ HEAD_ROWS = 8192
 MOST_STACKED_HEADS = 4
 #: Keys from which on it does: with fewer, what two products cost at least outweighs what they save.
 FEWEST_STACKED_KEYS = 512
-#: Queries that `attend_tiled` takes at a time: scores of 1,000 keys then fit the second-level cache.
-TILE = 64
+#: Queries that `attend_tiled` takes at a time: their scores against 1,000 keys still fit the second-level cache.
+TILE = 128
 #: Rows that are packed at a time; a multiple of the kernel's blocks of 32 or 64.
 PACK_ROWS = 4096
 #: The kernel's own granularity: outputs a multiple of this.
@@ -70,14 +72,18 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out of all), in x's dtype."""
+        y = self.product(x)
+        return y if self.bias is None else y + self.bias
+
+    def product(self, x: Tensor) -> Tensor:
+        """The same without the bias."""
         rows = x.reshape(-1, x.shape[-1]).bfloat16()
         if self.doubled:
             rows = torch.cat((rows, rows), -1)
         y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
             rows.contiguous(), self.codes, BLOCK, self.scales
         )
-        y = y.to(x.dtype).view(*x.shape[:-1], self.outputs)
-        return y if self.bias is None else y + self.bias
+        return y.to(x.dtype).view(*x.shape[:-1], self.outputs)
 
     @property
     def nbytes(self) -> int:
@@ -147,10 +153,16 @@ class FastAttention(nn.Module):
     """Attention whose q, k and v are one packed product for few rows, with `Kernels`' ways of attending."""
 
     def __init__(
-        self, plain: Attention, qkv: PackedLinear | None, o: PackedLinear | None, *, tiled: bool
+        self,
+        plain: Attention,
+        qkv: PackedLinear | None,
+        o: PackedLinear | None,
+        *,
+        tiled: bool,
+        switch: Switch,
     ) -> None:
         super().__init__()
-        self.plain, self.qkv, self.o, self.tiled = plain, qkv, o, tiled
+        self.plain, self.qkv, self.o, self.tiled, self.switch = plain, qkv, o, tiled, switch
         self.q_heads = plain.q.out_features // plain.head_dim
         self.kv_heads = plain.k.out_features // plain.head_dim
         group = torch.arange(self.q_heads)[:, None] // (self.q_heads // self.kv_heads)
@@ -160,28 +172,44 @@ class FastAttention(nn.Module):
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """As `Attention.forward`."""
         few = x.shape[0] * x.shape[1] <= FEW_ROWS
-        plain = self.plain
+        plain, adapter = self.plain, self.switch.layer(self.plain.layer)
         if few and self.qkv is not None:
-            turned, v = plain.heads(self.qkv(x)).tensor_split((self.q_heads + self.kv_heads,), 1)
+            stacked = _packed(x, self.qkv, adapter.qkv)
+            turned, v = plain.heads(stacked).tensor_split((self.q_heads + self.kv_heads,), 1)
             if span.rotation is not None:
                 turned = rotate(turned, span.rotation)
             q, k = turned.tensor_split((self.q_heads,), 1)
         else:
-            q, k, v = (plain.heads(project(x)) for project in (plain.q, plain.k, plain.v))
+            apart = _dense(x, (plain.q, plain.k, plain.v), adapter.qkv)
+            q, k, v = (plain.heads(projected) for projected in apart)
             if span.rotation is not None:
                 q, k = rotate(q, span.rotation), rotate(k, span.rotation)
         if span.cache is not None:
             k, v = span.cache.append(plain.layer, k, v)
         if x.shape[1] == 1:
-            stacked = self.kv_heads <= MOST_STACKED_HEADS and k.shape[2] >= FEWEST_STACKED_KEYS
-            y = attend_stacked(q, k, v, span, self.reads) if stacked else attend_grouped(q, k, v, span)
+            at_once = self.kv_heads <= MOST_STACKED_HEADS and k.shape[2] >= FEWEST_STACKED_KEYS
+            y = attend_stacked(q, k, v, span, self.reads) if at_once else attend_grouped(q, k, v, span)
         elif self.tiled and not few:
             y = attend_tiled(q, k, v, span)
         else:
             y = attend(q, k, v, span)
         y = y.transpose(1, 2).flatten(2)
-        mixed: Tensor = self.o(y) if few and self.o is not None else plain.o(y)
-        return mixed
+        if few and self.o is not None:
+            return _packed(y, self.o, adapter.o)
+        return _dense(y, (plain.o,), adapter.o)[0]
+
+
+def _packed(x: Tensor, packed: PackedLinear, corrections: Stack | None) -> Tensor:
+    """A packed product, corrected where an adapter speaks."""
+    y: Tensor = packed(x) if corrections is None else corrections.beside(x, packed)
+    return y
+
+
+def _dense(x: Tensor, projections: Sequence[nn.Linear], corrections: Stack | None) -> list[Tensor]:
+    """Dense products of one input, corrected where an adapter speaks."""
+    if corrections is None:
+        return [project(x) for project in projections]
+    return corrections.apart(x, projections)
 
 
 def attend_grouped(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
@@ -240,22 +268,35 @@ def attend_tiled(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
 class FastMLP(nn.Module):
     """An MLP whose first projections are one packed product for few rows."""
 
-    def __init__(self, plain: GatedMLP | PlainMLP, first: PackedLinear, down: PackedLinear) -> None:
+    def __init__(
+        self,
+        plain: GatedMLP | PlainMLP,
+        layer: int,
+        first: PackedLinear | None,
+        down: PackedLinear | None,
+        *,
+        switch: Switch,
+    ) -> None:
         super().__init__()
-        self.plain, self.first, self.down = plain, first, down
+        self.plain, self.layer, self.first, self.down, self.switch = plain, layer, first, down, switch
 
     def forward(self, x: Tensor) -> Tensor:
         """(r, n, d) to (r, n, d)."""
-        if x.shape[0] * x.shape[1] > FEW_ROWS:
-            many: Tensor = self.plain(x)
-            return many
-        if isinstance(self.plain, GatedMLP):
-            gate, up = self.first(x).chunk(2, -1)
-            inner = F.silu(gate).mul_(up)
+        plain, adapter = self.plain, self.switch.layer(self.layer)
+        if self.first is not None and self.down is not None and x.shape[0] * x.shape[1] <= FEW_ROWS:
+            stacked = _packed(x, self.first, adapter.first)
+            if isinstance(plain, GatedMLP):
+                gate, up = stacked.chunk(2, -1)
+                inner = F.silu(gate).mul_(up)
+            else:
+                inner = plain.activation(stacked)
+            return _packed(inner, self.down, adapter.down)
+        if isinstance(plain, GatedMLP):
+            gate, up = _dense(x, (plain.gate, plain.up), adapter.first)
+            inner = F.silu(gate) * up
         else:
-            inner = self.plain.activation(self.first(x))
-        few: Tensor = self.down(inner)
-        return few
+            inner = plain.activation(_dense(x, (plain.up,), adapter.first)[0])
+        return _dense(inner, (plain.down,), adapter.down)[0]
 
 
 class Head(nn.Linear):
@@ -290,6 +331,7 @@ def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: b
             return None
         return PackedLinear(matrices, [module.bias for module in modules.values()])
 
+    switch = Switch()
     for i, block in enumerate(model.blocks):
         attn, mlp = block.get_submodule("attn"), block.get_submodule("mlp")
         assert (
@@ -297,18 +339,28 @@ def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: b
         )
         at = f"blocks.{i}."
         qkv = pack(f"{at}attn.", {"q": attn.q, "k": attn.k, "v": attn.v})
-        block.attn = FastAttention(attn, qkv, pack(f"{at}attn.", {"o": attn.o}), tiled=tiled)
+        o = pack(f"{at}attn.", {"o": attn.o})
+        block.attn = FastAttention(attn, qkv, o, tiled=tiled, switch=switch)
         inner = {"gate": mlp.gate, "up": mlp.up} if isinstance(mlp, GatedMLP) else {"up": mlp.up}
         first = pack(f"{at}mlp.", inner)
         down = pack(f"{at}mlp.", {"down": mlp.down})
-        if first is not None and down is not None:
-            block.mlp = FastMLP(mlp, first, down)
+        block.mlp = FastMLP(mlp, i, first, down, switch=switch)
         block.attn_norm, block.mlp_norm = _fast_norm(block.attn_norm), _fast_norm(block.mlp_norm)
         give_back()
     model.norm = _fast_norm(model.norm)
     name, matrix = ("embed.weight", model.embed) if model.head is None else ("head.weight", model.head)
     few = PackedLinear([weights[name]]) if packed and packable(weights[name]) else None
     model.head = Head(matrix.weight, few)
+
+
+def switch_of(model: GPT) -> Switch:
+    """The switch that a decoder's replaced parts look at."""
+    return next(module.switch for module in model.modules() if isinstance(module, FastAttention))
+
+
+def matrices(model: GPT) -> dict[str, Tensor]:
+    """The dense projections (out, in) behind the replaced parts, by native module name."""
+    return {name.replace(".plain.", "."): module.weight for name, module in projections(model).items()}
 
 
 def _fast_norm(norm: nn.Module) -> nn.Module:
