@@ -18,20 +18,13 @@ from tokenizers import Tokenizer
 from model.config import GPTConfig
 from model.errors import CheckpointError, ModelError, TokenizerError, UnsupportedModel
 from model.formats import gguf as reader
+from model.formats.gguf.architectures import ARCHITECTURES
 from model.quantized import Q4_1, Q8_0, dense
 from tests.model import tiny
 
 TOKENS = ["<end>", "a", "b", "1", "2", "ab", "Ġ", "12"]
 KINDS = [3, 1, 1, 1, 1, 1, 1, 1]
 MERGES = ["a b", "1 2"]
-FOREIGN = {native: foreign for foreign, native in reader.NAMES.items()}
-
-
-def foreign_name(native: str) -> str:
-    parts = native.split(".")
-    if parts[0] != "blocks":
-        return FOREIGN[native]
-    return FOREIGN[".".join(("blocks", "{i}", *parts[2:]))].replace("{i}", parts[1])
 
 
 def interleaved(matrix: np.ndarray, heads: int) -> np.ndarray:
@@ -77,7 +70,7 @@ def write(
         if name.endswith(("attn.q.weight", "attn.k.weight")):
             stored = interleaved(values, config.n_heads if ".q." in name else config.n_kv_heads)
         blocks = gguf.quants.quantize(stored, kind)
-        writer.add_tensor(foreign_name(name), blocks, raw_dtype=kind)
+        writer.add_tensor(ARCHITECTURES["llama"].foreign(name), blocks, raw_dtype=kind)
         decoded[name] = gguf.quants.dequantize(blocks, kind)
         if stored is not values:  # blocks lie within a row: decode in the file's order, then put rows back
             order = interleaved(np.arange(len(values))[:, None], len(values) // config.head_dim)[:, 0]
@@ -147,8 +140,8 @@ def test_tokenizer_cuts_digits_and_keeps_control_tokens_apart(tmp_path: Path) ->
         ({"llama.rope.scaling.type": "yarn"}, {}, UnsupportedModel),
         ({"llama.rope.dimension_count": 8}, {}, UnsupportedModel),
         ({"tokenizer.ggml.model": "llama"}, {}, UnsupportedModel),
-        ({"tokenizer.ggml.pre": "qwen2"}, {}, UnsupportedModel),
-        ({}, {"blocks.0.attn.q.weight": Kind.Q5_0}, UnsupportedModel),
+        ({"tokenizer.ggml.pre": "llama-bpe"}, {}, UnsupportedModel),
+        ({}, {"blocks.0.attn.q.weight": Kind.MXFP4}, UnsupportedModel),
         ({"llama.attention.head_count": 8}, {}, CheckpointError),
         ({"llama.attention.head_count": 0}, {}, CheckpointError),
         ({"llama.block_count": "two"}, {}, CheckpointError),
