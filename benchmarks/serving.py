@@ -77,7 +77,10 @@ def main() -> None:
         total: list[float] = []
         for _ in range(args.rounds):
             for question in QUESTIONS:
-                timings = ask(url, question)["timings"]
+                reply = ask(url, question)
+                if reply["refusal_reason"] == "nothing_ingested":
+                    sys.exit("nothing has been ingested: run `python -m ingest ./docs` first")
+                timings = reply["timings"]
                 assert isinstance(timings, dict)
                 total.append(timings["total_ms"])
                 if timings.get("first_token_ms") is not None:

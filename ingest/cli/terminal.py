@@ -7,11 +7,12 @@ import sys
 import time
 from collections import Counter
 from dataclasses import asdict
+from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from ingest.store import StoreStatus
-from ingest.types import Chunk, Document, Hit, IngestReport, StoredDocument
+from ingest.types import Chunk, Document, FileReport, Hit, IngestReport, StoredDocument
 
 if TYPE_CHECKING:  # at run time only `add` and `rebuild` need the pipeline and what it imports
     from ingest.pipeline import Progress
@@ -94,9 +95,9 @@ def show_report(report: IngestReport, as_json: bool) -> None:
         return
     for file in report.files:
         if file.status == "failed":
-            print(f"failed   {printable(file.path)}: {printable(file.reason)}")
+            print(f"failed   {printable(file.path)}: {printable(_without_path(file))}")
         elif file.reason and file.status != "skipped":
-            print(f"note     {printable(file.path)}: {printable(file.reason)}")
+            print(f"note     {printable(file.path)}: {printable(_without_path(file))}")
     skipped = Counter(file.reason for file in report.files if file.status == "skipped")
     for reason, count in skipped.most_common():
         names = [printable(file.path) for file in report.files if file.reason == reason]
@@ -213,6 +214,12 @@ def show_status(status: StoreStatus, as_json: bool) -> None:
     }
     for name, value in facts.items():
         print(f"{name:<12} {printable(value)}")
+
+
+def _without_path(file: FileReport) -> str:
+    """The reason, which as an error names the file too, behind a path that has been printed already."""
+    before, colon, rest = file.reason.partition(": ")
+    return rest if colon and before.endswith(PurePath(file.path).name) else file.reason
 
 
 def failed(report: IngestReport) -> bool:

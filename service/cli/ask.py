@@ -1,7 +1,8 @@
 """One question on the terminal: the service's own conductor without HTTP.
 
-Sentences are printed as soon as they are checked. What no passage supports is held back until something is
-supported, so an answer that turns out to be invented is never shown: the documents' own words come instead.
+On a terminal, sentences are printed as soon as they are checked; what no passage supports is held back until
+something is supported, and a draft that gives way to the documents' own words is followed by a line that says
+so. Into a file or a pipe only the answer that counts is written.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from service.routes.ask import prepare
 from service.schemas import AskReply, AskRequest
 
 UNSUPPORTED = " [?]"
+WITHDRAWN = "(The passages do not bear this draft out. In the documents' own words:)"
 
 
 def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
@@ -33,7 +35,7 @@ def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
     parts.readiness.wait()
     job = prepare(parts, body)
     cancel = threading.Event()
-    shown = _Shown(quiet=as_json)
+    shown = _Shown(quiet=as_json, live=sys.stdout.isatty())
     final: Final | None = None
     try:
         for event in job.run(cancel):
@@ -67,8 +69,8 @@ def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
 class _Shown:
     """What has been printed of the answer."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool, live: bool) -> None:
+        self._quiet, self._live = quiet, live
         self._held: list[Statement] = []
         self._printed: list[Statement] = []
         self._thinking = False
@@ -76,7 +78,7 @@ class _Shown:
     def statement(self, statement: Statement) -> None:
         """Print a checked sentence, and those held back before it, once something is supported."""
         self._held.append(statement)
-        if self._quiet or not (statement.supported or self._printed):
+        if self._quiet or not self._live or not (statement.supported or self._printed):
             return
         for held in self._held:
             self._print(held)
@@ -92,7 +94,7 @@ class _Shown:
         """Print what the stream did not show, and end the paragraph."""
         if [s.text.strip() for s in self._printed] != [s.text.strip() for s in final.statements]:
             if self._printed:
-                print("\n")
+                print(f"\n\n{WITHDRAWN}\n")
             self._printed.clear()
             for statement in final.statements:
                 self._print(statement, flag=bool(final.citations))

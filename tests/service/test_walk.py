@@ -136,3 +136,25 @@ def test_the_command_line_refuses_with_a_sentence(
         status = int(error.code or 0)
     told = capsys.readouterr().err
     assert status == 2 and ("error:" in told) and "Traceback" not in told
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_terminal_says_when_a_draft_gave_way_and_a_pipe_gets_only_what_counts(
+    live: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from service.citations import Statement
+    from service.cli.ask import WITHDRAWN, _Shown
+    from service.events import Final
+
+    draft, kept = Statement("It is green.", (1,)), Statement("It is blue.", (1,))
+    shown = _Shown(quiet=False, live=live)
+    shown.statement(draft)
+    shown.end(Final(id="1", mode="rag", statements=(kept,)))
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        f"It is green. [1]\n\n{WITHDRAWN}\n\nIt is blue. [1]" if live else "It is blue. [1]"
+    )
+    shown = _Shown(quiet=False, live=live)
+    shown.statement(kept)
+    shown.end(Final(id="1", mode="rag", statements=(kept,)))
+    assert capsys.readouterr().out.strip() == "It is blue. [1]"
