@@ -18,7 +18,7 @@ from service.guard import Guard
 from service.jobs import JobBoard
 from service.library import Library
 from service.readiness import Readiness
-from service.routes import ask, documents, ops, search
+from service.routes import ask, documents, models, ops, search
 from service.runner import Runner
 from service.settings import ServiceSettings
 
@@ -33,12 +33,12 @@ def assemble(
 ) -> Parts:
     """Everything that answers questions, wired together; nothing is loaded yet."""
     shelves = library or wiring.library(settings, home)
-    models = wiring.models(settings, home, generator)
+    generators = wiring.models(settings, home, generator)
     return Parts(
         settings=settings,
         home=home,
         library=shelves,
-        models=models,
+        models=generators,
         answerer=Answerer(settings.refuse_below),
         runner=Runner("answers", 1, settings.queue_length),
         upstream_runner=Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
@@ -49,7 +49,7 @@ def assemble(
             lambda e: errors.problem(e, home)[1]["error"],
             settings.job_queue_length,
         ),
-        readiness=Readiness({"index": shelves.warm, "generator": models.warm}),
+        readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
     )
 
 
@@ -88,6 +88,7 @@ def create_app(
     app.include_router(ask.router)
     app.include_router(search.router)
     app.include_router(documents.router)
+    app.include_router(models.router)
     app.include_router(ops.router)
     app.mount("/web", StaticFiles(directory=ops.WEB, check_dir=False), name="web")
     return app

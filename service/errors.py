@@ -168,6 +168,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     SettingsError: (422, "invalid_setting"),
     ingest_errors.IngestError: (500, "ingest_error"),
     model_errors.UnknownModel: (404, "unknown_model"),
+    model_errors.AdapterError: (422, "adapter_error"),
     model_errors.ContextOverflow: (422, "context_overflow"),
     model_errors.InvalidSampling: (422, "invalid_sampling"),
     model_errors.UnsupportedModel: (422, "unsupported_model"),

@@ -1,14 +1,22 @@
-"""Which generator answers: the loaded one by default, `ollama/NAME` through the upstream."""
+"""Which generator answers: an installed model, `MODEL+ADAPTER`, or `ollama/NAME` through the upstream.
+
+Choosing costs nothing and happens on the event loop; getting the chosen generator may load a model and
+happens in the slot's thread. `switch` decides with which adapter a model answers when it is asked by its
+plain name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from model.errors import UnknownModel
-from service.errors import UpstreamError
+from service.errors import InvalidRequest, UpstreamError
 from service.generators import Generator
+from service.residents import Resident, Residents
+
+OLLAMA = "ollama/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +29,18 @@ class ModelInfo:
     context_tokens: int | None = None
     capabilities: tuple[str, ...] = ()
     detail: str = ""
+    adapter: str | None = None  #: with which it answers by its plain name
+    adapters: tuple[str, ...] = ()  #: attached ones
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterInfo:
+    """An adapter on the disk."""
+
+    name: str
+    base: str | None  #: the model that it was trained on, as far as it says
+    rank: int | None = None
+    attached_to: tuple[str, ...] = ()
 
 
 class Upstream(Protocol):
@@ -40,31 +60,58 @@ class Upstream(Protocol):
         ...
 
 
+class Installed(Protocol):
+    """What is on the disk."""
+
+    def models(self) -> Sequence[str]:
+        """Names of the models that can answer."""
+        ...
+
+    def adapters(self) -> Sequence[AdapterInfo]:
+        """The adapters."""
+        ...
+
+    def load(self, name: str) -> Resident:
+        """A model, loaded. Raises WeightsMissing, ModelError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who shall answer, before anything is loaded."""
+
+    own: bool  #: in this process, in our own engine's slot
+    default: bool  #: the model that the service loads at its start
+    get: Callable[[], Generator] = field(repr=False)  #: blocks while a model is loaded
+
+
 class Models:
     """Generators by name."""
 
     def __init__(
-        self,
-        default: str,
-        load: Callable[[], Generator],
-        installed: Callable[[], Sequence[str]],
-        ollama: Upstream | None,
+        self, default: str, installed: Installed, ollama: Upstream | None, most_resident: int = 2
     ) -> None:
         self.default = default
         self.ollama = ollama
-        self._load = load
         self._installed = installed
-        self._own: Generator | None = None
+        self._residents = Residents(installed.load, most_resident)
+        self._switched: dict[str, str] = {}
 
     @property
     def own(self) -> Generator | None:
-        """The loaded generator of our own engine."""
-        return self._own
+        """The default generator, if it is of our own engine and loaded."""
+        if not self.default_is_own:
+            return None
+        model, adapter = self._split(self.default)
+        resident = self._residents.peek(model)
+        if resident is None or (adapter is not None and adapter not in resident.adapters):
+            return None
+        return resident.generator(adapter)
 
     @property
     def default_is_own(self) -> bool:
         """Whether questions go to our own engine unless they say otherwise."""
-        return not self.default.startswith("ollama/")
+        return not self.default.startswith(OLLAMA)
 
     def warm(self) -> None:
         """Load the default generator, unless another server has it.
@@ -73,34 +120,87 @@ class Models:
             WeightsMissing, ModelError: it cannot be loaded.
         """
         if self.default_is_own:
-            self._own = self._load()
+            self._answering(*self._split(self.default))
 
-    def generator(self, name: str | None) -> Generator:
-        """The generator of that name, or the default one.
+    def choose(self, name: str | None) -> Choice:
+        """Who answers by that name, or by default.
 
         Raises:
-            UnknownModel: no such model is loaded.
+            UnknownModel: no model of that name is installed.
         """
         name = name or self.default
-        if self._own is not None and name == self._own.name:
-            return self._own
-        if name.startswith("ollama/") and self.ollama is not None and len(name) > len("ollama/"):
-            return self.ollama.generator(name.removeprefix("ollama/"))
-        loaded = self._own.name if self._own else "none"
-        raise UnknownModel(
-            f"no model {name!r} is loaded. Loaded: {loaded}. Another installed model answers after "
-            "`python -m service --model NAME`; a model of Ollama is named ollama/NAME."
-        )
+        if name.startswith(OLLAMA):
+            if self.ollama is None or name == OLLAMA:
+                raise UnknownModel(f"no model {name!r}: a model of Ollama is named ollama/NAME")
+            generator = self.ollama.generator(name.removeprefix(OLLAMA))
+            return Choice(False, name == self.default, lambda: generator)
+        model, adapter = self._split(name)
+        self._require(model, adapter)
+        return Choice(True, model == self._split(self.default)[0], lambda: self._answering(model, adapter))
+
+    def load(self, model: str, adapter: str | None = None) -> None:
+        """Load a model, and attach an adapter to it.
+
+        Raises:
+            UnknownModel: one of them is not installed.
+            AdapterError: the adapter is for another base.
+        """
+        self._require(model, adapter)
+        resident = self._residents.get(model)
+        if adapter is not None:
+            resident.attach(adapter)
+
+    def unload(self, model: str) -> None:
+        """Let go of a model; it is loaded again when it is asked.
+
+        Raises:
+            UnknownModel: it is not loaded.
+        """
+        if not self._residents.drop(model):
+            raise UnknownModel(f"the model {model!r} is not loaded; loaded: {self._loaded()}")
+
+    def switch(self, model: str, adapter: str | None) -> None:
+        """Let a model answer with an adapter (None: without) whenever it is asked by its plain name.
+
+        Raises:
+            UnknownModel: one of them is not installed.
+            AdapterError: the adapter is for another base.
+        """
+        if adapter is None:
+            self._require(model, None)
+            self._switched.pop(model, None)
+        else:
+            self.load(model, adapter)
+            self._switched[model] = adapter
+
+    def detach(self, model: str, adapter: str) -> None:
+        """Let go of an adapter; it is attached again when it is asked for by `MODEL+ADAPTER`.
+
+        Raises:
+            UnknownModel: the model is not loaded.
+            AdapterError: the adapter is not attached to it.
+        """
+        resident = self._residents.peek(model)
+        if resident is None:
+            raise UnknownModel(f"the model {model!r} is not loaded; loaded: {self._loaded()}")
+        resident.detach(adapter)
+        if self._switched.get(model) == adapter:
+            del self._switched[model]
 
     def list_own(self) -> list[ModelInfo]:
         """Installed models of our own stack."""
-        own = self._own
-        names = sorted({*self._installed(), *([own.name] if own else [])})
+        return [self._info(name) for name in sorted({*self._installed.models(), *self._residents.names})]
+
+    def list_adapters(self) -> list[AdapterInfo]:
+        """Installed adapters, and where they are attached."""
+        held = {
+            name: found.adapters for name in self._residents.names if (found := self._residents.peek(name))
+        }
         return [
-            ModelInfo(n, "own", True, own.context_tokens, tuple(sorted(own.capabilities)))
-            if own is not None and n == own.name
-            else ModelInfo(n, "own", False)
-            for n in names
+            AdapterInfo(
+                a.name, a.base, a.rank, tuple(sorted(m for m, names in held.items() if a.name in names))
+            )
+            for a in self._installed.adapters()
         ]
 
     def list_upstreams(self) -> list[tuple[str, str, Sequence[str] | None, str]]:
@@ -111,3 +211,43 @@ class Models:
             return [("ollama", self.ollama.address, self.ollama.models(), "")]
         except UpstreamError as error:
             return [("ollama", self.ollama.address, None, str(error))]
+
+    def _answering(self, model: str, adapter: str | None) -> Generator:
+        resident = self._residents.get(model)
+        adapter = adapter or self._switched.get(model)
+        if adapter is not None:
+            resident.attach(adapter)
+        return resident.generator(adapter)
+
+    def _info(self, name: str) -> ModelInfo:
+        resident, switched = self._residents.peek(name), self._switched.get(name)
+        if resident is None:
+            return ModelInfo(name, "own", loaded=False, adapter=switched)
+        plain = resident.generator(None)
+        capabilities, attached = tuple(sorted(plain.capabilities)), tuple(resident.adapters)
+        return ModelInfo(name, "own", True, plain.context_tokens, capabilities, "", switched, attached)
+
+    def _require(self, model: str, adapter: str | None) -> None:
+        """Both are there; the default model may be missing, and its own error says so when it is loaded."""
+        known = {*self._installed.models(), *self._residents.names, self._split(self.default)[0]}
+        if model not in known:
+            installed = ", ".join(self._installed.models()) or "none"
+            raise UnknownModel(
+                f"no model {model!r} is installed. Installed: {installed}. "
+                "Fetch one: python -m model pull NAME; a model of Ollama is named ollama/NAME."
+            )
+        if adapter is not None and adapter not in (there := [a.name for a in self._installed.adapters()]):
+            raise UnknownModel(
+                f"no adapter {adapter!r} is installed. Installed: {', '.join(there) or 'none'}."
+            )
+
+    def _loaded(self) -> str:
+        return ", ".join(self._residents.names) or "none"
+
+    @staticmethod
+    def _split(name: str) -> tuple[str, str | None]:
+        """MODEL or MODEL+ADAPTER."""
+        model, plus, adapter = name.partition("+")
+        if plus and not (model and adapter):
+            raise InvalidRequest(f"{name!r} should read MODEL or MODEL+ADAPTER")
+        return model, adapter or None

@@ -26,7 +26,13 @@ class ServiceSettings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     model: str = Field(
         "smollm2-135m-instruct",
-        description="generator that answers by default: an installed model or ollama/NAME",
+        description="generator that answers by default: an installed MODEL or MODEL+ADAPTER, or ollama/NAME",
+    )
+    resident_models: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="own models kept in memory; the least recently asked is dropped for a new one",
     )
     collection: str = Field("default", description="collection that is asked by default")
     k: int = Field(5, ge=1, le=50, description="passages that a question retrieves")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ingest.settings import IngestSettings, read_table
-from model.errors import UnknownModel
+from model.errors import AdapterError, UnknownModel
 from service.errors import WeightsMissing
 from service.generators import Generator
 from service.library import Library
-from service.models import Models
+from service.models import AdapterInfo, Models
+from service.residents import Resident
 from service.settings import ServiceSettings, ollama_host
 
 
@@ -28,12 +29,81 @@ def library(settings: ServiceSettings, home: Path) -> Library:
 def models(settings: ServiceSettings, home: Path, generator: Generator | None) -> Models:
     """The generators of `home`, and Ollama's; a generator that is handed in is the only one."""
     if generator is not None:
-        given = generator
-        return Models(given.name, lambda: given, lambda: [given.name], None)
+        return Models(generator.name, Given(generator), None)
     from service.generators.ollama import OllamaServer
 
     ollama = OllamaServer(ollama_host(), settings.ollama_context_tokens)
-    return Models(settings.model, lambda: own(settings.model, home), lambda: generators(home), ollama)
+    return Models(settings.model, OnDisk(home), ollama, settings.resident_models)
+
+
+class OnDisk:
+    """The installed models and adapters of a data folder; a `service.models.Installed`."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+
+    def models(self) -> list[str]:
+        """Names of the models that can answer."""
+        return generators(self._home)
+
+    def adapters(self) -> list[AdapterInfo]:
+        """The adapters."""
+        from model import shelf
+
+        return [AdapterInfo(a.name, a.base, a.rank) for a in shelf.adapters(self._home)]
+
+    def load(self, name: str) -> Resident:
+        """Our engine with the installed model of that name.
+
+        Raises:
+            WeightsMissing: it is not installed; names the command that fetches it.
+            ModelError: it is damaged, or cannot chat.
+        """
+        from model import install
+
+        try:
+            path = install.find(name, self._home)
+        except UnknownModel as error:
+            raise WeightsMissing(str(error)) from error
+        from model.engine import Engine
+        from service.generators.own import OwnModel
+
+        return OwnModel(Engine.load(path), self._home)
+
+
+class Given:
+    """One generator that somebody made; a `service.models.Installed` and its only resident."""
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    def models(self) -> list[str]:
+        """Its name."""
+        return [self._generator.name]
+
+    def adapters(self) -> list[AdapterInfo]:
+        """None."""
+        return []
+
+    def load(self, name: str) -> Resident:  # noqa: ARG002
+        """It is there already."""
+        return _GivenResident(self._generator)
+
+
+class _GivenResident:
+    adapters: tuple[str, ...] = ()
+
+    def __init__(self, given: Generator) -> None:
+        self._given = given
+
+    def attach(self, adapter: str) -> None:
+        raise UnknownModel(f"no adapter {adapter!r} is installed")
+
+    def detach(self, adapter: str) -> None:
+        raise AdapterError(f"no adapter {adapter!r} is attached")
+
+    def generator(self, adapter: str | None) -> Generator:  # noqa: ARG002 - it has none
+        return self._given
 
 
 def own(name: str, home: Path) -> Generator:
@@ -43,16 +113,7 @@ def own(name: str, home: Path) -> Generator:
         WeightsMissing: it is not installed; names the command that fetches it.
         ModelError: it is damaged, or cannot chat.
     """
-    from model import install
-
-    try:
-        path = install.find(name, home)
-    except UnknownModel as error:
-        raise WeightsMissing(str(error)) from error
-    from model.engine import Engine
-    from service.generators.own import OwnGenerator
-
-    return OwnGenerator(Engine.load(path))
+    return OnDisk(home).load(name).generator(None)
 
 
 def generators(home: Path) -> list[str]:

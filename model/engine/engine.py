@@ -24,7 +24,7 @@ from torch import Tensor
 from model import checkpoint
 from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
-from model.engine.adapters import Rack
+from model.engine.adapters import Attached, Rack
 from model.engine.cache import Cache
 from model.engine.generation import Generation
 from model.engine.kernels import install, matrices, switch_of
@@ -84,6 +84,7 @@ class Engine:
         self.kernels, self.slice_tokens = kernels, slice_tokens
         self.dtype = model.embed.weight.dtype
         self.adapter: str | None = None
+        self._attached: Attached | None = None
         self.base = base
         self._rack = Rack(switch_of(model), lambda: matrices(model), model.config.n_layers)
 
@@ -154,7 +155,7 @@ class Engine:
         self._rack.attach(name, adapter)
 
     def detach(self, name: str) -> None:
-        """Let go of an adapter; engines that `use` it refuse from then on.
+        """Let go of an adapter; an engine that `use` has given keeps it for as long as it is held itself.
 
         Raises:
             AdapterError: it is not attached.
@@ -170,10 +171,8 @@ class Engine:
         Raises:
             AdapterError: no adapter of that name is attached.
         """
-        if name is not None:
-            self._rack.get(name)
         other = copy.copy(self)
-        other.adapter = name
+        other.adapter, other._attached = name, None if name is None else self._rack.get(name)
         return other
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -304,9 +303,9 @@ class Engine:
         """The decoder on (rows, n) ids, with this engine's adapter.
 
         Raises:
-            AdapterError: the adapter was detached, or another one has read what the cache holds.
+            AdapterError: another adapter has read what the cache holds.
         """
-        attached = None if self.adapter is None else self._rack.get(self.adapter)
+        attached = self._attached
         label = None if attached is None else attached.label
         if cache.adapter != label:
             if any(cache.lengths):

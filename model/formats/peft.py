@@ -24,12 +24,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model import shelf
 from model.config import GPTConfig, LoRAConfig
 from model.errors import AdapterError
 from model.layout import tensor_shapes
 from model.lora import FUSED, Adapter, LowRank, check, hugging_face_name
 
-CONFIG_FILE, WEIGHTS_FILE, OWN_FILE = "adapter_config.json", "adapter_model.safetensors", "lorebase.json"
+CONFIG_FILE, WEIGHTS_FILE, OWN_FILE = shelf.CONFIG_FILE, shelf.WEIGHTS_FILE, shelf.OWN_FILE
 PREFIX = "base_model.model."
 A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 

@@ -38,4 +38,6 @@ def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:
         "--home", default=default, help="data folder; by default LOREBASE_HOME or the nearest .lorebase"
     )
     parser.add_argument("--collection", default=default)
-    parser.add_argument("--model", default=default, help="an installed model, or ollama/NAME")
+    parser.add_argument(
+        "--model", default=default, help="an installed MODEL or MODEL+ADAPTER, or ollama/NAME"
+    )

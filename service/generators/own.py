@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from model import shelf
 from model.config import Sampling
 from model.engine import Engine
+from model.errors import AdapterError
+from model.formats import peft
 from service.generators import Capability, Message, Piece
 
 #: A vocabulary that writes Chinese spends about one token on a character; one that was trained on English
@@ -15,6 +19,48 @@ CJK_SAMPLE = "知识库根据文档回答问题，并给出可以核对的引用
 CJK_TOKENS_PER_CHARACTER = 1.3
 #: A decoder below this width loses the thread of whole passages; it is given the best sentences instead.
 SMALL_WIDTH, SMALL_FOCUS = 1024, 3
+
+
+class OwnModel:
+    """A loaded checkpoint and the adapters attached to it; a `service.residents.Resident`."""
+
+    def __init__(self, engine: Engine, home: Path) -> None:
+        self._engine, self._home = engine, home
+        self._lock = threading.Lock()
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the attached adapters."""
+        return self._engine.adapters
+
+    def attach(self, adapter: str) -> None:
+        """Attach an installed adapter; one that is attached stays as it is.
+
+        Raises:
+            UnknownModel: no such adapter.
+            AdapterError: it is for another base, or damaged.
+        """
+        with self._lock:
+            if adapter not in self._engine.adapters:
+                found = shelf.find(adapter, self._home)
+                if (
+                    None not in (found.base_weights, self._engine.base)
+                    and found.base_weights != self._engine.base
+                ):
+                    raise AdapterError(
+                        f"the adapter {adapter} was trained on {found.base or 'another model'} (weights "
+                        f"{str(found.base_weights)[:12]}), not on {self._engine.name} (weights "
+                        f"{str(self._engine.base)[:12]}); ask it as {found.base or 'MODEL'}+{adapter}"
+                    )
+                self._engine.attach(adapter, peft.read(found.folder, self._engine.config))
+
+    def detach(self, adapter: str) -> None:
+        """Let go of an adapter. Raises AdapterError where it is not attached."""
+        self._engine.detach(adapter)
+
+    def generator(self, adapter: str | None) -> OwnGenerator:
+        """What answers with this attached adapter, or without any."""
+        return OwnGenerator(self._engine.use(adapter))
 
 
 class OwnGenerator:
@@ -26,8 +72,8 @@ class OwnGenerator:
 
     @property
     def name(self) -> str:
-        """The checkpoint's name."""
-        return self._engine.name
+        """The checkpoint's name, and the adapter's behind a plus."""
+        return self._engine.name + (f"+{self._engine.adapter}" if self._engine.adapter else "")
 
     @property
     def context_tokens(self) -> int:

@@ -16,7 +16,7 @@ from service import errors
 from service.answer import Ask, Source
 from service.deps import Parts, PartsDep
 from service.events import Checked, Event, Final, Reasoning, Sources, Token
-from service.generators import Generator
+from service.models import Choice
 from service.routes.listening import listen
 from service.runner import Ticket
 from service.schemas import AskReply, AskRequest, CitationReply, Passage, Reply
@@ -76,13 +76,13 @@ class Prepared:
 
     parts: Parts
     ask: Ask
-    generator: Generator
+    choice: Choice
 
     def run(self, cancel: threading.Event) -> Iterator[Event]:
         """The job: blocks, runs in a slot's thread."""
         parts = self.parts
         source = Source(None) if self.ask.mode == "closed_book" else parts.library.source(self.ask.collection)
-        yield from parts.answerer.answer(self.ask, source, self.generator, cancel)
+        yield from parts.answerer.answer(self.ask, source, self.choice.get(), cancel)
 
 
 def prepare(parts: Parts, body: AskRequest) -> Prepared:
@@ -97,11 +97,11 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
             f"the question has {len(body.question):,} characters; at most {settings.max_question_chars:,} "
             "are accepted (setting max_question_chars). Put long texts into the documents and ask about them."
         )
-    if not (body.model or parts.models.default).startswith("ollama/"):
+    choice = parts.models.choose(body.model)
+    if choice.own and choice.default:
         parts.readiness.require("generator")
     if body.mode != "closed_book":
         parts.readiness.require("index")
-    generator = parts.models.generator(body.model)
     asked = Ask(
         question=body.question,
         collection=body.collection or settings.collection,
@@ -111,13 +111,13 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
         on_no_answer=body.on_no_answer,
         sampling=body.sampling(settings.max_tokens),
     )
-    return Prepared(parts, asked, generator)
+    return Prepared(parts, asked, choice)
 
 
 def submit(prepared: Prepared) -> Ticket[Event]:
     """Queue a question. Raises Busy before any work was done for it."""
     parts = prepared.parts
-    runner = parts.runner if prepared.generator is parts.models.own else parts.upstream_runner
+    runner = parts.runner if prepared.choice.own else parts.upstream_runner
     return runner.submit(prepared.run, parts.settings.deadline_s)
 
 

@@ -1,4 +1,4 @@
-"""What there is and how it is doing: collections, models, health, and the page."""
+"""What there is and how it is doing: collections, health, and the page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from service.schemas import (
     CollectionReply,
     CollectionsReply,
     HealthReply,
-    ModelReply,
-    ModelsReply,
     ReadyReply,
-    UpstreamReply,
 )
 
 router = APIRouter()
@@ -41,40 +38,6 @@ def list_collections(parts: PartsDep) -> CollectionsReply:
     return CollectionsReply(
         collections=[CollectionReply.of(c) for c in found], default=parts.settings.collection
     )
-
-
-@router.get("/models", summary="Generators", tags=["models"], responses={**errors.declared(500)})
-def list_models(parts: PartsDep) -> ModelsReply:
-    """Installed models of our own engine, and what Ollama offers if it answers."""
-    default = parts.models.default
-    models = [
-        ModelReply(
-            name=m.name,
-            kind=m.kind,
-            loaded=m.loaded,
-            default=m.name == default,
-            context_tokens=m.context_tokens,
-            capabilities=list(m.capabilities),
-            detail=m.detail,
-        )
-        for m in parts.models.list_own()
-    ]
-    upstreams = []
-    for name, address, names, message in parts.models.list_upstreams():
-        upstreams.append(
-            UpstreamReply(name=name, address=address, reachable=names is not None, message=message)
-        )
-        models += [
-            ModelReply(
-                name=f"{name}/{n}",
-                kind="ollama",
-                loaded=True,
-                default=f"{name}/{n}" == default,
-                capabilities=["stream"],
-            )
-            for n in names or ()
-        ]
-    return ModelsReply(models=models, upstreams=upstreams, default=default)
 
 
 @router.get("/healthz", summary="Live", tags=["ops"], responses={**errors.declared(500)})

@@ -24,6 +24,14 @@ from service.schemas.library import (
     TextReply,
     TextUpload,
 )
+from service.schemas.models import (
+    AdapterReply,
+    LoadRequest,
+    ModelReply,
+    ModelsReply,
+    OwnModelsReply,
+    UpstreamReply,
+)
 from service.schemas.operations import (
     CollectionReply,
     CollectionsReply,
@@ -31,14 +39,12 @@ from service.schemas.operations import (
     HealthReply,
     JobReply,
     JobsReply,
-    ModelReply,
-    ModelsReply,
     ReadyReply,
-    UpstreamReply,
 )
 from service.schemas.wire import CollectionName, Reply, Request, Text, Words
 
 __all__ = [
+    "AdapterReply",
     "AskReply",
     "AskRequest",
     "ChunkReply",
@@ -54,8 +60,10 @@ __all__ = [
     "HealthReply",
     "JobReply",
     "JobsReply",
+    "LoadRequest",
     "ModelReply",
     "ModelsReply",
+    "OwnModelsReply",
     "Passage",
     "ReadyReply",
     "Reply",

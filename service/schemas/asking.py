@@ -33,7 +33,7 @@ class AskRequest(Request):
         "rag", description="rag: from the documents; closed_book: the model alone; quote: their words"
     )
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
-        None, description="the loaded model, or ollama/NAME"
+        None, description="an installed MODEL or MODEL+ADAPTER, loaded on demand, or ollama/NAME"
     )
     k: int | None = Field(None, ge=1, le=50, description="number of passages")
     search_mode: SearchMode | None = None

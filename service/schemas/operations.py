@@ -1,4 +1,4 @@
-"""Collections, jobs, models, health."""
+"""Collections, jobs, health."""
 
 from __future__ import annotations
 
@@ -86,35 +86,6 @@ class JobsReply(Reply):
     """Jobs, newest first."""
 
     jobs: list[JobReply]
-
-
-class ModelReply(Reply):
-    """A generator that can be asked."""
-
-    name: str
-    kind: Literal["own", "ollama"]
-    loaded: bool
-    default: bool
-    context_tokens: int | None = None
-    capabilities: list[str] = Field(default_factory=list)
-    detail: str = ""
-
-
-class UpstreamReply(Reply):
-    """Another server that answers for models named `NAME/...`."""
-
-    name: str
-    address: str
-    reachable: bool
-    message: str = ""
-
-
-class ModelsReply(Reply):
-    """Generators, and the upstreams that were asked for theirs."""
-
-    models: list[ModelReply]
-    upstreams: list[UpstreamReply]
-    default: str
 
 
 class HealthReply(Reply):

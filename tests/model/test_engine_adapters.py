@@ -163,13 +163,14 @@ def test_a_cache_is_not_shared_between_adapters(tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match="no adapter and cannot go on with the adapter law"):
         engine.use("law").step([1], engine.prefill([PROMPT])[1])
     law = engine.use("law")
-    law.step([1], cache.copy())
+    kept = law.step([1], cache.copy())
     engine.detach("law")
+    assert torch.equal(law.step([1], cache.copy()), kept)  # a reply that has begun is not cut off
     with pytest.raises(AdapterError, match="no adapter 'law' is attached; there are tax"):
-        law.step([1], cache.copy())
+        engine.use("law")
     engine.attach("law", adapter(base, seed=2))  # the same name, another adapter
     with pytest.raises(AdapterError, match="read with the adapter law and cannot go on"):
-        law.step([1], cache)
+        engine.use("law").step([1], cache)
 
 
 def test_replies_in_turn_and_in_threads_keep_their_adapters(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
 
     served = {
         "UnknownModel",
+        "AdapterError",
         "CheckpointError",
         "UnsupportedModel",
         "TokenizerError",

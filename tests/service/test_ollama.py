@@ -17,6 +17,7 @@ from service.app import create_app
 from service.generators.ollama import OllamaServer
 from service.models import Models
 from service.settings import ServiceSettings
+from service.wiring import Given
 from tests.service.conftest import serving, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.ollama_stand_in import OllamaStandIn, standing_in
@@ -109,9 +110,8 @@ def test_cancelling_closes_the_connection(ollama: OllamaStandIn) -> None:
 @pytest.fixture
 def app(tmp_path: Path, library: MemoryLibrary, ollama: OllamaStandIn) -> FastAPI:
     app = create_app(ServiceSettings(), tmp_path, library, ScriptedGenerator())
-    scripted = app.state.parts.models
     server = OllamaServer(ollama.address, 4096)
-    models = Models("scripted", scripted._load, scripted._installed, server)
+    models = Models("scripted", Given(ScriptedGenerator()), server)
     models.warm()
     object.__setattr__(app.state.parts, "models", models)
     return app

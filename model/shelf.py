@@ -1,0 +1,79 @@
+"""The adapters of a data folder: those in `adapters/NAME/`, and those that finished runs still hold.
+
+Nothing here reads a weight or imports torch: listing must be quick. Whether an adapter fits its base shows
+when it is attached (`model.engine`) or folded in (`model.merge`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from model import folder
+from model.errors import AdapterError, UnknownModel
+from model.train import runs
+
+CONFIG_FILE, OWN_FILE, WEIGHTS_FILE = "adapter_config.json", "lorebase.json", "adapter_model.safetensors"
+#: Where a run keeps its result, the better one first.
+RESULTS = ("checkpoints/best/adapter", "checkpoints/last/adapter")
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """An adapter on the disk."""
+
+    name: str
+    folder: Path
+    base: str | None  #: name of the model that it was trained on, as far as it says
+    base_weights: str | None  #: `model.identity` of that model; None: not known
+    rank: int | None
+
+
+def adapters(home: Path) -> list[Shelved]:
+    """All of them, by name; one in `adapters/` hides a run's of the same name. Damaged ones are listed, too."""
+    folders = {path.parent.name: path.parent for path in sorted((home / "adapters").glob(f"*/{CONFIG_FILE}"))}
+    for run in runs.every(home):
+        if run.status()["state"] == "finished":
+            results = [run.path / result for result in RESULTS]
+            found = next((path for path in results if (path / CONFIG_FILE).is_file()), None)
+            if found is not None:
+                folders.setdefault(run.name, found)
+    return [_shelved(name, path) for name, path in sorted(folders.items()) if runs.NAME.fullmatch(name)]
+
+
+def find(name: str, home: Path) -> Shelved:
+    """The adapter of that name.
+
+    Raises:
+        UnknownModel: there is none; lists those there are.
+        AdapterError: its files have not the sizes that its manifest says.
+    """
+    there = adapters(home)
+    for shelved in there:
+        if shelved.name == name:
+            if damage := folder.damage(shelved.folder):
+                raise AdapterError(f"{shelved.folder} is damaged: {damage[0]}. Train it again")
+            return shelved
+    names = ", ".join(shelved.name for shelved in there) or "none"
+    raise UnknownModel(f"{name!r} is no adapter of {home}; there are: {names}")
+
+
+def _shelved(name: str, path: Path) -> Shelved:
+    described, own = _json(path / CONFIG_FILE), _json(path / OWN_FILE)
+    base, rank, weights = described.get("base_model_name_or_path"), described.get("r"), own.get("base")
+    return Shelved(
+        name,
+        path,
+        Path(base).name if isinstance(base, str) and base else None,
+        weights if isinstance(weights, str) else None,
+        rank if isinstance(rank, int) else None,
+    )
+
+
+def _json(file: Path) -> dict[str, object]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

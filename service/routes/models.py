@@ -1,0 +1,71 @@
+"""Models and adapters: what there is, what is loaded, and with which adapter a model answers."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service import errors
+from service.deps import PartsDep
+from service.models import Models
+from service.schemas import (
+    AdapterReply,
+    LoadRequest,
+    ModelReply,
+    ModelsReply,
+    OwnModelsReply,
+    UpstreamReply,
+)
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/models", summary="Generators and adapters", responses={**errors.declared(500)})
+def list_models(parts: PartsDep) -> ModelsReply:
+    """Installed models of our own engine, adapters, and what Ollama offers if it answers."""
+    own = _own(parts.models)
+    found, upstreams = list(own.models), []
+    for name, address, names, message in parts.models.list_upstreams():
+        upstreams.append(
+            UpstreamReply(name=name, address=address, reachable=names is not None, message=message)
+        )
+        found += [
+            ModelReply(
+                name=f"{name}/{n}",
+                kind="ollama",
+                loaded=True,
+                default=f"{name}/{n}" == own.default,
+                capabilities=["stream"],
+            )
+            for n in names or ()
+        ]
+    return ModelsReply(models=found, adapters=own.adapters, default=own.default, upstreams=upstreams)
+
+
+@router.post(
+    "/models/load",
+    summary="Load or unload a model; attach, detach or switch an adapter",
+    responses={**errors.declared(404, 500, 503)},
+)
+def load_model(body: LoadRequest, parts: PartsDep) -> OwnModelsReply:
+    """Done when it returns. A model that is asked without it is loaded by the first question."""
+    models = parts.models
+    match body.action, body.adapter:
+        case "load", _:
+            models.load(body.model)
+        case "unload", _:
+            models.unload(body.model)
+        case "attach", adapter:
+            models.load(body.model, adapter)
+        case "detach", str(adapter):
+            models.detach(body.model, adapter)
+        case "switch", adapter:
+            models.switch(body.model, adapter)
+    return _own(models)
+
+
+def _own(models: Models) -> OwnModelsReply:
+    return OwnModelsReply(
+        models=[ModelReply.of(m, default=m.name == models.default) for m in models.list_own()],
+        adapters=[AdapterReply.of(a) for a in models.list_adapters()],
+        default=models.default,
+    )
