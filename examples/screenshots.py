@@ -58,7 +58,7 @@ def main() -> None:
     """Take the pictures."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("address", nargs="?", default="http://127.0.0.1:8000")
-    options.add_argument("folder", nargs="?", type=Path, default=Path("docs/images"))
+    options.add_argument("folder", nargs="?", type=Path, default=Path("examples/pictures"))
     given = options.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
