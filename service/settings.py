@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -33,6 +34,9 @@ class ServiceSettings(BaseModel):
         ge=1,
         le=64,
         description="own models kept in memory; the least recently asked is dropped for a new one",
+    )
+    kernel: Literal["auto", "float32", "bfloat16", "float32+packed", "bfloat16+packed"] = Field(
+        "auto", description="what own models compute with; auto takes what a probe at the start finds fastest"
     )
     collection: str = Field("default", description="collection that is asked by default")
     k: int = Field(5, ge=1, le=50, description="passages that a question retrieves")

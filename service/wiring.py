@@ -33,14 +33,14 @@ def models(settings: ServiceSettings, home: Path, generator: Generator | None) -
     from service.generators.ollama import OllamaServer
 
     ollama = OllamaServer(ollama_host(), settings.ollama_context_tokens)
-    return Models(settings.model, OnDisk(home), ollama, settings.resident_models)
+    return Models(settings.model, OnDisk(home, settings.kernel), ollama, settings.resident_models)
 
 
 class OnDisk:
     """The installed models and adapters of a data folder; a `service.models.Installed`."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, kernel: str = "auto") -> None:
+        self._home, self._kernel = home, kernel
 
     def models(self) -> list[str]:
         """Names of the models that can answer."""
@@ -68,7 +68,7 @@ class OnDisk:
         from model.engine import Engine
         from service.generators.own import OwnModel
 
-        return OwnModel(Engine.load(path), self._home)
+        return OwnModel(Engine.load(path, kernel=self._kernel), self._home)
 
 
 class Given:
