@@ -181,7 +181,7 @@ class TrainConfig:
     )
     freeze: int = 0  #: full training: the embedding and so many first blocks stay as they are
     eval_steps: int = 0  #: validate every so many steps; 0: at the end of each epoch
-    save_steps: int = 0  #: save every so many steps; 0: at the end of each epoch
+    save_steps: int = 0  #: save every so many steps; 0: at the end of each epoch, and every ten minutes
     early_stopping_patience: int = 0  #: stop after so many validations without a better one; 0: never
     seed: int = 0
 

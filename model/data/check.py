@@ -2,7 +2,8 @@
 
 Errors are what a trainer would refuse or should never see: a file that cannot be used, malformed rows, blank
 replies, nothing to supervise, prompts that stand on both sides of the validation split. Warnings are what it
-would cope with: duplicates, prompts with more than one reply, conversations longer than `cutoff_len`.
+would cope with: duplicates, prompts with more than one reply, conversations longer than `cutoff_len`,
+passages that validation shares with training.
 """
 
 from __future__ import annotations
@@ -176,6 +177,22 @@ def _leaks(train: Sequence[Example], held: Sequence[Example], report: Report) ->
     ]
     if leaks:
         report.add("error", f"validation prompts that stand in the training set too: {len(leaks)}", leaks)
+    groups = {
+        example.group: f"{example.file.name}, row {example.row}"
+        for example in train
+        if example.group is not None
+    }
+    shared = [
+        f"{example.file.name}, row {example.row} = {groups[example.group]}"
+        for example in held
+        if example.group in groups
+    ]
+    if shared:
+        report.add(
+            "warning",
+            f"validation passages or groups that stand in the training set too: {len(shared)}",
+            shared,
+        )
 
 
 def _lengths(

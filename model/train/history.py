@@ -98,12 +98,15 @@ def _attach(this: Run) -> int:
                         f"step {event['step']}: validation loss {event['eval_loss']:.4f}", file=sys.stderr
                     )
                     continue
-                if bar is None:
-                    bar = tqdm(total=event["steps"], unit="step", file=sys.stderr, disable=None)
+                if (
+                    bar is None
+                ):  # from where the run is now, so that the rest is judged by the pace from now on
+                    now = max(one["step"] for one in this.metrics())
+                    bar = tqdm(total=event["steps"], initial=now, unit="step", file=sys.stderr, disable=None)
                 bar.set_postfix_str(
                     f"loss {event['loss']:.4f}, {event['tokens_per_s']:.0f} tokens/s", refresh=False
                 )
-                bar.update(event["step"] - bar.n)
+                bar.update(max(event["step"] - bar.n, 0))
             if not alive:
                 break
             time.sleep(LOOK_EVERY_S)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from model.data.batches import Batch
 
 End = Literal["finished", "stopped", "early"]
+#: Where `save_steps` says nothing, a run is saved this often between the ends of its epochs: a machine that
+#: dies takes no more with it.
+SAVE_EVERY_S = 600.0
 
 
 class Batches(Protocol):
@@ -153,7 +156,7 @@ class _Run:
         )  #: micro-batches, all processes together
         self.steps = planned_steps(train, config, self.per_step)
         self.position = Position()
-        self.saved_step = -1
+        self.saved_step, self.saved_at = -1, time.monotonic()
 
     def go(self) -> Outcome:
         """Resume, train, save."""
@@ -173,12 +176,13 @@ class _Run:
             source = self.train.batches(here.epoch, here.micro_batch)
             for _ in range(here.micro_batch, self.train.steps(here.epoch), self.per_step):
                 micro_batches = list(islice(source, self.per_step))
-                if self._stopped() or not self._step(micro_batches):
+                stopped, save = self._asked()
+                if stopped or not self._step(micro_batches):
                     return "stopped"
                 ended = here.micro_batch >= self.train.steps(here.epoch)
                 if ended:
                     here.epoch, here.micro_batch = here.epoch + 1, 0
-                self._look(ended)
+                self._look(ended, save)
                 if here.step >= self.steps or (patience and here.stale >= patience):
                     break
         return "finished" if here.step >= self.steps else "early"
@@ -227,8 +231,8 @@ class _Run:
         )
         return True
 
-    def _look(self, epoch_ended: bool) -> None:
-        """Validate and save where either is due."""
+    def _look(self, epoch_ended: bool, save: bool) -> None:
+        """Validate and save where either is due, or `save` in any case."""
         here, config = self.position, self.config
         over = here.step >= self.steps
 
@@ -246,7 +250,7 @@ class _Run:
             else:
                 here.stale += 1
             self._report(eval_loss=loss, best_step=here.best_step)
-        if due(config.save_steps):
+        if save or due(config.save_steps):
             self._save_last()
 
     @torch.no_grad()
@@ -271,12 +275,18 @@ class _Run:
         moments = state.moments_of(self.model, self.optimiser)
         if self.world.first:
             self.store.save_last(self.position, parameters, moments)
-        self.saved_step = self.position.step
+        self.saved_step, self.saved_at = self.position.step, time.monotonic()
         self.world.wait()
 
-    def _stopped(self) -> bool:
-        """Whether any process was told to stop."""
-        return self.world.sum(float(self.stop()))[0] > 0
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether any process was told to stop, and whether the first finds that it is time to save."""
+        late = (
+            self.world.first
+            and not self.config.save_steps
+            and time.monotonic() - self.saved_at > SAVE_EVERY_S
+        )
+        stopped, save = self.world.sum(float(self.stop()), float(late))
+        return stopped > 0, save > 0
 
     def _report(self, **figures: float) -> None:
         if self.world.first:

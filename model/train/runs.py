@@ -163,7 +163,7 @@ class Run:
 
 
 def create(home: Path, name: str, config: Mapping[str, Any]) -> Run:
-    """A new run's folder with its `config.json`.
+    """A new run's folder with its `config.json`; a run that failed before its first step gives way.
 
     Raises:
         TrainingError: a name that cannot be one, is taken, or a disk that refused.
@@ -173,12 +173,14 @@ def create(home: Path, name: str, config: Mapping[str, Any]) -> Run:
             f"{name!r} cannot be a run's name: letters, digits, . _ - and at most 100 of them"
         )
     run = Run(home / "runs" / name)
-    if (run.path / "config.json").exists():
+    if (run.path / "config.json").exists() and (run.alive() or run.checkpoints.exists() or run.metrics()):
         raise TrainingError(
             f"the run {name} exists. Go on with it (--resume {name}), or choose another --name"
         )
     with _written(run.path):
         run.path.mkdir(parents=True, exist_ok=True)
+        for left in (run.path / "status.json", run.log_file):
+            left.unlink(missing_ok=True)
         text = json.dumps(config, indent=1, ensure_ascii=False, default=str)
         (run.path / "config.json").write_text(text + "\n", encoding="utf-8")
     return run

@@ -1,6 +1,7 @@
 """One run in one process, from its lock to its last word: signals, progress, log, metrics, picture, status.
 
-The first SIGINT or SIGTERM asks the loop to save and end; a second SIGINT ends at once.
+The first SIGINT, SIGTERM or SIGHUP (a terminal that closes) asks the loop to save and end; a second SIGINT
+ends at once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from model.errors import ModelError
+from model.errors import ModelError, TrainingError
 from model.train.distributed import World
 from model.train.loop import End, Outcome
 from model.train.picture import draw
@@ -26,6 +27,8 @@ from model.train.runs import Run
 LOG_EVERY_S = 10.0
 #: Steps over which the bar's loss is averaged.
 BAR_STEPS = 20
+#: What asks a run to save and end, where the system knows it.
+ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stop:
@@ -40,16 +43,24 @@ class Stop:
 
 
 @contextmanager
-def signals() -> Iterator[Stop]:
-    """Within it, SIGINT and SIGTERM set the flag."""
+def signals(*, speak: bool = True) -> Iterator[Stop]:
+    """Within it, `ASKING` set the flag, and `speak` answers whoever pressed Ctrl-C.
+
+    A signal that is ignored, as nohup has it, stays so.
+    """
     stop = Stop()
 
     def ask(number: int, frame: object) -> None:  # noqa: ARG001
         if stop.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if speak and number == signal.SIGINT:
+            os.write(
+                2, b"\nsaving; Ctrl-C again ends at once, with the last checkpoint\n"
+            )  # sys.stderr may be busy
         stop.asked = True
 
-    former = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in ASKING if signal.getsignal(number) is not signal.SIG_IGN]
+    former = {number: signal.signal(number, ask) for number in heard}
     try:
         yield stop
     finally:
@@ -62,6 +73,7 @@ class Progress:
 
     def __init__(self, run: Run) -> None:
         self.run, self.recent, self.last_line = run, list[float](), 0.0
+        self.began: tuple[float, int] | None = None  # when this session's first step ended, and its number
         self.bar: tqdm | None = None
         self.background = _stderr_is(run.log_file)  # then what is said would stand in it twice
 
@@ -73,6 +85,8 @@ class Progress:
             self.say(f"step {event['step']}: validation loss {event['eval_loss']:.4f}{better}")
             draw(self.run.metrics(), self.run.name, self.run.path / "loss.png")
             return
+        if self.began is None:
+            self.began = time.monotonic(), event["step"]
         if self.bar is None:
             self.bar = tqdm(
                 total=event["steps"], initial=event["step"] - 1, unit="step", file=sys.stderr, disable=None
@@ -83,11 +97,20 @@ class Progress:
         self.bar.update()
         if time.monotonic() - self.last_line >= LOG_EVERY_S or event["step"] in (1, event["steps"]):
             self.last_line = time.monotonic()
-            figures = f"loss {loss:.4f}, {event['tokens_per_s']:.0f} tokens/s"
+            figures = f"loss {loss:.4f}, {event['tokens_per_s']:.0f} tokens/s{self._left(event)}"
             self.say(
                 f"step {event['step']}/{event['steps']}, epoch {event['epoch']:.2f}: {figures}", quiet=True
             )
             self.run.set_status("running", **{key: event[key] for key in ("step", "steps", "epoch", "loss")})
+
+    def _left(self, event: dict[str, Any]) -> str:
+        """How long the rest will take at this session's pace."""
+        assert self.began is not None
+        at, first = self.began
+        if event["step"] in (first, event["steps"]):
+            return ""
+        pace = (time.monotonic() - at) / (event["step"] - first)
+        return f", {tqdm.format_interval(pace * (event['steps'] - event['step']))} left"
 
     def say(self, *lines: str, quiet: bool = False) -> None:
         """Lines for the log and, unless `quiet`, for whoever watches."""
@@ -136,7 +159,7 @@ def train(run: Run, world: World, go: Callable[[Progress, Stop], Outcome], finis
     if world.first:
         run.set_status("running")
     try:
-        with signals() as stop:
+        with signals(speak=world.first) as stop:
             outcome = go(progress, stop)
         if not world.first:
             return 130 if outcome.end == "stopped" else 0
@@ -157,8 +180,9 @@ def train(run: Run, world: World, go: Callable[[Progress, Stop], Outcome], finis
     except BaseException as error:
         if world.first:
             message = str(error) if isinstance(error, ModelError) else f"{type(error).__name__}: {error}"
-            run.say(f"failed: {message}")
-            run.set_status("failed", message=message)
+            with suppress(TrainingError):  # a full disk, perhaps the very cause: what is raised says so
+                run.say(f"failed: {message}")
+                run.set_status("failed", message=message)
         raise
     finally:
         progress.close()

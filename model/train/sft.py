@@ -64,7 +64,7 @@ HELP = {
     "val_size": "share (below 1) or number of examples to validate on",
     "early_stopping_patience": "end after so many validations without a better one; 0: never",
     "eval_steps": "validate every N steps; 0: after each epoch",
-    "save_steps": "save every N steps; 0: after each epoch",
+    "save_steps": "save every N steps; 0: after each epoch and every ten minutes",
     "packing": "several conversations in a row, each seeing only itself",
     "fsdp": "several processes: shard instead of copy",
 }
@@ -100,6 +100,8 @@ def run(args: argparse.Namespace, home: Path) -> int:
         given["placeholders"] = dict(_pair(text) for text in args.placeholder)
     world = distributed.join()
     try:
+        if args.detach and world.size > 1:
+            raise TrainingError("--detach starts one process; leave it out under torchrun")
         if args.resume:
             if given or args.config:
                 extra = f"--{next(iter(given))}" if given else "--config"
@@ -109,7 +111,8 @@ def run(args: argparse.Namespace, home: Path) -> int:
         else:
             values = _named(gather(CLASSES, given, args.config), home)
             values["name"] = world.agree(values["name"])
-            _, how, _, _ = _checked(values)
+            what, how, _, _ = _checked(values)
+            _refuse_taken(home, what)
             # Written down, for a probe may decide otherwise when the run is resumed.
             chosen = precision.choose(how.compute_type, world.device)
             values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
@@ -157,7 +160,24 @@ def _checked(values: Mapping[str, Any]) -> tuple[SFTConfig, TrainConfig, LoRACon
     assert isinstance(how, TrainConfig)
     assert isinstance(low, LoRAConfig)
     assert isinstance(data, DataConfig)
+    if how.early_stopping_patience and not (data.val_size or data.eval_dataset):
+        raise TrainingError(
+            "early_stopping_patience needs something to validate on: val_size or eval_dataset"
+        )
     return replace(what, full=what.full or how.freeze > 0), how, low, data
+
+
+def _refuse_taken(home: Path, what: SFTConfig) -> None:
+    """A result must not take the place of anything, least of all of the base.
+
+    Raises:
+        TrainingError: there is an adapter or model of that name.
+    """
+    kind, shelf = ("model", "models") if what.full else ("adapter", "adapters")
+    if (home / shelf / what.name).exists():
+        raise TrainingError(
+            f"the {kind} {home / shelf / what.name} exists; choose another --name, or remove it"
+        )
 
 
 def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> int:
@@ -174,6 +194,7 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
         store.fingerprint.update(
             data=sets.train.fingerprint(), base=subject.base_hash, settings=_decisive(values)
         )
+        store.fingerprint["number of processes"] = world.size  # it decides how many steps there are
         if world.first:
             trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
             in_all = sum(p.numel() for p in model.parameters()) / 1e6

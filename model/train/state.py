@@ -107,7 +107,7 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise TrainingError(f"{last} cannot be read: {error}. Remove it to begin again") from error
         for key, value in self.fingerprint.items():
-            if saved.get(key) != value:
+            if saved.get(key, value) != value:
                 raise TrainingError(
                     f"{last} was saved with another {key}: going on would train something else. "
                     "Begin a new run, or restore what the run was started with"

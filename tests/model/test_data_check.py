@@ -88,6 +88,22 @@ def test_each_fault_is_found_where_it_is(tmp_path: Path) -> None:
     assert max(report.lengths) == len(longest.ids) - len(tokenizer.encode("\n"))
 
 
+def test_a_passage_on_both_sides_is_told(tmp_path: Path) -> None:
+    tokenizer, _ = pair(tmp_path)
+
+    def passage(number: int, question: str) -> dict[str, Any]:
+        return {"passage": f"Text {number}.", "questions": [{"question": question, "answer": "Yes."}]}
+
+    train = jsonl(tmp_path, "train", [passage(1, "A?"), passage(2, "B?")])
+    held = jsonl(tmp_path, "held", [passage(3, "C?"), passage(2, "D?")])
+    report = check(DataConfig(dataset=(train,), eval_dataset=(held,)), TEMPLATE, tokenizer)
+    assert [(f.kind, f.where) for f in report.findings] == [
+        ("warning", ("held.jsonl, row 2 = train.jsonl, row 2",))
+    ]
+    own = check(DataConfig(dataset=(train, held), val_size=2), TEMPLATE, tokenizer)
+    assert (own.train, own.validation, own.findings) == (2, 2, [])
+
+
 def test_a_split_of_our_own_shows_no_leak(tmp_path: Path) -> None:
     tokenizer, _ = pair(tmp_path)
     rows = [*CLEAN, *(row(r["instruction"].upper(), f"Again {i}") for i, r in enumerate(CLEAN))]

@@ -19,7 +19,7 @@ from model.config import LoRAConfig, TrainConfig
 from model.data.batches import IGNORED, Batch
 from model.errors import CheckpointError, NonFiniteLoss, TrainingError
 from model.gpt import GPT
-from model.train import losses, precision, state
+from model.train import loop, losses, precision, state
 from model.train.fused import quicken
 from model.train.loop import fit, planned_steps
 from model.train.optimise import optimiser
@@ -181,6 +181,26 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, monkeypatch: p
     found = store.load()
     assert found is not None
     assert found[0].step == 2
+
+
+def test_a_run_is_saved_now_and_then_within_a_long_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing else is asked for: at the ends of epochs alone a killed machine would lose hours."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    for save_steps, expected in ((0, 3), (2, 2)):
+        store = Store(tmp_path / str(save_steps), no_export, {})
+        calls: list[int] = []
+
+        def dies(one: GPT, batch: Batch, calls: list[int] = calls) -> tuple[Tensor, int]:
+            calls.append(1)
+            if len(calls) == 4:
+                raise MemoryError
+            return losses.next_token(one, batch)
+
+        with pytest.raises(MemoryError):
+            fit(model(), dies, Rows(), config(save_steps=save_steps), store=store)
+        assert store.step() == expected
 
 
 def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path: Path) -> None:

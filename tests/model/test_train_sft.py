@@ -151,22 +151,31 @@ def wait_for(what: object, seconds: float = 60) -> None:
 
 
 def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_end(home: Path) -> None:
-    many = ["--max_steps", "400", "--compute_type", "fp32"]
+    """Bit for bit, after a kill that no process can answer, and after Ctrl-C."""
+    many = ["--max_steps", "400", "--compute_type", "fp32", "--lora_dropout", "0.1", "--save_steps", "10"]
     assert sft(home, *many, name="straight") == 0
+    run = runs.Run(home / "runs" / "halted")
     flags = ["--model", "tiny", "--dataset", str(home / "set.json"), "--name", "halted", *QUICK, *many]
     process = start(home, *flags)
-    halted = home / "runs" / "halted"
-    wait_for(lambda: (halted / "metrics.jsonl").exists() and len(runs.Run(halted).metrics()) > 5)
+    wait_for(lambda: run.metrics_file.exists() and len(run.metrics()) > 15)
+    process.kill()
+    process.communicate(timeout=60)
+    assert run.status()["state"] == "killed"
+    killed_at = len(run.metrics())
+    assert 15 < killed_at < 400
+    with run.metrics_file.open("a") as file:
+        file.write('{"step": 399, "loss": 1}\n{"torn": ')  # what a kill may leave, too
+    process = start(home, "--resume", "halted")
+    wait_for(lambda: "running" in run.status()["state"] and killed_at + 5 < len(run.metrics()) < 399)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
+    assert "going on after step" in said
+    assert "saving; Ctrl-C again" in said
     assert "go on with --resume halted" in said
-    run = runs.find(home, "halted")
     at = len(run.metrics())
     assert run.status()["state"] == "stopped"
-    assert 5 < at < 400
-    with run.metrics_file.open("a") as file:
-        file.write('{"step": 399, "loss": 1}\n{"torn": ')  # what a kill may leave
+    assert killed_at < at < 400
     assert main(["sft", "--home", str(home), "--resume", "halted"]) == 0
     timed = ("tokens_per_s",)
     found = [{k: v for k, v in event.items() if k not in timed} for event in events(home, "halted")]
@@ -210,10 +219,20 @@ def test_wrong_settings_are_named(home: Path, capsys: pytest.CaptureFixture[str]
     assert main(["sft", "--home", str(home), "--model", "tiny"]) == 1
     refused("--dataset is needed")
     assert not (home / "runs").exists(), "a run that could not start leaves nothing"
+    assert sft(home, "--early_stopping_patience", "2") == 1
+    refused("early_stopping_patience", "val_size or eval_dataset")
     assert sft(home, "--lora_target", "lm_head") == 1
     refused("lm_head", "names no projection")
+    assert sft(home) == 0, "what failed before its first step blocks no name"
+    assert sft(home) == 1
+    refused("adapters/lore exists", "another --name")
+    (home / "adapters" / "lore").rename(home / "adapters" / "elsewhere")
     assert sft(home) == 1
     refused("the run lore exists", "--resume lore")
+    before = (home / "models" / "tiny" / "model.safetensors").read_bytes()
+    assert sft(home, "--full", name="tiny") == 1
+    refused("models/tiny exists", "another --name")
+    assert (home / "models" / "tiny" / "model.safetensors").read_bytes() == before
     assert main(["sft", "--home", str(home), "--resume", "lore", "--seed", "1"]) == 1
     refused("leave out --seed")
     assert main(["sft", "--home", str(home), "--resume", "other"]) == 1
