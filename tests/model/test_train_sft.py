@@ -25,6 +25,7 @@ from model.gpt import GPT
 from model.identity import identity
 from model.quantized import dense
 from model.train import runs
+from model.train.state import Store
 from tests.model import chatml, tiny
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -182,6 +183,61 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_end(home: Path) -> None:
     assert found == [{k: v for k, v in e.items() if k not in timed} for e in events(home, "straight")]
     one, other = (load_file(home / "adapters" / n / peft.WEIGHTS_FILE) for n in ("straight", "halted"))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system itself refuses here (a limit of file sizes), from the second checkpoint on."""
+    resource = pytest.importorskip("resource", reason="limits of file sizes are Unix's")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert sft(home, "--save_steps", "2", "--compute_type", "fp32", name="straight") == 0
+    original = Store.save_last
+
+    def fills_up(self: Store, *saved: object) -> None:
+        original(self, *saved)  # type: ignore[arg-type]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+
+    with monkeypatch.context() as changed:
+        changed.setattr(Store, "save_last", fills_up)
+        try:
+            assert sft(home, "--save_steps", "2", "--compute_type", "fp32") == 1
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run = runs.find(home, "lore")
+    said = capsys.readouterr().err
+    assert f"{run.checkpoints / 'last'} could not be written" in said
+    assert "Check free space" in said
+    assert run.status()["state"] == "failed"
+    assert main(["sft", "--home", str(home), "--resume", "lore"]) == 0
+    assert "going on after step 2" in capsys.readouterr().err
+    one, other = (load_file(home / "adapters" / n / peft.WEIGHTS_FILE) for n in ("straight", "lore"))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_torchrun_on_the_command_line(home: Path) -> None:
+    """Two sharded processes give the losses and the adapter of one that accumulates twice as much."""
+    assert sft(home, "--compute_type", "fp32", "--gradient_accumulation_steps", "2", name="one") == 0
+    launch = [
+        "--nproc-per-node=2",
+        "--rdzv-backend=c10d",
+        "--rdzv-endpoint=127.0.0.1:0",
+        "-m",
+        "model",
+        "sft",
+    ]
+    flags = ["--home", str(home), "--model", "tiny", "--dataset", str(home / "set.json"), "--name", "two"]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *launch, *flags, *QUICK, "--fsdp", "--compute_type", "fp32"],
+        cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "2 processes" in runs.find(home, "two").log_file.read_text()
+    losses = [[event["loss"] for event in events(home, name)] for name in ("one", "two")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    one, other = (load_file(home / "adapters" / n / peft.WEIGHTS_FILE) for n in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(other[key], one[key], rtol=1e-2, atol=1e-3)
 
 
 def test_in_the_background(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
