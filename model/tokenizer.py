@@ -22,7 +22,7 @@ import codecs
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -149,6 +149,11 @@ class Tokenizer:
     def count(self, text: str) -> int:
         """Number of ids of `text`."""
         return len(self.encode(text))
+
+    @property
+    def ordinary(self) -> Mapping[int, bytes]:
+        """The bytes of every id that stands for text; control tokens are left out."""
+        return self._bytes
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes that an id stands for; for a control token its name's.

@@ -3,6 +3,7 @@
 engine.py     Engine: load, prefill in slices, generate, score
 generation.py Generation: one reply in progress, an iterator of tokens
 cache.py      keys and values of what was read
+constrain.py  replies that are slices of a text
 sampling.py   from logits to a token
 text.py       from tokens to text, and stop strings
 adapters.py   low-rank corrections beside the weights, switched by the call

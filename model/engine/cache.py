@@ -3,20 +3,41 @@
 One tensor holds all layers: (layers, 2, rows, capacity, kv heads, head dim). It grows in steps, by copying,
 because a window of 8,192 tokens reserved up front would cost 377 MB in bf16 for a model of 270 MB. Rows are
 explicit: each has its own length, and `copy` takes any of them, in any order or number, cut at any length.
+`take` keeps what one row holds in no more memory than that needs, and `join` makes a batch of what was taken.
 That is all that prefix reuse, one prompt with several continuations, and a batch of passages need.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from model.config import GPTConfig
+from model.errors import AdapterError
 
 STEP = 256  #: tokens by which the capacity grows at least
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Keys and values of one row, apart from any batch."""
+
+    store: Tensor  #: (layers, 2, tokens, kv heads, head dim)
+    adapter: str | None  #: which adapter spoke when these tokens were read
+
+    @property
+    def tokens(self) -> int:
+        """How many it holds."""
+        return self.store.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.store.nbytes
 
 
 class Cache:
@@ -94,6 +115,34 @@ class Cache:
             other._store[:, :, to, : lengths[to]] = self._store[:, :, row, : lengths[to]]
         other.lengths, other.adapter = lengths, self.adapter
         return other
+
+    def take(self, row: int, length: int | None = None) -> Kept:
+        """A copy of one row, cut at `length`, without any room to grow."""
+        held = self.lengths[row] if length is None else min(self.lengths[row], length)
+        return Kept(self._store[:, :, row, :held].clone(), self.adapter)
+
+    @classmethod
+    def join(cls, config: GPTConfig, rows: Sequence[Kept], lengths: Sequence[int], *, room: int = 0) -> Self:
+        """A batch of rows that were read with the same adapter, row r cut at `lengths[r]`.
+
+        Args:
+            config: the decoder's shape.
+            rows: at least one; they stay as they are, and may repeat.
+            lengths: tokens of each that are wanted, at most as many as it has.
+            room: tokens that will come behind the longest.
+
+        Raises:
+            AdapterError: the rows were read with different adapters.
+        """
+        if len({row.adapter for row in rows}) > 1:
+            raise AdapterError("rows that different adapters have read cannot be one batch: read them again")
+        joined = cls(config, rows=len(rows), dtype=rows[0].store.dtype)
+        wanted = [min(row.tokens, length) for row, length in zip(rows, lengths, strict=True)]
+        joined.reserve(max(wanted) + room)
+        for to, (row, length) in enumerate(zip(rows, wanted, strict=True)):
+            joined._store[:, :, to, :length] = row.store[:, :, :length]
+        joined.lengths, joined.adapter = wanted, rows[0].adapter
+        return joined
 
     def _shape(self, rows: int, capacity: int) -> tuple[int, ...]:
         return self.config.n_layers, 2, rows, capacity, self.config.n_kv_heads, self.config.head_dim

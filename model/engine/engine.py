@@ -26,6 +26,7 @@ from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
 from model.engine.adapters import Attached, Rack
 from model.engine.cache import Cache
+from model.engine.constrain import Constraint
 from model.engine.generation import Generation
 from model.engine.kernels import install, matrices, switch_of
 from model.engine.memory import give_back
@@ -192,6 +193,7 @@ class Engine:
         cancel: threading.Event | None = None,
         *,
         cache: Cache | None = None,
+        constraint: Constraint | None = None,
     ) -> Generation:
         """The reply to `prompt`, token by token (greedy, at most 256, by default).
 
@@ -201,6 +203,8 @@ class Engine:
             cancel: once set, the next `next` raises Cancelled, at the latest after one slice.
             cache: one row that holds a beginning of `prompt`, which is then not read again. It is used up:
                 pass a copy to keep it.
+            constraint: what the reply is held to; its end is one of the model's end tokens, which the
+                constraint allows (`constrain.Quotation(..., end=engine.config.eos_ids)`).
 
         Raises:
             ContextOverflow: prompt and `max_tokens` together exceed the window.
@@ -208,7 +212,7 @@ class Engine:
         """
         sampling = sampling or Sampling()
         self._check(prompt, sampling.max_tokens)
-        return Generation(self, list(prompt), sampling, cancel, cache)
+        return Generation(self, list(prompt), sampling, cancel, cache, constraint=constraint)
 
     @torch.inference_mode()
     def prefill(

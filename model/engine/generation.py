@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from model.config import Sampling
 from model.engine.cache import Cache
+from model.engine.constrain import Constraint
 from model.engine.sampling import Sampler
 from model.engine.text import ReplyText
-from model.errors import Cancelled
+from model.errors import Cancelled, ModelError
 
 if TYPE_CHECKING:
     from model.engine.engine import Engine
@@ -51,11 +52,14 @@ class Generation(Iterator[Token]):
         sampling: Sampling,
         cancel: threading.Event | None,
         cache: Cache | None,
+        *,
+        constraint: Constraint | None = None,
     ) -> None:
         self._engine, self._prompt, self._sampling, self._cancel = engine, prompt, sampling, cancel
         self._sampler = Sampler(sampling, prompt, engine.config.vocab_size)
         self._text = ReplyText(engine.tokenizer, sampling.stop)
         self._last: int | None = None
+        self._constraint = constraint
         self.cache = cache
         self.finish_reason: FinishReason | None = None
         self.prompt_tokens, self.completion_tokens = len(prompt), 0
@@ -79,10 +83,25 @@ class Generation(Iterator[Token]):
                 raise Cancelled("generation was cancelled")
             assert self.cache is not None
             logits = self._engine.step([self._last], self.cache)
-        token, logprob = self._sampler.choose(logits[0])
+        token, logprob = self._sampler.choose(logits[0], self._allowed())
+        if self._constraint is not None:
+            self._constraint.advance(token)
         self._last = token
         self.completion_tokens += 1
         return Token(token, self._read(token), logprob)
+
+    def _allowed(self) -> Sequence[int] | None:
+        """What the constraint allows.
+
+        Raises:
+            ModelError: it allows nothing, not even an end.
+        """
+        if self._constraint is None:
+            return None
+        allowed = self._constraint.allowed()
+        if not allowed:
+            raise ModelError("the constraint allows neither a token nor an end: nothing can be written")
+        return allowed
 
     def _read(self, token: int) -> str:
         """The text that this token makes certain; decides whether it was the last."""

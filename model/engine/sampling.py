@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,8 +31,10 @@ class Sampler:
             self._seen = torch.zeros(vocab_size, dtype=torch.bool)
             self._seen[torch.tensor(list(prompt), dtype=torch.long)] = True
 
-    def choose(self, logits: Tensor) -> tuple[int, float]:
+    def choose(self, logits: Tensor, allowed: Sequence[int] | None = None) -> tuple[int, float]:
         """The next token and its log-probability before any filter; `logits` is (vocab_size) float32.
+
+        With `allowed`, one of these ids; the log-probability is still that among all.
 
         Raises:
             ModelError: the logits are not numbers, so the weights are damaged.
@@ -42,7 +44,12 @@ class Sampler:
             raise ModelError(
                 "the model's output is not a number: its weights are damaged. Pull the model again."
             )
-        filtered = self.filter(logits)
+        open_to = logits
+        if allowed is not None:
+            some = torch.tensor(allowed)
+            open_to = torch.full_like(logits, -torch.inf)
+            open_to[some] = logits[some]
+        filtered = self.filter(open_to)
         if self.sampling.temperature == 0:
             token = int(filtered.argmax())
         else:
