@@ -60,6 +60,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from model import merge_command
 
         return merge_command.run(arguments, home)
+    if arguments.command == "export":
+        from model.export import command as export_command
+
+        return export_command.run(arguments, home, _ollama_address())
     if arguments.command == "list":
         text, damaged = report.listing(home), False
     else:
@@ -117,7 +121,20 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
         from model import merge_command
 
         merge_command.add_arguments(merge)
+    export = commands.add_parser(
+        "export", parents=[shared], help="write it for transformers, llama.cpp, Ollama"
+    )
+    if given[:1] == ["export"]:
+        from model.export import command as export_command
+
+        export_command.add_arguments(export)
     return parser
+
+
+def _ollama_address() -> str:
+    """`OLLAMA_HOST` as its owner means it; a form to bind is turned into one to call."""
+    host = os.environ.get("OLLAMA_HOST", "").strip() or "127.0.0.1:11434"
+    return host.replace("0.0.0.0", "127.0.0.1", 1)  # noqa: S104 - an address to call, not to bind
 
 
 def _pull(arguments: argparse.Namespace, home: Path) -> int:

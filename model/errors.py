@@ -10,6 +10,7 @@
     ├── ContextOverflow       prompt plus reply would not fit the window
     ├── DataError             a training set that cannot be used: wrong column, malformed rows, nothing left
     ├── AdapterError          an adapter that does not fit its base, or cannot be read
+    ├── ExportError           a form that was not asked for clearly, or an Ollama that refused what was sent
     ├── TrainingError         a knob out of range, a run that cannot be started, resumed or continued
     │   └── NonFiniteLoss     a loss or gradient that is no number; says at which micro-batch
     ├── InvalidSampling       a decoding parameter out of range
@@ -57,6 +58,10 @@ class DataError(ModelError):
 
 class AdapterError(ModelError):
     """An adapter does not fit its base, or cannot be read."""
+
+
+class ExportError(ModelError):
+    """An export was asked for that cannot be, or another program refused it."""
 
 
 class TrainingError(ModelError):

@@ -12,6 +12,8 @@ file is refused, never approximated.
 
 from __future__ import annotations
 
+from typing import Any
+
 from model.chat import END, START, ChatTemplate
 from model.errors import UnsupportedModel
 
@@ -43,11 +45,11 @@ def jinja(template: ChatTemplate) -> str:
     )
 
 
-def modelfile(template: ChatTemplate, *, source: str, context_length: int) -> str:
+def modelfile(template: ChatTemplate | None, *, source: str, context_length: int) -> str:
     """A Modelfile for Ollama.
 
     Args:
-        template: what the model was trained with.
+        template: what the model was trained with; None for one that only continues text.
         source: what FROM names: the path of a GGUF file, as seen from the Modelfile.
         context_length: `num_ctx`, tokens of prompt and reply together.
 
@@ -56,13 +58,28 @@ def modelfile(template: ChatTemplate, *, source: str, context_length: int) -> st
     """
     if "\n" in source or not source.strip():
         raise UnsupportedModel(f"Modelfile: FROM cannot name {source!r}")
-    lines = [f"FROM {source}", f'TEMPLATE """{GO_TEMPLATE}"""']
-    system = template.default_system
-    if system is not None:
-        lines.append(f'SYSTEM """{_modelfile_text(system)}"""')
-    lines += [f'PARAMETER stop "{stop}"' for stop in (START, END)]
-    lines.append(f"PARAMETER num_ctx {context_length}")
+    fields = ollama_fields(template, context_length=context_length)
+    lines = [f"FROM {source}"]
+    lines += [f'{key.upper()} """{fields[key]}"""' for key in ("template", "system") if key in fields]
+    for name, value in fields["parameters"].items():
+        lines += [f'PARAMETER {name} "{v}"' for v in value] if isinstance(value, list) else []
+        lines += [f"PARAMETER {name} {value}"] if isinstance(value, int) else []
     return "\n".join(lines) + "\n"
+
+
+def ollama_fields(template: ChatTemplate | None, *, context_length: int) -> dict[str, Any]:
+    """What `/api/create` takes beside the file: the Modelfile's lines as template, system and parameters.
+
+    Raises:
+        UnsupportedModel: a default system turn that a Modelfile cannot hold.
+    """
+    if template is None:
+        return {"template": "{{ .Prompt }}", "parameters": {"num_ctx": context_length}}
+    system = template.default_system
+    fields: dict[str, Any] = {"template": GO_TEMPLATE}
+    if system is not None:
+        fields["system"] = _modelfile_text(system)
+    return fields | {"parameters": {"stop": [START, END], "num_ctx": context_length}}
 
 
 def _literal(text: str) -> str:

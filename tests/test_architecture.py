@@ -24,7 +24,8 @@ NETWORK_CLIENTS = {
     "openai",
     "huggingface_hub",
 }
-MAY_CONNECT = {"model/fetch.py", "service/generators/ollama.py"}
+#: model/export/ollama.py hands a finished model to the user's own Ollama, because it was asked to.
+MAY_CONNECT = {"model/fetch.py", "model/export/ollama.py", "service/generators/ollama.py"}
 
 
 def modules() -> list[Path]:
