@@ -166,7 +166,7 @@ def reworded(question: str, draw: random.Random) -> str:
         return bare
     if form < 0.94:
         said = draw.choice(_INTRODUCTIONS).format(small)
-        return said if said.endswith("!") or draw.random() < 0.4 else said + "?"
+        return said if said[-1] in ".!" or draw.random() < 0.4 else said + "?"
     kept = [word for word in re.findall(r"[\w'’.-]+", bare) if query_terms(word)]
     return " ".join(kept) if len(kept) >= 3 else bare.lower()
 
