@@ -43,7 +43,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     if arguments.command == "generate":
         from model.engine import terminal
 
-        return terminal.run(arguments, install.models_folder(home))
+        return terminal.run(arguments, home)
     if arguments.command == "data":
         from model.data import command
 

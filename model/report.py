@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from model import catalog, folder, install
+from model import catalog, folder, install, shelf
 from model.errors import CheckpointError, ModelError
 from model.formats.header import Stored, read_header
 from model.layout import CONFIG_FILE, WEIGHTS_FILE, read_config, tensor_shapes
@@ -42,6 +42,15 @@ def listing(home: Path) -> str:
         path = install.models_folder(home) / name
         lines.append(
             f"  {name:<28} {install.kind_of(path):<10} {_megabytes(_size(path)):>9}  {_standing(path)}"
+        )
+    trained = shelf.adapters(home)
+    if trained:
+        lines.append("adapters:")
+    for adapter in trained:
+        rank = "" if adapter.rank is None else f", rank {adapter.rank}"
+        size = _megabytes(_size(adapter.folder))
+        lines.append(
+            f"  {adapter.name:<28} {'adapter':<10} {size:>9}  of {adapter.base or 'an unknown base'}{rank}"
         )
     offered = [entry for entry in catalog.ENTRIES if entry.name not in there]
     if offered:

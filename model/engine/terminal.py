@@ -13,6 +13,7 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+from model import install, shelf
 from model.chat import Message
 from model.config import Sampling
 from model.engine.cache import Cache
@@ -20,6 +21,7 @@ from model.engine.engine import Engine
 from model.engine.generation import Generation
 from model.engine.probe import NAMED
 from model.errors import ContextOverflow, ModelError, UnknownModel
+from model.formats import peft
 
 #: Sampling fields that are options: name -> how to read the value.
 OPTIONS = {
@@ -50,12 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop", action="append", default=[], help="end the reply before this text; may be repeated"
     )
+    parser.add_argument(
+        "--adapter", metavar="NAME", help="let this adapter speak, beside the model's weights"
+    )
     parser.add_argument("--kernel", choices=["auto", *NAMED], default="auto", help="what to compute with")
     parser.add_argument("--threads", type=int, help="threads of the process")
     parser.add_argument("--json", action="store_true", help="one JSON object in place of streamed text")
 
 
-def run(args: argparse.Namespace, models_home: Path) -> int:
+def run(args: argparse.Namespace, home: Path) -> int:
     """Run `generate`; returns the exit status.
 
     Raises:
@@ -66,7 +71,13 @@ def run(args: argparse.Namespace, models_home: Path) -> int:
     piped = None if args.prompt is not None or sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
     if piped == "":
         raise ModelError("no prompt: give one as an argument or on standard input")
-    engine = Engine.load(_folder(args.name, models_home), threads=args.threads, kernel=args.kernel)
+    adapter = shelf.find(args.adapter, home) if args.adapter else None
+    engine = Engine.load(
+        _folder(args.name, install.models_folder(home)), threads=args.threads, kernel=args.kernel
+    )
+    if adapter is not None:
+        engine.attach(adapter.name, peft.read(adapter.folder, engine.config, base=engine.base))
+        engine = engine.use(adapter.name)
     _note(engine.describe())
     prompt = args.prompt if args.prompt is not None else piped
     if prompt is None:
