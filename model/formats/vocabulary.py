@@ -46,7 +46,7 @@ def read_vocabulary(file: Path, config: GPTConfig) -> Vocabulary:
 
     Raises:
         TokenizerError: not such a file.
-        CheckpointError: it has tokens for which the model has no row, or the special ids are outside.
+        CheckpointError: it has tokens for which the model has no row.
     """
     try:
         spec = json.loads(file.read_text(encoding="utf-8"))
@@ -57,23 +57,10 @@ def read_vocabulary(file: Path, config: GPTConfig) -> Vocabulary:
         raise TokenizerError(
             f"{file}: not a BPE tokenizer.json ({error!r}). Pull the model again."
         ) from error
-    check_vocabulary(max(tokens, default=-1) + 1, config, str(file))
-    return Vocabulary(file, spec, tokens, added, config)
-
-
-def check_vocabulary(size: int, config: GPTConfig, where: str) -> None:
-    """Compare a tokenizer's size (one more than its highest id) with the model's rows.
-
-    Raises:
-        CheckpointError: they do not belong together.
-    """
+    size = max(tokens, default=-1) + 1
     if size > config.vocab_size:
         raise CheckpointError(
-            f"{where}: the tokenizer has {size} tokens, the model {config.vocab_size} rows: they do not "
+            f"{file}: the tokenizer has {size} tokens, the model {config.vocab_size} rows: they do not "
             "belong together. Take both from the same source."
         )
-    for i in (config.bos_id, config.pad_id, *config.eos_ids):
-        if i is not None and not 0 <= i < config.vocab_size:
-            raise CheckpointError(
-                f"{where}: the special token id {i} is outside the vocabulary of {config.vocab_size}."
-            )
+    return Vocabulary(file, spec, tokens, added, config)

@@ -20,7 +20,7 @@ from tests.model import tiny
 transformers = pytest.importorskip("transformers")
 
 LLAMA: dict[str, Any] = {
-    "vocab_size": 97,
+    "vocab_size": 261,
     "hidden_size": 48,
     "intermediate_size": 80,
     "num_hidden_layers": 2,
@@ -32,7 +32,7 @@ LLAMA: dict[str, Any] = {
     "pad_token_id": None,
 }
 GPT2: dict[str, Any] = {
-    "vocab_size": 97,
+    "vocab_size": 261,
     "n_embd": 48,
     "n_layer": 2,
     "n_head": 4,
@@ -89,7 +89,7 @@ def test_logits_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     model = build(family, values)
     found = hf.read(folder_of(model, tmp_path))
     checkpoint.check(found.config, found.weights, name)
-    ids = torch.randint(0, 97, (3, 33), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(0, 261, (3, 33), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         torch.testing.assert_close(logits(found, ids), model(ids).logits, rtol=1.3e-6, atol=1e-5)
     assert found.config.eos_ids == (2,)
@@ -183,7 +183,7 @@ def test_damage_stays_within_the_error_tree(tmp_path: Path) -> None:
         {"n_layer": 10**15},
         {"n_embd": None},
     ]
-    changes += [{"eos_token_id": "two"}, {"n_layer": 1}, {"n_layer": 3}, {"vocab_size": 96}]
+    changes += [{"eos_token_id": "two"}, {"n_layer": 1}, {"n_layer": 3}, {"vocab_size": 260}]
     for change in changes:
         (path / "config.json").write_text(json.dumps(config | change))
         with pytest.raises(ModelError):

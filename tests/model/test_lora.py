@@ -52,7 +52,7 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[transformers.P
     for parameter in theirs.parameters():  # biases and norms start at 0 and 1, where mistakes do not show
         parameter.data += 0.05 * torch.randn_like(parameter)
     theirs.save_pretrained(tmp_path / "hf")
-    (tmp_path / "hf" / "tokenizer.json").write_text("{}")
+    (tmp_path / "hf" / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
     read = hf.read(tmp_path / "hf")
     ours = GPT(read.config)
     ours.load_state_dict({name: dense(weight) for name, weight in read.weights.items()})

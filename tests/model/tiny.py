@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from pathlib import Path
+from typing import Any
 
+import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from model import checkpoint
+from model.checkpoint import Checkpoint
 from model.config import GPTConfig
 from model.layout import tensor_shapes
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight
@@ -71,3 +76,72 @@ def tokenizer() -> bytes:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     return made.to_str().encode()
+
+
+#: What the families' tokenizers are made of, as their published files say.
+QWEN2_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CORPUS = [
+    "The quick brown fox jumps over the lazy dog, doesn't it? It's 1234 times as quick as 42 dogs.\n\n",
+    "def main():\n    return {'key': [1, 2, 3]}  # naïve café, Ünïcode, 中文字符, 日本語, ελληνικά\n",
+]
+
+
+def trained_tokenizer(rule: str = "smollm", extra: int = 120) -> Tokenizer:
+    """A BPE trained on a few lines, cut by the named family's rule; ids 0 to 3 are its added tokens."""
+    bytes_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rules: dict[str, Any] = {
+        "gpt-2": bytes_level,
+        "smollm": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytes_level]),
+    }
+    split = pre_tokenizers.Split(Regex(QWEN2_PATTERN), behavior="isolated", invert=False)
+    qwen = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = rules.get(rule, qwen)
+    if rule == "qwen2":
+        made.normalizer = normalizers.NFC()
+    made.decoder = decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + 4 + extra,
+        special_tokens=[*special, "<tool>"],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    made.train_from_iterator(CORPUS, trainer)
+    made.add_tokens([AddedToken("<tool>", special=False, normalized=False)])
+    return made
+
+
+def family(name: str, vocab_size: int, **changes: object) -> GPTConfig:
+    """A tiny decoder of one of the three families."""
+    axes: dict[str, dict[str, object]] = {
+        "llama": {"rope_theta": 50_000.0},
+        "qwen2": {"rope_theta": 1_000_000.0, "attention_bias": True, "norm_eps": 1e-6},
+        "gpt2": {
+            "n_kv_heads": 4,
+            "positions": "learned",
+            "norm": "layernorm",
+            "mlp": "gelu_tanh",
+            "attention_bias": True,
+            "output_bias": True,
+            "mlp_bias": True,
+        },
+    }
+    shared: dict[str, object] = {
+        "family": name,
+        "vocab_size": vocab_size,
+        "bos_id": 1,
+        "eos_ids": (2, 0),
+        "pad_id": 0,
+    }
+    return config(**(shared | axes[name] | changes))
+
+
+def saved(path: Path, config: GPTConfig, tokenizer: bytes, **how: Any) -> Checkpoint:
+    """A native checkpoint of random weights, small enough that no softmax saturates."""
+    made = {
+        name: weight * 0.125 if isinstance(weight, torch.Tensor) and weight.dim() == 2 else weight
+        for name, weight in weights(config, **how).items()
+    }
+    checkpoint.save(path, config, made, tokenizer, {"chat_template": "{{ messages }}", "title": "tiny"})
+    return checkpoint.load(path)

@@ -21,7 +21,6 @@ from model.formats.bpe import tokenizer_json
 from model.formats.gguf.architectures import ARCHITECTURES, Architecture, heads_of, split_order, take_rows
 from model.formats.gguf.blocks import decode
 from model.formats.gguf.layout import check_layout
-from model.formats.vocabulary import check_vocabulary
 from model.quantized import Weight
 
 Value = TypeVar("Value")
@@ -58,7 +57,6 @@ def read(path: Path) -> Foreign:
         "chat_template": fields.get("tokenizer.chat_template", str, ""),
         "title": fields.get("general.name", str, ""),
     }
-    check_vocabulary(config.vocab_size, config, str(path))
     adds_bos = fields.get("tokenizer.ggml.add_bos_token", bool, False)
     try:
         tokenizer = tokenizer_json(

@@ -155,9 +155,9 @@ def _describe(
         strict=False,
     ):
         add(value)
-    if config.bos_id is not None:
+    if config.bos_id in vocabulary.tokens:
         writer.add_bos_token_id(config.bos_id)
-    if config.pad_id is not None:
+    if config.pad_id in vocabulary.tokens:
         writer.add_pad_token_id(config.pad_id)
     writer.add_add_bos_token(vocabulary.adds_bos)
     writer.add_add_eos_token(False)

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from model.errors import CheckpointError, UnsupportedModel
 from model.formats import Foreign
 from model.formats.hf.families import FAMILIES, GPT2_NAMES, TRANSPOSED, Family, Values
+from model.formats.vocabulary import read_vocabulary
 from model.layout import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from model.quantized import Weight
 
@@ -58,6 +59,7 @@ def read(path: Path) -> Foreign:
         raise UnsupportedModel(
             f"{path} has no {TOKENIZER_FILE}; save it with a fast tokenizer of transformers."
         )
+    read_vocabulary(tokenizer, config)
     return Foreign(config, weights, tokenizer.read_bytes(), {"chat_template": _chat_template(path)})
 
 
