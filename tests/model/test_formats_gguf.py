@@ -233,3 +233,98 @@ def test_a_truncated_file_says_so(tmp_path: Path, whole: bytes) -> None:
             reader.read(path)
     with pytest.raises(CheckpointError, match="does not exist"):
         reader.read(tmp_path / "none.gguf")
+
+
+ANY_BITS = [
+    Kind.Q2_K,
+    Kind.Q3_K,
+    Kind.Q4_K,
+    Kind.Q5_K,
+    Kind.Q6_K,
+    Kind.IQ4_XS,
+]  #: rows of 256; no quantizer in gguf
+BY_32 = [Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1, Kind.Q8_0, Kind.IQ4_NL]
+#: Where a block of the type keeps its half-precision scales: offsets in bytes.
+SCALES = {
+    Kind.Q2_K: (80, 82),
+    Kind.Q3_K: (108,),
+    Kind.Q4_K: (0, 2),
+    Kind.Q5_K: (0, 2),
+    Kind.Q6_K: (208,),
+    Kind.IQ4_XS: (0,),
+    Kind.Q4_1: (0, 2),
+    Kind.Q5_1: (0, 2),
+}
+
+
+def random_blocks(kind: Kind, rows: int, width: int, seed: int) -> np.ndarray:
+    """Blocks of any bits but for their scales, which are ordinary numbers."""
+    rng = np.random.default_rng(seed)
+    per_block, size = gguf.GGML_QUANT_SIZES[kind]
+    blocks = rng.integers(0, 256, (rows, width // per_block, size), dtype=np.uint8)
+    for at in SCALES.get(kind, (0,)):
+        scales = rng.uniform(-0.01, 0.01, blocks.shape[:2]).astype(np.float16)
+        blocks[:, :, at : at + 2] = scales[..., None].view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+@pytest.mark.parametrize("kind", ANY_BITS + BY_32, ids=lambda kind: kind.name)
+def test_any_bits_of_a_block_decode_as_in_gguf(tmp_path: Path, kind: Kind) -> None:
+    """Exactly where there is a block form; else to float16, within its rounding."""
+    from model.formats.gguf.blocks import decode
+
+    blocks = random_blocks(kind, 5, 512, 7)
+    writer = gguf.GGUFWriter(tmp_path / "one.gguf", "llama")
+    writer.add_tensor("blk.0.ffn_up.weight", blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    expected = torch.from_numpy(gguf.quants.dequantize(blocks, kind))
+    (tensor,) = gguf.GGUFReader(tmp_path / "one.gguf").tensors
+    found = decode(tmp_path / "one.gguf", tensor)
+    assert isinstance(found, {Kind.Q4_0: Q4_1, Kind.Q4_1: Q4_1, Kind.Q8_0: Q8_0}.get(kind, torch.Tensor))
+    if isinstance(found, torch.Tensor):
+        assert found.dtype == torch.float16
+        torch.testing.assert_close(found.float(), expected, rtol=2**-11, atol=2**-25)
+    else:
+        assert torch.equal(dense(found), expected)
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q6_K], ids=lambda kind: kind.name)
+def test_rows_of_k_quants_are_put_back(tmp_path: Path, kind: Kind) -> None:
+    """A whole model with matrices in K-quants: transformers' own reader is the other witness."""
+    transformers = pytest.importorskip("transformers")
+    config = tiny.config(
+        vocab_size=len(TOKENS), d_model=256, n_heads=4, n_kv_heads=2, head_dim=64, d_mlp=256, n_layers=1
+    )
+    names = [f"blocks.0.attn.{part}.weight" for part in "qkv"]
+    real = gguf.quants.quantize
+
+    def quantize(values: np.ndarray, wanted: Kind) -> np.ndarray:  # gguf has no quantizer for these
+        return (
+            random_blocks(kind, *values.shape, seed=len(values)) if wanted == kind else real(values, wanted)
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gguf.quants, "quantize", quantize)
+        write(tmp_path / "tiny.gguf", config, dict.fromkeys(names, kind))
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="tiny.gguf", dtype=torch.float32
+    ).state_dict()
+    ours = reader.read(tmp_path / "tiny.gguf").weights
+    for part in "qkv":
+        torch.testing.assert_close(
+            dense(ours[f"blocks.0.attn.{part}.weight"]),
+            theirs[f"model.layers.0.self_attn.{part}_proj.weight"],
+            rtol=2**-11,
+            atol=2**-25,
+        )
+
+
+def test_missing_and_mis_shaped_tensors_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "tiny.gguf", CONFIG, leave_out=("blocks.1.mlp.gate.weight", "blocks.0.attn_norm.weight"))
+    with pytest.raises(
+        CheckpointError, match=r"tiny\.gguf: missing tensors: blocks\.0\.attn_norm.*mlp\.gate"
+    ):
+        reader.read(tmp_path / "tiny.gguf")

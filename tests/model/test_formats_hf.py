@@ -197,3 +197,23 @@ def test_damage_stays_within_the_error_tree(tmp_path: Path) -> None:
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="damaged"):
         hf.read(path)
+
+
+def test_missing_extra_and_odd_weights_are_named(tmp_path: Path) -> None:
+    path = folder_of(build("Qwen2", LLAMA), tmp_path)
+    tensors = load_file(path / "model.safetensors")
+    bias = "model.layers.1.self_attn.k_proj.bias"
+    for change, named in (
+        ({bias: None}, r"missing tensors: blocks\.1\.attn\.k\.bias"),
+        (
+            {"model.layers.0.mlp.up_proj.bias": torch.ones(80)},
+            r"unexpected tensors: blocks\.0\.mlp\.up\.bias",
+        ),
+        ({bias: torch.ones(25)}, r"blocks\.1\.attn\.k\.bias has shape \(25,\)"),
+        ({bias: tensors[bias].double()}, r"blocks\.1\.attn\.k\.bias is torch\.float64"),
+    ):
+        changed = {n: t for n, t in (tensors | change).items() if t is not None}
+        save_file(changed, path / "model.safetensors")
+        with pytest.raises(CheckpointError, match=named) as caught:
+            hf.read(path)
+        assert str(path) in str(caught.value)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import gguf
 import numpy as np
 
+from model.checkpoint import check
 from model.config import GPTConfig
 from model.errors import CheckpointError, TokenizerError, UnsupportedModel
 from model.formats import Foreign
@@ -52,6 +53,7 @@ def read(path: Path) -> Foreign:
     weights: dict[str, Weight] = {}
     for tensor in reader.tensors:
         weights |= _native(path, architecture, config, tensor)
+    check(config, weights, str(path))
     metadata = {
         "license": fields.get("general.license", str, ""),
         "chat_template": fields.get("tokenizer.chat_template", str, ""),

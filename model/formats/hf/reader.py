@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from model.checkpoint import check
 from model.errors import CheckpointError, UnsupportedModel
 from model.formats import Foreign
 from model.formats.hf.families import FAMILIES, GPT2_NAMES, TRANSPOSED, Family, Values
@@ -54,6 +55,7 @@ def read(path: Path) -> Foreign:
         if BUFFERS.fullmatch(bare) or (config.tied_head and bare == "lm_head.weight"):
             continue
         weights |= _native(path, family, bare, tensor)
+    check(config, weights, str(path))
     tokenizer = path / TOKENIZER_FILE
     if not tokenizer.is_file():
         raise UnsupportedModel(
