@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,9 +153,9 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="380 tokens, the model 300 rows"):
         hf.write(small, tmp_path / "out")
     folder = hf.write(made(tmp_path / "native", "llama"), tmp_path / "good")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
-    with pytest.raises(CheckpointError, match="380 tokens, the model 300 rows"):
+    larger = tiny.trained_tokenizer(extra=140)
+    (folder / "tokenizer.json").write_text(larger.to_str())
+    with pytest.raises(CheckpointError, match=f"{larger.get_vocab_size()} tokens, the model 388 rows"):
         hf.read(folder)
 
 
