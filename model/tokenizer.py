@@ -243,6 +243,8 @@ def _pattern(spec: dict[str, Any] | None, path: Path) -> str:
 
 
 def _normal_form(spec: dict[str, Any] | None, path: Path) -> str | None:
+    if spec is not None and spec.get("type") == "Sequence" and len(spec.get("normalizers", [])) < 2:
+        spec = next(iter(spec.get("normalizers", [])), None)  # DeepSeek's way of saying none
     if spec is None:
         return None
     if spec.get("type") in {"NFC", "NFD", "NFKC", "NFKD"}:

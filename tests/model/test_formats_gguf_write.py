@@ -161,6 +161,7 @@ def test_llama_cpp_cuts_text_the_same(tmp_path: Path, rule: str) -> None:
         *tiny.CORPUS,
         "It's 2026, isn't it?  Yes — IT'S 12345678.9!\n\n\n   x\t\ty\r\n",
         "中文 と 日本語 한국어 ελληνικά עברית ١٢٣ Ⅷ ½ 👍🏽 naïve",
+        "x =   7\n    12,   34\t5",
         "<|im_end|> typed by a user; def f(x):\n\treturn x ** 2  # done",
     ):
         assert theirs.tokenize(text) == tokenizer.encode(text), text

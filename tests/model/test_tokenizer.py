@@ -15,6 +15,7 @@ from tokenizers import Tokenizer as Reference
 
 from model.errors import TokenizerError, UnsupportedModel
 from model.tokenizer import LONGEST_RUN, Tokenizer, byte_alphabet
+from tests.model import tiny
 
 #: The bytes that SmolLM2's vocabulary lacks.
 MISSING = bytes.fromhex("04 06 13 14 16 1d c0 c1 f1 f2 f5 f6 f7 f8 f9 fa fb fc fd fe ff")
@@ -225,3 +226,12 @@ def test_other_tokenizers_are_refused(tmp_path: Path, kind: str, error: type[Exc
     path.write_text(json.dumps(spec))
     with pytest.raises(error):
         Tokenizer.from_file(path)
+
+
+@pytest.mark.parametrize(("steps", "expected"), [([], None), ([{"type": "NFC"}], "NFC")])
+def test_a_sequence_of_at_most_one_normalizer_is_that_one(
+    tmp_path: Path, steps: list[dict[str, str]], expected: str | None
+) -> None:
+    spec = json.loads(tiny.tokenizer()) | {"normalizer": {"type": "Sequence", "normalizers": steps}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    assert Tokenizer.from_file(tmp_path / "tokenizer.json").normal_form == expected
