@@ -1,4 +1,4 @@
-"""The adapters of a data folder: those in `adapters/NAME/`, and those that finished runs still hold.
+"""The adapters of a data folder: in `adapters/NAME/`, in finished runs, and those that come with the package.
 
 Nothing here reads a weight or imports torch: listing must be quick. Whether an adapter fits its base shows
 when it is attached (`model.engine`) or folded in (`model.merge`).
@@ -15,6 +15,8 @@ from model.errors import AdapterError, UnknownModel
 from model.train import runs
 
 CONFIG_FILE, OWN_FILE, WEIGHTS_FILE = "adapter_config.json", "lorebase.json", "adapter_model.safetensors"
+#: Adapters that come with this package, each shown where its model is installed.
+SHIPPED = Path(__file__).parent / "adapters"
 #: Where a run keeps its result, the better one first.
 RESULTS = ("checkpoints/best/adapter", "checkpoints/last/adapter")
 
@@ -31,7 +33,7 @@ class Shelved:
 
 
 def adapters(home: Path) -> list[Shelved]:
-    """All of them, by name; one in `adapters/` hides a run's of the same name. Damaged ones are listed, too."""
+    """All of them, by name; `adapters/` hides runs, and both what was shipped. Damaged ones are listed."""
     folders = {path.parent.name: path.parent for path in sorted((home / "adapters").glob(f"*/{CONFIG_FILE}"))}
     for run in runs.every(home):
         if run.status()["state"] == "finished":
@@ -39,6 +41,10 @@ def adapters(home: Path) -> list[Shelved]:
             found = next((path for path in results if (path / CONFIG_FILE).is_file()), None)
             if found is not None:
                 folders.setdefault(run.name, found)
+    for path in sorted(SHIPPED.glob(f"*/{CONFIG_FILE}")):
+        base = _shelved(path.parent.name, path.parent).base
+        if base is not None and (home / "models" / base).is_dir():
+            folders.setdefault(path.parent.name, path.parent)
     return [_shelved(name, path) for name, path in sorted(folders.items()) if runs.NAME.fullmatch(name)]
 
 

@@ -81,11 +81,12 @@ class Statement:
 
     text: str
     markers: tuple[int, ...] = ()
+    ours: bool = False  #: the service's own words about the answer, which need no evidence
 
     @property
     def supported(self) -> bool:
         """Whether a passage has its content."""
-        return bool(self.markers)
+        return bool(self.markers) or self.ours
 
 
 @dataclass(frozen=True, slots=True)

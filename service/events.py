@@ -12,7 +12,9 @@ from ingest.types import Hit
 from service.citations import Citation, Statement
 
 AskMode = Literal["rag", "closed_book", "quote"]
-Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant"]
+#: Each passage apart, or all in one prompt.
+ReadingWay = Literal["each", "joint"]
+Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant", "not_in_passages"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Usage:
     completion_tokens: int = 0
     context_tokens: int = 0
     dropped_chunks: int = 0
+    cached_tokens: int = 0  #: of the prompt, how many had been read for an earlier question
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class Final:
     statements: tuple[Statement, ...] = ()
     sources: tuple[Hit, ...] = ()
     confidence: float | None = None
+    calibrator: str | None = None  #: whose probability `confidence` is; None: the retrieval's alone
+    reading: ReadingWay | None = None  #: how the generator read; None where it did not
+    conflict: bool = False  #: the passages give different answers, and all of them are shown
     model: str = ""
     index_generation: int | None = None
     usage: Usage = Usage()

@@ -89,4 +89,6 @@ def explain(reason: Refusal, collection: str) -> str:
         )
     if reason == "nothing_found":
         return "The documents hold no passage with any of these words or anything like them."
+    if reason == "not_in_passages":
+        return "The passages that were found do not tell. The nearest ones are listed as sources."
     return "The documents do not seem to answer this question. The nearest passages are listed as sources."

@@ -47,6 +47,9 @@ class ServiceSettings(BaseModel):
     refuse_below: float = Field(
         0.5, ge=0, le=1, description="relevance under which a question is refused; 0 never refuses"
     )
+    reading_cache_mb: int = Field(
+        256, ge=0, le=1_000_000, description="memory for what was read of passages; 6 MB hold 256 tokens"
+    )
     max_question_chars: int = Field(8000, ge=1, le=100_000, description="longest question, in characters")
     max_upload_mb: int = Field(200, ge=1, le=10_000, description="largest upload, all files together")
     max_upload_files: int = Field(100, ge=1, le=1000, description="most files in one upload")

@@ -6,6 +6,7 @@ Heavy imports (torch, sentence-transformers, FAISS) happen inside the loaders, i
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.settings import IngestSettings, read_table
 from model.errors import AdapterError, UnknownModel
@@ -15,6 +16,9 @@ from service.library import Library
 from service.models import AdapterInfo, Models
 from service.residents import Resident
 from service.settings import ServiceSettings, ollama_host
+
+if TYPE_CHECKING:
+    from service.reading.cache import States
 
 
 def library(settings: ServiceSettings, home: Path) -> Library:
@@ -33,14 +37,21 @@ def models(settings: ServiceSettings, home: Path, generator: Generator | None) -
     from service.generators.ollama import OllamaServer
 
     ollama = OllamaServer(ollama_host(), settings.ollama_context_tokens)
-    return Models(settings.model, OnDisk(home, settings.kernel), ollama, settings.resident_models)
+    return Models(
+        settings.model,
+        OnDisk(home, settings.kernel, settings.reading_cache_mb),
+        ollama,
+        settings.resident_models,
+    )
 
 
 class OnDisk:
     """The installed models and adapters of a data folder; a `service.models.Installed`."""
 
-    def __init__(self, home: Path, kernel: str = "auto") -> None:
+    def __init__(self, home: Path, kernel: str = "auto", reading_cache_mb: int = 256) -> None:
         self._home, self._kernel = home, kernel
+        self._cache_mb = reading_cache_mb
+        self._states: States | None = None  #: of all models together
 
     def models(self) -> list[str]:
         """Names of the models that can answer."""
@@ -67,8 +78,11 @@ class OnDisk:
             raise WeightsMissing(str(error)) from error
         from model.engine import Engine
         from service.generators.own import OwnModel
+        from service.reading.cache import MEGABYTE, States
 
-        return OwnModel(Engine.load(path, kernel=self._kernel), self._home)
+        if self._states is None:
+            self._states = States(self._cache_mb * MEGABYTE)
+        return OwnModel(Engine.load(path, kernel=self._kernel), self._home, self._states)
 
 
 class Given:

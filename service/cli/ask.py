@@ -108,7 +108,9 @@ class _Shown:
             self._thinking = False
         text = statement.text if self._printed else statement.text.lstrip()
         kept = text.rstrip()
-        marks = "".join(f" [{m}]" for m in statement.markers) or (UNSUPPORTED if flag else "")
+        marks = "".join(f" [{m}]" for m in statement.markers) or (
+            UNSUPPORTED if flag and not statement.supported else ""
+        )
         print(kept + marks + text[len(kept) :], end="", flush=True)
         self._printed.append(statement)
 

@@ -7,11 +7,14 @@ were therefore not possible. Implementations: `own` (model.engine), later `ollam
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator as GeneratorOf
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol, TypedDict, runtime_checkable
 
+from ingest.types import Hit
 from model.config import Sampling
+from service.reading.readings import Readings
 
 Capability = Literal["stream", "score", "constrain"]
 
@@ -32,6 +35,36 @@ class Piece:
     prompt_tokens: int = 0  #: set on the last piece
     completion_tokens: int = 0  #: set on the last piece
     reasoning: str = ""  #: thinking that the upstream sends apart from the text
+
+
+class PassageReader(Protocol):
+    """Reads a question in each passage apart, as `service.reading.reader.Reader` does."""
+
+    @property
+    def name(self) -> str:
+        """What a reply calls it."""
+
+    @property
+    def context_tokens(self) -> int:
+        """Length of the window that each passage has to itself."""
+
+    def read(
+        self, question: str, hits: Sequence[Hit], cancel: threading.Event
+    ) -> GeneratorOf[str, None, Readings]:
+        """Yield a draft, return the readings.
+
+        Raises:
+            model.errors.Cancelled: `cancel` was set.
+        """
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A generator that may have a reader beside it."""
+
+    @property
+    def reader(self) -> PassageReader | None:
+        """The reader; None where its adapter is not there."""
 
 
 class Generator(Protocol):

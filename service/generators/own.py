@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,9 +10,16 @@ from pathlib import Path
 from model import shelf
 from model.config import Sampling
 from model.engine import Engine
-from model.errors import AdapterError
+from model.errors import AdapterError, ModelError, UnknownModel
 from model.formats import peft
-from service.generators import Capability, Message, Piece
+from service.generators import Capability, Message, PassageReader, Piece
+from service.reading.cache import States
+from service.reading.reader import Reader
+
+logger = logging.getLogger(__name__)
+
+#: The adapter with which a model reads passages apart.
+READING = "grounded-qa"
 
 #: A vocabulary that writes Chinese spends about one token on a character; one that was trained on English
 #: alone spells each in two or three bytes.
@@ -24,9 +32,18 @@ SMALL_WIDTH, SMALL_FOCUS = 1024, 3
 class OwnModel:
     """A loaded checkpoint and the adapters attached to it; a `service.residents.Resident`."""
 
-    def __init__(self, engine: Engine, home: Path) -> None:
-        self._engine, self._home = engine, home
-        self._lock = threading.Lock()
+    def __init__(self, engine: Engine, home: Path, states: States | None = None) -> None:
+        """Make a loaded engine a resident.
+
+        Args:
+            engine: the base alone.
+            home: the data folder, whose adapters may be attached.
+            states: where its reader keeps what was read of passages; without it there is no reader.
+        """
+        self._engine, self._home, self._states = engine, home, states
+        self._lock = threading.RLock()
+        self._reader: Reader | None = None
+        self._told = False  #: whether the log says why there is no reader
 
     @property
     def adapters(self) -> list[str]:
@@ -56,18 +73,40 @@ class OwnModel:
 
     def detach(self, adapter: str) -> None:
         """Let go of an adapter. Raises AdapterError where it is not attached."""
-        self._engine.detach(adapter)
+        with self._lock:
+            self._engine.detach(adapter)
+            if adapter == READING:
+                self._reader = None
 
     def generator(self, adapter: str | None) -> OwnGenerator:
-        """What answers with this attached adapter, or without any."""
-        return OwnGenerator(self._engine.use(adapter))
+        """What answers with this attached adapter, or without any.
+
+        By its plain name, and with the reading adapter, it has a reader, if that adapter is installed.
+        """
+        reader = self._reading() if adapter in (None, READING) else None
+        return OwnGenerator(self._engine.use(adapter), reader)
+
+    def _reading(self) -> Reader | None:
+        """The reader, made when it is first wanted; None where its adapter is missing or for another base."""
+        with self._lock:
+            if self._reader is None and self._states is not None:
+                try:
+                    self.attach(READING)
+                    self._reader = Reader(self._engine.use(READING), self._states)
+                except UnknownModel:
+                    return None
+                except ModelError as error:
+                    if not self._told:
+                        logger.warning("%s answers without a reader: %s", self._engine.name, error)
+                    self._told = True
+            return self._reader
 
 
 class OwnGenerator:
     """A loaded checkpoint with a chat template."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, reader: PassageReader | None = None) -> None:
+        self._engine, self.reader = engine, reader
         self._writes_cjk = engine.tokenizer.count(CJK_SAMPLE) <= CJK_TOKENS_PER_CHARACTER * len(CJK_SAMPLE)
 
     @property
@@ -83,7 +122,7 @@ class OwnGenerator:
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What it can do."""
-        return frozenset({"stream", "score"})
+        return frozenset({"stream", "score", "constrain"})
 
     @property
     def writes_cjk(self) -> bool:

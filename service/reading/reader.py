@@ -25,7 +25,8 @@ from ingest.types import Hit, heading_prefix
 from model.engine import Cache, Engine
 from service.reading.cache import State, States, shared
 from service.reading.form import MOST_TOKENS, passage_messages
-from service.reading.reply import Grammar, Reply, Span, Text
+from service.reading.readings import PassageReading, Readings
+from service.reading.reply import Grammar, Reply, Text
 
 #: Rows that are read together: past this many, products of few rows go through slower kernels.
 BATCH = 8
@@ -33,37 +34,6 @@ BATCH = 8
 MOST_WRITTEN = 4
 #: A passage less likely than this to tell is not heard.
 LEAST_HERE = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class PassageReading:
-    """What one passage says to the question. Spans are code points into `hit.text`."""
-
-    hit: Hit
-    rank: int  #: as the search ordered it, from 0
-    not_here: float  #: the model's own probability that the passage does not tell
-    written: bool = False  #: whether a reply was written; else what follows is empty
-    answer: str | None = None  #: short, in the model's words
-    place: Span | None = None  #: where these words stand in the passage, within the first sentence if they do
-    polar: bool = False  #: the answer is a yes or no to a question for one
-    sentences: tuple[Span, ...] = ()
-    logprob: float = 0.0  #: mean natural log-probability of the tokens that were chosen freely
-
-    @property
-    def quoted(self) -> tuple[str, ...]:
-        """The sentences' words."""
-        return tuple(self.hit.text[start:end] for start, end in self.sentences)
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """All passages, best hit first, and what reading them took."""
-
-    passages: tuple[PassageReading, ...] = ()
-    prompt_tokens: int = 0  #: of all prompts together
-    cached_tokens: int = 0  #: of these, how many had been read before
-    completion_tokens: int = 0
-    dropped: int = 0  #: passages that do not fit the window beside the question
 
 
 @dataclass(slots=True)
@@ -210,7 +180,7 @@ class Reader:
                     going.append(at)
             assert rows[0].reply is not None
             draft = rows[0].reply.draft
-            if len(draft) > len(shown):
+            if len(draft) > len(shown) and rows[0].not_here < 0.5:  # what will hardly be said is not shown
                 yield draft[len(shown) :]
                 shown = draft
             if not going:

@@ -23,13 +23,12 @@ from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
 from service.citations import POLAR
 from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, flat
+from service.reading.readings import Span
 from service.sentences import split
 
 #: Tokens of a short answer; what is longer is cut there.
 MOST_ANSWER_TOKENS = 40
 POLAR_ANSWERS = frozenset({"yes", "no"})
-
-Span = tuple[int, int]
 
 
 class Grammar:

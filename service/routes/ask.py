@@ -106,6 +106,7 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
         question=body.question,
         collection=body.collection or settings.collection,
         mode=body.mode,
+        reading=body.reading,
         k=body.k or settings.k,
         search_mode=body.search_mode or settings.search_mode,
         on_no_answer=body.on_no_answer,

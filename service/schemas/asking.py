@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 from ingest.types import Hit, SearchMode
 from model.config import Sampling
 from service.citations import Citation
-from service.events import AskMode, Final, Refusal
+from service.events import AskMode, Final, ReadingWay, Refusal
 from service.schemas.wire import CollectionName, Reply, Request, Words
 
 
@@ -31,6 +31,10 @@ class AskRequest(Request):
     )
     mode: AskMode = Field(
         "rag", description="rag: from the documents; closed_book: the model alone; quote: their words"
+    )
+    reading: ReadingWay = Field(
+        "each",
+        description="each: every passage apart, where the model has a reader; joint: all in one prompt",
     )
     model: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
         None, description="an installed MODEL or MODEL+ADAPTER, loaded on demand, or ollama/NAME"
@@ -122,6 +126,7 @@ class UsageReply(Reply):
     completion_tokens: int
     context_tokens: int
     dropped_chunks: int = Field(description="retrieved passages that did not fit into the prompt")
+    cached_tokens: int = Field(0, description="tokens of the prompt that had been read before")
 
 
 class TimingsReply(Reply):
@@ -146,7 +151,10 @@ class AskReply(Reply):
     citations: list[CitationReply]
     statements: list[StatementReply]
     sources: list[Passage]
-    confidence: float | None
+    confidence: float | None = Field(description="probability that the answer is right, or would have been")
+    calibrator: str | None = Field(description="who gave it; null: the retrieval alone")
+    reading: ReadingWay | None = Field(description="how the model read the passages; null where it did not")
+    conflict: bool = Field(description="passages contradict each other; the answer shows both")
     model: str
     index_generation: int | None
     usage: UsageReply
@@ -171,6 +179,9 @@ class AskReply(Reply):
             ],
             sources=[Passage.of(h) for h in final.sources],
             confidence=final.confidence,
+            calibrator=final.calibrator,
+            reading=final.reading,
+            conflict=final.conflict,
             model=final.model,
             index_generation=final.index_generation,
             usage=UsageReply.model_validate(final.usage, from_attributes=True),

@@ -1,0 +1,122 @@
+"""Every passage is read apart; the likeliest answer is given, or none, or both of two that disagree.
+
+An answer is the model's short one where the sentences that it quotes bear it out, and those sentences
+themselves where they do not. So every word is either in a cited sentence or the document's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
+from service import evidence
+from service.answering.turn import Turn
+from service.citations import Citation, Citer, Statement, without_forged_markers
+from service.events import Checked, Event, Token, Usage
+from service.generators import PassageReader
+from service.reading import select
+from service.reading.calibration import Calibrator
+from service.reading.readings import PassageReading, Readings
+
+DISAGREE = "The documents give different answers."
+DISAGREE_CJK = "各文档的说法不一致。"
+
+
+def answer(turn: Turn, reader: PassageReader, calibrator: Calibrator) -> Iterator[Event]:
+    """Read each passage and answer from the best; ends without `Final` where the caller has to find a way.
+
+    That is where nothing qualifies and the user wants an answer all the same.
+
+    Raises:
+        Cancelled: the question was withdrawn.
+    """
+    ask = turn.ask
+    readings = yield from _read(turn, reader)
+    candidates = select.weigh(ask.question, readings.passages, turn.relevance, calibrator)
+    verdict = select.decide(candidates, calibrator.threshold)
+    turn.reply = replace(
+        turn.reply, reading="each", confidence=round(verdict.confidence, 4), calibrator=calibrator.name
+    )
+    if verdict.best is None or (verdict.kind == "refuse" and ask.on_no_answer == "refuse"):
+        if ask.on_no_answer == "refuse":
+            yield turn.refuse("not_in_passages")
+        return
+    chosen = [verdict.best.reading]
+    if verdict.other is not None:
+        chosen.append(verdict.other.reading)
+    citer = Citer(ask.question, ())
+    statements: list[Statement] = []
+    if verdict.kind == "conflict":
+        cjk = evidence.script(ask.question) == "CJK"
+        statements.append(Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True))
+        yield Checked(statements[-1], ())
+    generated = False
+    for reading in chosen:
+        said, written = _statements(ask.question, reading, citer)
+        generated |= written
+        for statement, citations in said:
+            whole = replace(statement, text="\n\n" + statement.text) if statements else statement
+            statements.append(whole)
+            yield Checked(whole, citations)
+    yield turn.final(
+        tuple(statements),
+        answered=True,
+        llm_generated=generated,
+        citations=tuple(citer.citations),
+        conflict=verdict.kind == "conflict",
+    )
+
+
+def _read(turn: Turn, reader: PassageReader) -> Generator[Event, None, Readings]:
+    """The reader's draft as events; returns its readings."""
+    going = reader.read(turn.ask.question, turn.reply.sources, turn.cancel)
+    first_token_ms: float | None = None
+    while True:
+        try:
+            piece = next(going)
+        except StopIteration as ended:
+            readings: Readings = ended.value
+            break
+        turn.check_cancel()
+        first_token_ms = turn.since_ms() if first_token_ms is None else first_token_ms
+        yield Token(piece)
+    turn.check_cancel()
+    turn.reply = replace(
+        turn.reply,
+        model=reader.name,
+        usage=Usage(
+            prompt_tokens=readings.prompt_tokens,
+            completion_tokens=readings.completion_tokens,
+            context_tokens=reader.context_tokens,
+            dropped_chunks=readings.dropped,
+            cached_tokens=readings.cached_tokens,
+        ),
+        timings=replace(turn.reply.timings, first_token_ms=first_token_ms),
+    )
+    return readings
+
+
+def _statements(
+    question: str, reading: PassageReading, citer: Citer
+) -> tuple[list[tuple[Statement, tuple[Citation, ...]]], bool]:
+    """What one passage says, with the citations that each sentence is the first to use.
+
+    The second value is whether it says it in the model's words.
+    """
+    hit = reading.hit
+    answer = without_forged_markers(reading.answer or "").strip()
+    if answer and select.supported(reading):
+        known = len(citer.citations)
+        wanted = evidence.weights(question if reading.polar else answer)
+        markers = []
+        for start, end in reading.sentences:
+            having = frozenset(evidence.terms(hit.text[start:end]))
+            markers.append(citer.add(hit, start, end, evidence.share(wanted, having) if wanted else 1.0))
+        made = Statement(answer, tuple(dict.fromkeys(markers)))
+        return [(made, tuple(citer.citations[known:]))], True
+    found = []
+    for start, end in reading.sentences:
+        known = len(citer.citations)
+        marker = citer.add(hit, start, end, 1.0)
+        found.append((Statement(hit.text[start:end], (marker,)), tuple(citer.citations[known:])))
+    return found, False

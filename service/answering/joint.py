@@ -1,0 +1,122 @@
+"""One prompt with all passages, and its reply checked sentence by sentence; or the model alone, unchecked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from model.config import Sampling
+from service import prompt
+from service.answering import quoted
+from service.answering.turn import Turn
+from service.citations import Citer
+from service.events import Event, Final, Usage
+from service.quoting import best_sentences, focus
+from service.writing import Writing
+
+#: How much of a small generator's answer must stand in the passages; below it the documents speak.
+MOSTLY_SUPPORTED = 0.5
+
+
+def answer(turn: Turn) -> Iterator[Event]:
+    """Let the generator read the passages together; what it writes without support gives way to a quotation.
+
+    Raises:
+        Cancelled: the question was withdrawn.
+    """
+    ask, generator = turn.ask, turn.generator
+    hits, sampling = turn.reply.sources, ask.sampling
+    if generator.focus_sentences:
+        turn.quotes = best_sentences(ask.question, hits, turn.source.similarity, quoted.QUOTES)
+        turn.check_cancel()
+        hits = tuple(focus(turn.quotes[: generator.focus_sentences])) or hits
+        sampling = replace(sampling, stop=(*sampling.stop, *prompt.STOP))
+    room = generator.context_tokens - sampling.max_tokens
+    packed = prompt.pack(ask.question, hits, generator.count_tokens, room)
+    read = {hit.chunk_id for hit in packed.hits}
+    packed = replace(packed, dropped_chunks=len({h.chunk_id for h in turn.reply.sources} - read))
+    if not packed.hits:  # no passage fits beside the question
+        turn.reply = replace(turn.reply, usage=Usage(dropped_chunks=packed.dropped_chunks))
+        yield from quoted.answer(turn)
+        return
+    writing = Writing(Citer(ask.question, packed.hits))
+    yield from _write(turn, packed, writing, sampling)
+    turn.reply = replace(turn.reply, reading="joint")
+    if (ask.on_no_answer == "answer" and writing.statements) or _stands(turn, writing):
+        yield _generated(turn, writing, answered=True)
+    else:  # what answers does not stand in the passages: their own words do, and they replace the draft
+        yield from (e for e in quoted.answer(turn) if isinstance(e, Final))
+
+
+def closed_book(turn: Turn) -> Iterator[Event]:
+    """Let the generator answer from memory.
+
+    Raises:
+        Cancelled: the question was withdrawn.
+    """
+    generator = turn.generator
+    room = generator.context_tokens - turn.ask.sampling.max_tokens
+    packed = prompt.closed_book(turn.ask.question, generator.count_tokens, room)
+    writing = Writing(None)
+    yield from _write(turn, packed, writing, turn.ask.sampling)
+    yield _generated(turn, writing, answered=bool(writing.statements))
+
+
+def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampling) -> Iterator[Event]:
+    generator = turn.generator
+    first_token_ms: float | None = None
+    for piece in generator.stream(packed.messages, sampling, turn.cancel):
+        turn.check_cancel()
+        if first_token_ms is None and (piece.text or piece.reasoning):
+            first_token_ms = turn.since_ms()
+        yield from writing.feed(piece)
+        if writing.repeats:
+            break
+    yield from writing.finish()
+    last = writing.last
+    turn.reply = replace(
+        turn.reply,
+        model=generator.name,
+        reasoning=writing.reasoning,
+        usage=Usage(
+            prompt_tokens=(last.prompt_tokens if last else 0) or packed.prompt_tokens,
+            completion_tokens=last.completion_tokens if last else 0,
+            context_tokens=generator.context_tokens,
+            dropped_chunks=packed.dropped_chunks,
+        ),
+        timings=replace(turn.reply.timings, first_token_ms=first_token_ms),
+    )
+
+
+def _generated(turn: Turn, writing: Writing, *, answered: bool) -> Final:
+    confidence = turn.reply.confidence
+    if confidence is not None:
+        confidence = round(confidence * writing.support, 4)
+    return turn.final(
+        tuple(writing.statements),
+        answered=answered,
+        llm_generated=True,
+        citations=tuple(writing.citer.citations) if writing.citer else (),
+        confidence=confidence,
+    )
+
+
+def _stands(turn: Turn, writing: Writing) -> bool:
+    """Whether what was written may be the answer: its first sentence has support.
+
+    With a small generator, most of the rest must have support too, and the first sentence must have been
+    found where the best quote is: it is then never worse than that quote, which its citation shows.
+    """
+    if not (writing.citer and writing.statements and writing.statements[0].supported):
+        return False
+    if not turn.quotes:
+        return True
+    if writing.support < MOSTLY_SUPPORTED:
+        return False
+    best = turn.quotes[0]
+    first, last = best.hit.char_start + best.start, best.hit.char_start + best.end
+    return any(
+        c.document_id == best.hit.document_id and c.char_start < last and first < c.char_end
+        for c in writing.citer.citations
+        if c.marker in writing.statements[0].markers
+    )

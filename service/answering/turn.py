@@ -1,0 +1,91 @@
+"""One question on its way: what was asked, from where it is answered, and how a reply ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
+
+from ingest.types import SearchMode, SearchResult
+from model.config import Sampling
+from model.errors import Cancelled
+from service import refusal, render
+from service.citations import Statement
+from service.events import AskMode, Final, ReadingWay, Refusal
+from service.generators import Generator
+from service.quoting import Quote, Similarity
+from service.refusal import Rarity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One question with everything that decides how it is answered."""
+
+    question: str
+    collection: str = "default"
+    mode: AskMode = "rag"
+    reading: ReadingWay = "each"  #: each passage apart, where there is a reader; or all in one prompt
+    k: int = 5
+    search_mode: SearchMode = "hybrid"
+    on_no_answer: Literal["refuse", "answer"] = "refuse"
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+class Search(Protocol):
+    """The search of one collection, as `ingest.search.Searcher` offers it."""
+
+    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:
+        """The best `k` passages, all from one generation of the index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an answer's passages come from; `search` is None where nothing has been ingested yet."""
+
+    search: Search | None
+    similarity: Similarity | None = None
+    rarity: Rarity | None = None  #: how rare each term is in the collection
+    unrelated_cosine: float = 0.0  #: what the embedder gives texts that have nothing to do with each other
+
+
+@dataclass(slots=True)
+class Turn:
+    """One question on its way. `reply` is filled as it goes and becomes the `Final`."""
+
+    ask: Ask
+    source: Source
+    generator: Generator
+    cancel: threading.Event
+    clock: Callable[[], float]
+    started: float
+    reply: Final
+    relevance: float = 0.0  #: probability that the passages are about the question
+    quotes: list[Quote] = field(default_factory=list)  #: the best sentences, where somebody ranked them
+
+    def check_cancel(self) -> None:
+        """Raises Cancelled where the question was withdrawn."""
+        if self.cancel.is_set():
+            raise Cancelled("the question was withdrawn")
+
+    def since_ms(self) -> float:
+        """Milliseconds since it began."""
+        return round(1000 * (self.clock() - self.started), 2)
+
+    def refuse(self, reason: Refusal) -> Final:
+        """The reply that says why there is no answer."""
+        told = Statement(refusal.explain(reason, self.ask.collection))
+        return self.final((told,), answered=False, refusal_reason=reason)
+
+    def final(self, statements: tuple[Statement, ...], **changes: object) -> Final:
+        """The reply with these sentences, rendered, and with these fields."""
+        checked = bool(changes.get("llm_generated")) and self.ask.mode != "closed_book"
+        timings = replace(self.reply.timings, total_ms=self.since_ms())
+        final = replace(
+            self.reply,
+            answer=render.plain(statements),
+            answer_html=render.html(statements, flag_unsupported=checked),
+            statements=statements,
+            timings=timings,
+        )
+        return replace(final, **changes)  # type: ignore[arg-type]

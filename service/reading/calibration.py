@@ -1,0 +1,198 @@
+"""From what is known of an answer to the probability that it is right, and back to a threshold.
+
+    z = bias + weights . features            logistic regression over candidates: which of them is right?
+    p = 1 / (1 + exp(-(scale z + shift)))    over the chosen ones, since the best of several looks too good
+
+A calibrator is a small JSON file. The shipped one was fitted on articles that the reading adapter was not
+trained on (`benchmarks/reading_calibration.py`); a collection may have its own. It keeps its risk-coverage
+curve, so an acceptable rate of wrong answers becomes a threshold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import ServiceError
+
+SHIPPED = Path(__file__).with_name("calibrator.json")
+#: Steps of Newton's method, and where it has arrived.
+STEPS, ARRIVED = 100, 1e-9
+BINS = 15
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """Probabilities of being right, for candidates described by these features."""
+
+    name: str  #: "shipped", or the collection that it was fitted on
+    features: tuple[str, ...]
+    weights: tuple[float, ...]
+    bias: float
+    threshold: float  #: the operating point: below it an answer is refused
+    scale: float = 1.0
+    shift: float = 0.0
+    curve: tuple[tuple[float, float, float], ...] = ()  #: threshold, coverage, risk; from strict to lenient
+    fitted: dict[str, Any] = field(default_factory=dict)  #: on what, and how well; for people
+
+    def probability(self, features: Sequence[float]) -> float:
+        """That a candidate with these features is right, 0 to 1."""
+        z = self.bias + sum(w * f for w, f in zip(self.weights, features, strict=True))
+        return _sigmoid(self.scale * z + self.shift)
+
+    def threshold_for(self, error_rate: float) -> float:
+        """The threshold that answers most while at most this share of the answers was wrong.
+
+        Above every threshold known, 1.0, where no threshold was as good; the operating point where there is
+        no curve.
+        """
+        if not self.curve:
+            return self.threshold
+        fitting = [(coverage, threshold) for threshold, coverage, risk in self.curve if risk <= error_rate]
+        return max(fitting)[1] if fitting else 1.0
+
+    @classmethod
+    def load(cls, file: Path = SHIPPED, *, features: Sequence[str] | None = None) -> Self:
+        """Read one.
+
+        Raises:
+            ServiceError: it cannot be read, or is for other features.
+        """
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            made = cls(
+                name=str(stored["name"]),
+                features=tuple(stored["features"]),
+                weights=tuple(float(w) for w in stored["weights"]),
+                bias=float(stored["bias"]),
+                threshold=float(stored["threshold"]),
+                scale=float(stored.get("scale", 1.0)),
+                shift=float(stored.get("shift", 0.0)),
+                curve=tuple((float(t), float(c), float(r)) for t, c, r in stored.get("curve", ())),
+                fitted=dict(stored.get("fitted", {})),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ServiceError(f"{file}: not a calibrator ({error!r}); make a new one") from error
+        if len(made.weights) != len(made.features) or made.features != tuple(features or made.features):
+            raise ServiceError(
+                f"{file}: made for {', '.join(made.features)}, not for this version's; make a new one"
+            )
+        return made
+
+    def save(self, file: Path) -> None:
+        """Write it."""
+        stored = {
+            "name": self.name,
+            "features": self.features,
+            "weights": [round(w, 6) for w in self.weights],
+            "bias": round(self.bias, 6),
+            "scale": round(self.scale, 6),
+            "shift": round(self.shift, 6),
+            "threshold": round(self.threshold, 4),
+            "curve": [[round(value, 4) for value in point] for point in self.curve],
+            "fitted": self.fitted,
+        }
+        file.write_text(json.dumps(stored, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def logistic(features: Floats, right: Floats, penalty: float = 1.0) -> tuple[Floats, float]:
+    """Weights and bias of a logistic regression with an L2 penalty on standardised features.
+
+    Args:
+        features: (n, d).
+        right: (n,) 1 or 0.
+        penalty: of a weight of 1 for a feature of standard deviation 1, in units of one example's loss.
+    """
+    mean, spread = features.mean(0), features.std(0)
+    spread = np.where(spread > 0, spread, 1.0)
+    x = np.hstack([(features - mean) / spread, np.ones((len(features), 1))])
+    cost = np.full(x.shape[1], penalty)
+    cost[-1] = 1e-6
+    w = np.zeros(x.shape[1])
+    for _ in range(STEPS):  # Newton's method
+        p = 1.0 / (1.0 + np.exp(-np.clip(x @ w, -30, 30)))
+        gradient = x.T @ (p - right) + cost * w
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(cost)
+        step = np.linalg.solve(hessian, gradient)
+        w -= step
+        if np.abs(step).max() < ARRIVED:
+            break
+    weights = w[:-1] / spread
+    return weights, float(w[-1] - weights @ mean)
+
+
+def fit(
+    name: str,
+    names: Sequence[str],
+    questions: Sequence[Sequence[tuple[Sequence[float], bool]]],
+    fitted: dict[str, Any] | None = None,
+) -> Calibrator:
+    """A calibrator from questions, each with its candidates' features and whether they were right.
+
+    A question without candidates is refused whatever the threshold, and counts as not answered. The threshold
+    is 0.5; the caller may put another one in.
+
+    Raises:
+        ServiceError: all candidates are right, or all are wrong: nothing can be learned from that.
+    """
+    rows = [candidate for candidates in questions for candidate in candidates]
+    right = np.array([float(ok) for _, ok in rows])
+    if not rows or right.min() == right.max():
+        raise ServiceError("a calibrator needs both right and wrong answers to learn from")
+    weights, bias = logistic(np.array([list(f) for f, _ in rows], dtype=float), right)
+    first = Calibrator(name, tuple(names), tuple(map(float, weights)), bias, 0.5)
+    chosen = [
+        max(candidates, key=lambda c: first.probability(c[0])) for candidates in questions if candidates
+    ]
+    z = np.array([[bias + float(np.dot(weights, f))] for f, _ in chosen])
+    ok = np.array([float(right) for _, right in chosen])
+    scale, shift = logistic(z, ok, penalty=1e-3) if ok.min() < ok.max() else (np.ones(1), 0.0)
+    second = Calibrator(
+        name, first.features, first.weights, bias, 0.5, max(float(scale[0]), 1e-3), shift, (), fitted or {}
+    )
+    p = np.array([second.probability(f) for f, _ in chosen])
+    curve = risk_coverage(p, ok, len(questions))
+    return Calibrator(
+        name, first.features, first.weights, bias, 0.5, second.scale, shift, curve, fitted or {}
+    )
+
+
+def risk_coverage(
+    probabilities: Floats, right: Floats, questions: int | None = None, points: int = 40
+) -> tuple[tuple[float, float, float], ...]:
+    """Threshold, share of questions answered, share of the answers wrong; from strict to lenient."""
+    if not len(probabilities):
+        return ()
+    order = np.argsort(-probabilities, kind="stable")
+    p, wrong = probabilities[order], np.cumsum(1 - right[order])
+    count = np.arange(1, len(p) + 1)
+    last = np.flatnonzero(np.append(p[1:] != p[:-1], True))  # equal probabilities stand or fall together
+    kept = last[np.unique(np.linspace(0, len(last) - 1, min(points, len(last))).round().astype(int))]
+    total = len(p) if questions is None else questions
+    return tuple((float(p[i]), float(count[i] / total), float(wrong[i] / count[i])) for i in kept)
+
+
+def area(probabilities: Floats, right: Floats) -> float:
+    """Area under the risk-coverage curve: the mean risk over all coverages; lower is better."""
+    order = np.argsort(-probabilities, kind="stable")
+    return float(np.mean(np.cumsum(1 - right[order]) / np.arange(1, len(order) + 1)))
+
+
+def calibration_error(probabilities: Floats, right: Floats, bins: int = BINS) -> float:
+    """Expected calibration error: mean distance of probability and share right, over bins of equal width."""
+    which = np.minimum((probabilities * bins).astype(int), bins - 1)
+    gaps = (abs(float((probabilities - right)[which == b].sum())) for b in range(bins))
+    return sum(gaps) / max(1, len(probabilities))
+
+
+def _sigmoid(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, x))))

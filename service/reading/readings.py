@@ -1,0 +1,40 @@
+"""What reading a question in passages gives: plain data, so that nobody needs torch to judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ingest.types import Hit
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PassageReading:
+    """What one passage says to the question. Spans are code points into `hit.text`."""
+
+    hit: Hit
+    rank: int  #: as the search ordered it, from 0
+    not_here: float  #: the model's own probability that the passage does not tell
+    written: bool = False  #: whether a reply was written; else what follows is empty
+    answer: str | None = None  #: short, in the model's words
+    place: Span | None = None  #: where these words stand in the passage, within the first sentence if they do
+    polar: bool = False  #: the answer is a yes or no to a question for one
+    sentences: tuple[Span, ...] = ()
+    logprob: float = 0.0  #: mean natural log-probability of the tokens that were chosen freely
+
+    @property
+    def quoted(self) -> tuple[str, ...]:
+        """The sentences' words."""
+        return tuple(self.hit.text[start:end] for start, end in self.sentences)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """All passages, best hit first, and what reading them took."""
+
+    passages: tuple[PassageReading, ...] = ()
+    prompt_tokens: int = 0  #: of all prompts together
+    cached_tokens: int = 0  #: of these, how many had been read before
+    completion_tokens: int = 0
+    dropped: int = 0  #: passages that do not fit the window beside the question

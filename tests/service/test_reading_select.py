@@ -1,0 +1,183 @@
+"""Which candidate is answered, when none is, and what a calibrator learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import ServiceError
+from service.reading.calibration import (
+    SHIPPED,
+    Calibrator,
+    area,
+    calibration_error,
+    fit,
+    logistic,
+    risk_coverage,
+)
+from service.reading.readings import PassageReading
+from service.reading.select import FEATURES, Candidate, decide, describe, same, supported, weigh, words
+from tests.service.reading_engine import hit
+
+TOWER = "The tower is 330 metres tall. It was finished in 1889. It is made of iron, not of stone."
+
+
+def reading(
+    answer: str | None, sentence: str, *, text: str = TOWER, here: float = 0.9, rank: int = 0, **more: object
+) -> PassageReading:
+    start = text.index(sentence)
+    place = None
+    if answer and (at := text.find(answer)) >= 0:
+        place = (at, at + len(answer))
+    return PassageReading(
+        hit(text, rank, 0.9 - rank / 10), rank, 1 - here, True, answer, place,
+        sentences=((start, start + len(sentence)),), **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+TALL = reading("330 metres", "The tower is 330 metres tall.")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("330 metres", "330  Metres.", True),
+        ("330 metres", "330", True),
+        ("the 1,665 steps", "1665 steps", True),
+        ("330 metres", "324 metres", False),
+        ("in 1889", "1887", False),
+        ("Yes", "No", False),
+        ("巴黎", "巴黎。", True),
+        ("巴黎", "里昂", False),
+        ("!", "?", False),
+    ],
+)
+def test_answers_that_say_the_same(one: str, other: str, equal: bool) -> None:
+    left, right = (reading(answer, "The tower is 330 metres tall.") for answer in (one, other))
+    assert same(left, right) is same(right, left) is equal
+
+
+def test_a_quotation_agrees_where_it_has_the_answer_and_contradicts_nothing() -> None:
+    quoted = reading(None, "The tower is 330 metres tall.")
+    assert same(TALL, quoted) is True
+    assert same(reading("324 metres", "It was finished in 1889."), quoted) is None
+    assert same(quoted, reading(None, "It was finished in 1889.")) is None
+
+
+def test_what_bears_an_answer_out() -> None:
+    assert supported(TALL)
+    assert not supported(reading("330 metres", "It was finished in 1889.")), "it stands elsewhere"
+    assert not supported(reading("brass", "It is made of iron, not of stone."))
+    assert supported(reading("stone and iron", "It is made of iron, not of stone.")), "all its content does"
+    assert supported(reading("No", "It is made of iron, not of stone.", polar=True))
+    assert not supported(reading("No", "It is made of iron, not of stone."))
+    assert not supported(reading(None, "It was finished in 1889."))
+
+
+def test_features_are_as_named() -> None:
+    other = reading("324 metres", "It was finished in 1889.", rank=1, here=0.6)
+    unread = PassageReading(hit("Else.", 2, 0.95), 2, 0.99)
+    first, second = (
+        dict(zip(FEATURES, f, strict=True))
+        for f in describe("How tall is the tower?", [TALL, other, unread], 0.8)
+    )
+    assert first["here"] == pytest.approx(np.log(9)) and first["relevance"] == pytest.approx(np.log(4))
+    assert (first["agree"], first["differ"], second["differ"]) == (0, 0.6, 0.9)
+    assert first["margin"] == pytest.approx(-0.05) and (first["stands"], second["stands"]) == (1, 0)
+    assert first["asked"] == 1 and second["asked"] < 1 and first["short"] == 1
+
+
+def candidate(p: float, answer: str, rank: int = 0) -> Candidate:
+    return Candidate(reading(answer, "The tower is 330 metres tall.", rank=rank), (), p)
+
+
+def test_the_likeliest_is_answered_and_contradictions_are_told() -> None:
+    sure, unsure = candidate(0.8, "330 metres"), candidate(0.3, "324 metres", 1)
+    assert decide([], 0.0).kind == "refuse"
+    assert decide([sure, unsure], 0.5).kind == "answer" and decide([sure, unsure], 0.5).best is sure
+    assert decide([sure], 0.81).kind == "refuse" and decide([sure], 0.8).kind == "answer"
+    told = decide([sure, candidate(0.79, "330", 1), candidate(0.7, "324 metres", 2)], 0.5)
+    assert told.kind == "conflict" and told.other is not None and told.other.reading.rank == 2
+    assert decide([sure, candidate(0.59, "324 metres", 1)], 0.5).kind == "answer", "not nearly as likely"
+    assert decide([sure, candidate(0.7, "324 metres", 1)], 0.75).kind == "answer", (
+        "nobody would give it alone"
+    )
+
+
+def test_weighing_puts_the_likeliest_first() -> None:
+    shipped = Calibrator.load(features=FEATURES)
+    doubtful = reading("1889", "It was finished in 1889.", here=0.2, rank=0)
+    found = weigh("How tall is the tower?", [doubtful, TALL], 0.9, shipped)
+    assert [c.reading for c in found] == [TALL, doubtful]
+    assert 0 < found[1].probability < found[0].probability < 1
+
+
+def test_logistic_finds_the_weights_that_made_the_data() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(20000, 3)) * [1, 5, 0.1] + [0, 3, 1]
+    true, bias = np.array([1.5, -0.4, 0.0]), 0.7
+    right = (draw.random(20000) < 1 / (1 + np.exp(-(x @ true + bias)))).astype(float)
+    weights, found = logistic(x, right)
+    assert (abs(weights - true) < [0.1, 0.03, 0.5]).all()
+    assert found == pytest.approx(bias, abs=0.5)
+
+
+def test_a_fitted_calibrator_means_what_it_says(tmp_path: Path) -> None:
+    draw = np.random.default_rng(1)
+
+    def questions(n: int) -> list[list[tuple[list[float], bool]]]:
+        made = []
+        for _ in range(n):  # up to three candidates, of which the best is taken: it looks too good
+            features = draw.normal(size=(draw.integers(0, 4), 2))
+            made.append(
+                [([*map(float, f)], bool(draw.random() < 1 / (1 + np.exp(1 - 2 * f[0])))) for f in features]
+            )
+        return made
+
+    fitted = fit("mine", ["signal", "noise"], questions(3000))
+    unseen = [max(q, key=lambda c: fitted.probability(c[0])) for q in questions(3000) if q]
+    p = np.array([fitted.probability(f) for f, _ in unseen])
+    right = np.array([float(ok) for _, ok in unseen])
+    assert calibration_error(p, right) < 0.04 and abs(fitted.weights[0]) > 10 * abs(fitted.weights[1])
+    assert area(p, right) < 0.8 * area(draw.random(len(p)), right)
+    coverage = [c for _, c, _ in fitted.curve]
+    assert coverage == sorted(coverage) and coverage[-1] == pytest.approx(0.75, abs=0.03), (
+        "a quarter has none"
+    )
+    threshold = fitted.threshold_for(0.1)
+    assert (1 - right[p >= threshold]).mean() < 0.15 and (p >= threshold).any()
+    assert fitted.threshold_for(-1.0) == 1.0
+
+    fitted.save(tmp_path / "c.json")
+    again = Calibrator.load(tmp_path / "c.json", features=["signal", "noise"])
+    assert again.probability([1.0, 2.0]) == pytest.approx(fitted.probability([1.0, 2.0]), abs=1e-4)
+    with pytest.raises(ServiceError, match="signal, noise"):
+        Calibrator.load(tmp_path / "c.json", features=FEATURES)
+    (tmp_path / "d.json").write_text("{}")
+    with pytest.raises(ServiceError, match="not a calibrator"):
+        Calibrator.load(tmp_path / "d.json")
+    with pytest.raises(ServiceError):
+        fit("x", ["a"], [[([1.0], True)]])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.1, 0.4, 0.4001, 0.9]), st.booleans()), min_size=1, max_size=30))
+def test_every_point_of_the_curve_is_what_its_threshold_gives(given_: list[tuple[float, bool]]) -> None:
+    p, right = (np.array(column, dtype=float) for column in zip(*given_, strict=True))
+    for threshold, coverage, risk in risk_coverage(p, right):
+        kept = p >= threshold
+        assert coverage == pytest.approx(kept.mean()) and risk == pytest.approx(1 - right[kept].mean())
+
+
+@given(st.text(max_size=30))
+def test_words_of_any_text(text: str) -> None:
+    assert words(text) == words(text.upper().lower()) or not text.isascii()
+
+
+def test_the_shipped_one_is_for_these_features() -> None:
+    stored = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    assert tuple(stored["features"]) == FEATURES and 0 < stored["threshold"] < 1
