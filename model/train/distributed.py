@@ -117,6 +117,16 @@ def spread(
     return module
 
 
+def settle(module: nn.Module) -> None:
+    """Shard again what forward passes without a backward pass left whole.
+
+    FSDP2 keeps the outermost parameters gathered after a forward pass, for the backward pass that is to come;
+    the gathered ones are other tensors than those that the optimiser knows.
+    """
+    if isinstance(module, FSDPModule):
+        module.reshard()
+
+
 def silent(module: nn.Module, last: bool) -> AbstractContextManager[Any]:
     """Within it a backward pass exchanges gradients only if it is the step's last."""
     if isinstance(module, DistributedDataParallel):

@@ -265,6 +265,7 @@ class _Run:
                 summed, terms = self.module(batch.to(self.world.device))
                 if counts:
                     total, count = total + float(summed), count + terms
+        distributed.settle(self.module)
         total, count = self.world.sum(total, count)
         return total / max(count, 1)
 
