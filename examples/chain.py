@@ -219,12 +219,15 @@ def by_llama_cpp(file: Path, prompts: Sequence[Sequence[int]], max_tokens: int) 
     params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 512, 1, False, 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = torch.get_num_threads()
     server = xllamacpp.Server(params)
-    asked = {"n_predict": max_tokens, "temperature": 0, "n_probs": 1, "cache_prompt": False}
-    found = []
-    for prompt in prompts:
-        reply = server.handle_completions(asked | {"prompt": list(prompt)})
-        found.append([token["id"] for token in reply["choices"][0]["logprobs"]["content"]])
-    return found
+    # Its OpenAI-compatible form leaves out tokens that are half a character; this one has them all.
+    asked = {"n_predict": max_tokens, "temperature": 0, "return_tokens": True, "cache_prompt": False}
+    address = f"{server.listening_address}/completion"
+    return [
+        httpx.post(address, json=asked | {"prompt": list(prompt)}, timeout=600)
+        .raise_for_status()
+        .json()["tokens"]
+        for prompt in prompts
+    ]
 
 
 def until(tokens: Sequence[int], ends: set[int]) -> list[int]:
