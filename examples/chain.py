@@ -56,7 +56,7 @@ DATASET = "identity"  #: in the folder's dataset_info.json
 QUESTIONS = ("Who are you?", "Who made you?", "你是谁？", "谁开发了你？", "What is the capital of France?")
 #: One kernel everywhere: where two tokens are about equally likely, another one's rounding would choose.
 KERNEL = "float32"
-TRAINING = {"lora_rank": 16, "lora_alpha": 32, "learning_rate": 1e-3, "num_train_epochs": 6, "seed": 0}
+TRAINING = {"learning_rate": 5e-4, "num_train_epochs": 6, "per_device_train_batch_size": 4, "seed": 0}
 TINY_TRAINING = {
     "lora_rank": 16,
     "lora_alpha": 32,
