@@ -149,13 +149,13 @@ class Reader:
     def _state(self, row: _Row, cancel: threading.Event | None) -> tuple[int, State]:
         """How many of the row's tokens had been read before, and what is read of its passage now."""
         engine = self._engine
-        known = self._states.get(engine.name, engine.adapter, row.anchor)
+        known = self._states.get(*engine.voice, row.anchor)
         if known is not None:
             return shared(known.tokens, row.prompt), known
         tokens = row.anchor[: shared(row.anchor, row.prompt)]
         _, cache = engine.prefill([tokens], cancel=cancel)
         state = State(tuple(tokens), cache.take(0))
-        self._states.put(engine.name, engine.adapter, row.anchor, state)
+        self._states.put(*engine.voice, row.anchor, state)
         return 0, state
 
     def _write(
@@ -203,7 +203,7 @@ def _gather(caches: Sequence[Cache], rows: Sequence[int], engine: Engine) -> Cac
 def _reading(row: _Row) -> PassageReading:
     found = PassageReading(row.hit, row.rank, row.not_here)
     reply = row.reply
-    if reply is None:
+    if reply is None or reply.refused:
         return found
     places = [] if reply.answer is None else row.text.places(reply.answer)
     inside = [

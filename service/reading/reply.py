@@ -22,7 +22,7 @@ from model.engine.constrain import Quotation, Slices, Vocabulary
 from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
 from service.citations import POLAR
-from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, flat
+from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, flat, parse_reply
 from service.reading.readings import Span
 from service.sentences import split
 
@@ -105,6 +105,7 @@ class Reply:
     question: str
     answer: str | None = None
     sentences: list[Span] = field(default_factory=list)
+    refused: bool = False  #: it says in other letters that the passage does not tell
     tokens: int = 0  #: written so far
     _logprobs: list[float] = field(default_factory=list)
     _answer_ids: list[int] = field(default_factory=list)
@@ -146,8 +147,10 @@ class Reply:
             logprob -= float(torch.log1p(-logprobs[grammar.not_here].exp().clamp(max=1 - 1e-6)))
         self._logprobs.append(logprob)
         if token == grammar.newline:
-            self.answer = flat(grammar.tokenizer.decode(self._answer_ids)) or None
-            return self._open([grammar.newline])
+            answer = flat(grammar.tokenizer.decode(self._answer_ids))
+            self.refused = parse_reply(answer).refused
+            self.answer = None if self.refused else answer or None
+            return [] if self.refused else self._open([grammar.newline])
         if first and token == grammar.mark:
             return self._open([])
         self._answer_ids.append(token)

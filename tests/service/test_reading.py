@@ -157,6 +157,13 @@ def test_a_quotation_that_the_passage_has_not_becomes_a_sentence_that_it_has(eng
     assert {*found.passages[0].quoted} <= {TEXTS[0][span.start : span.end] for span in split(TEXTS[0])}
 
 
+@pytest.mark.parametrize("refusal", ["not in this passage", " Not in this passage."])
+def test_a_refusal_in_other_letters_is_one(engine: ReadingEngine, refusal: str) -> None:
+    engine.script = lambda passage, question: f"{refusal}\n> It is 330 metres tall."
+    found, _ = read(reader(engine), hits=[HITS[0]])
+    assert not found.passages[0].written and found.passages[0].answer is None
+
+
 def test_yes_needs_a_question_for_it(engine: ReadingEngine) -> None:
     engine.script = lambda passage, question: "Yes\n> It was finished in 1889."
     found, _ = read(reader(engine), "Is the tower finished?", [HITS[0]])
