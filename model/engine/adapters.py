@@ -17,8 +17,8 @@ Invariants:
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,7 +143,7 @@ UNCORRECTED = Layer()
 class Attached:
     """An adapter made ready for one decoder."""
 
-    label: str  #: what caches remember: never given twice, also where a name is
+    label: str  #: what caches remember: the name and a hash of what it says, for names are given again
     layers: tuple[Layer, ...]
 
     @property
@@ -159,7 +159,6 @@ class Rack:
     def __init__(self, switch: Switch, matrices: Callable[[], Mapping[str, Tensor]], n_layers: int) -> None:
         self.switch, self._matrices, self._n_layers = switch, matrices, n_layers
         self._held: dict[str, Attached] = {}
-        self._times: Counter[str] = Counter()
 
     @property
     def names(self) -> list[str]:
@@ -176,8 +175,7 @@ class Rack:
             raise AdapterError("an adapter needs a name")
         if name in self._held:
             raise AdapterError(f"an adapter {name!r} is attached already: detach it first")
-        self._times[name] += 1
-        label = name if self._times[name] == 1 else f"{name} ({self._times[name]})"
+        label = f"{name} ({_digest(adapter)[:12]})"
         self._held[name] = prepare(adapter, self._matrices(), self._n_layers, label)
 
     def detach(self, name: str) -> None:
@@ -219,6 +217,17 @@ class Switch(threading.local):
     def layer(self, index: int) -> Layer:
         """The corrections of a block."""
         return UNCORRECTED if self.on is None else self.on.layers[index]
+
+
+def _digest(adapter: Adapter) -> str:
+    """SHA-256 of everything that decides what it says."""
+    digest = hashlib.sha256()
+    for name, low_rank in sorted(adapter.modules.items()):
+        digest.update(f"{name} {low_rank.scale!r}\n".encode())
+        for part in (low_rank.a, low_rank.b, low_rank.magnitude):
+            if part is not None:
+                digest.update(part.detach().float().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 @torch.inference_mode()

@@ -136,6 +136,11 @@ class Engine:
         return f"{self.name}: {self.kernels}"
 
     @property
+    def voice(self) -> tuple[str, str | None]:
+        """What a cache depends on beside its tokens: the weights, and the adapter with a hash of its own."""
+        return self.base or self.name, None if self._attached is None else self._attached.label
+
+    @property
     def adapters(self) -> list[str]:
         """Names of the attached adapters."""
         return self._rack.names

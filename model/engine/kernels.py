@@ -41,7 +41,7 @@ HEAD_ROWS = 8192
 MOST_STACKED_HEADS = 4
 #: Keys from which on it does: with fewer, what two products cost at least outweighs what they save.
 FEWEST_STACKED_KEYS = 512
-#: Queries that `attend_tiled` takes at a time: their scores against 1,000 keys still fit the second-level cache.
+#: Queries that `attend_tiled` takes at a time: their scores of 1,000 keys still fit the second-level cache.
 TILE = 128
 #: Rows that are packed at a time; a multiple of the kernel's blocks of 32 or 64.
 PACK_ROWS = 4096
