@@ -138,9 +138,11 @@ class Cache:
             raise AdapterError("rows that different adapters have read cannot be one batch: read them again")
         joined = cls(config, rows=len(rows), dtype=rows[0].store.dtype)
         wanted = [min(row.tokens, length) for row, length in zip(rows, lengths, strict=True)]
-        joined.reserve(max(wanted) + room)
+        store = torch.empty(joined._shape(len(rows), max(wanted) + room), dtype=rows[0].store.dtype)
         for to, (row, length) in enumerate(zip(rows, wanted, strict=True)):
-            joined._store[:, :, to, :length] = row.store[:, :, :length]
+            store[:, :, to, :length] = row.store[:, :, :length]
+            store[:, :, to, length:] = 0  # not whatever the memory held: a masked NaN is still a NaN
+        joined._hold(store)
         joined.lengths, joined.adapter = wanted, rows[0].adapter
         return joined
 

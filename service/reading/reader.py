@@ -30,10 +30,12 @@ from service.reading.reply import Grammar, Reply, Text
 
 #: Rows that are read together: past this many, products of few rows go through slower kernels.
 BATCH = 8
+#: Tokens of a reply that a batch has room for from the start.
+ROOM = 64
 #: Replies that are written, the likeliest passages first.
 MOST_WRITTEN = 4
 #: A passage less likely than this to tell is not heard.
-LEAST_HERE = 0.1
+LEAST_HERE = 0.03
 
 
 @dataclass(slots=True)
@@ -113,7 +115,7 @@ class Reader:
             lengths = [shared(state.tokens, row.prompt) for state, row in zip(states, some, strict=True)]
             asked = max(len(row.prompt) - held for row, held in zip(some, lengths, strict=True))
             kept = [state.kept for state in states]
-            joined = Cache.join(self._engine.config, kept, lengths, room=asked)
+            joined = Cache.join(self._engine.config, kept, lengths, room=asked + ROOM)
             found, cache = self._engine.prefill([row.prompt for row in some], cache=joined, cancel=cancel)
             logits += found.log_softmax(-1)
             caches.append(cache)

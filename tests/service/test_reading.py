@@ -138,7 +138,7 @@ def scripted(passage: str, question: str) -> str:
 
 def test_replies_in_the_form_are_read_as_they_were_meant(engine: ReadingEngine) -> None:
     engine.script = scripted
-    found, draft = read(reader(engine, least_here=0.1))
+    found, draft = read(reader(engine, least_here=0.5))
     tower, paris, tea, *_ = found.passages
     assert tower.answer == "330 metres" and tower.quoted == ("It is 330 metres tall.",)
     assert tower.place is not None and tower.hit.text[slice(*tower.place)] == "330 metres"
