@@ -1,4 +1,4 @@
-"""`python -m service`: serve the API and the page, or ask one question on the terminal."""
+"""`python -m service`: serve the API and the page, ask one question on the terminal, or compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0 done (a refusal is an answer), 2 it could not be done."""
+    """Run one command; returns its exit status: 0 done (a refusal is an answer), 2 it could not be done."""
     given = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         home = Path(given.home).expanduser().resolve() if given.home else find_home()
@@ -29,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import serve
 
             return serve.run(settings, home)
+        if given.command == "evaluate":
+            from service.cli import evaluate
+
+            return evaluate.execute(given, settings, home)
         from service.cli import ask
 
         body = ask.request(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+MODES = "base,finetuned,rag,rag+finetuned,grounded"
 EPILOG = """Settings come from lorebase.toml [service], LOREBASE_SERVICE_* and these flags; later ones win.
 Exit status: 0 answered, refused or stopped; 2 it could not be done."""
 
@@ -20,7 +22,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (loopback only)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask}")
+    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate}")
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -30,7 +32,46 @@ def parse(argv: list[str]) -> argparse.Namespace:
     ask.add_argument("--max-tokens", type=int, help="longest generated answer")
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
     _shared(ask, argparse.SUPPRESS)
+    _evaluate(commands)
     return parser.parse_args(argv)
+
+
+def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="compare ways of answering on questions with known answers",
+        description="Ask the same questions in several modes and write a report: table, JSON and a page.",
+        epilog="Exit status: 0 complete; 1 a question or a mode failed; 2 it could not begin; "
+        "130 interrupted (the same command goes on where it stopped).",
+    )
+    evaluate.set_defaults(command="evaluate")
+    evaluate.add_argument(
+        "--questions", type=Path, required=True, help="JSON lines, SQuAD's JSON or RGB's lines, also .gz"
+    )
+    evaluate.add_argument(
+        "--modes", default=MODES, help=f"comma-separated, also ollama/NAME (default: {MODES})"
+    )
+    evaluate.add_argument("--corpus", help="only questions about this corpus")
+    evaluate.add_argument("--limit", type=int, help="only the first N questions")
+    evaluate.add_argument("--out", type=Path, help="folder for the report (default: in the data folder)")
+    evaluate.add_argument("--finetuned", metavar="ADAPTER", help="the adapter that was trained closed-book")
+    evaluate.add_argument(
+        "--judge", metavar="ollama/NAME", help="let a model of Ollama rate the answers, too"
+    )
+    evaluate.add_argument("--k", "-k", type=int, help="passages that a question retrieves")
+    evaluate.add_argument("--search-mode", choices=("hybrid", "dense", "keyword"))
+    evaluate.add_argument("--max-tokens", type=int, help="longest generated answer")
+    evaluate.add_argument(
+        "--noise", default="0,0.4,0.8", help="noise rates of RGB's questions (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--passages",
+        choices=("own", "collection"),
+        default="own",
+        help="own: those that questions bring, if they bring any; collection: always retrieve",
+    )
+    evaluate.add_argument("--again", action="store_true", help="ask anew what has been asked before")
+    _shared(evaluate, argparse.SUPPRESS)
 
 
 def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import httpx
 import ollama
@@ -121,7 +122,27 @@ class OllamaGenerator:
             except Exception as error:
                 raise translated(error, self._address, self._model) from error
 
-    async def _pieces(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Piece]:
+    def structured(self, messages: Sequence[Message], schema: dict[str, Any], cancel: threading.Event) -> str:
+        """The whole reply, decoded greedily and held to a JSON schema by the server.
+
+        Raises:
+            UpstreamError, Cancelled: as `stream` does.
+        """
+        with asyncio.Runner() as loop:
+            pieces = self._pieces(messages, Sampling(), schema)
+            said: list[str] = []
+            try:
+                while (piece := loop.run(_next_unless(cancel, pieces))) is not None:
+                    said.append(piece.text)
+            except Cancelled:
+                raise
+            except Exception as error:
+                raise translated(error, self._address, self._model) from error
+        return "".join(said)
+
+    async def _pieces(
+        self, messages: Sequence[Message], sampling: Sampling, schema: dict[str, Any] | None = None
+    ) -> AsyncIterator[Piece]:
         client = ollama.AsyncClient(self._address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
         try:
             parts = await client.chat(
@@ -129,6 +150,7 @@ class OllamaGenerator:
                 [dict(m) for m in messages],
                 stream=True,
                 options=self._options(sampling),
+                format=schema,
             )
             ended = False
             async for part in parts:

@@ -1,0 +1,88 @@
+"""Where a question's passages come from: its own, ranked like retrieved ones, or a collection's search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ingest.types import Hit, SearchMode, SearchResult
+from service.answer import Source
+from service.evaluation import scoring
+from service.evaluation.questions import Passage, Question
+from service.quoting import Similarity
+
+OWN = "own/"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPassages:
+    """A search over the few passages of one question; a `service.answer.Search`.
+
+    Without similarity they keep the order of the file, and no cosine is claimed.
+    """
+
+    passages: Sequence[Passage]
+    similarity: Similarity | None
+
+    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:  # noqa: ARG002 - all are known
+        """The best `k` of the passages."""
+        started = time.perf_counter()
+        cosines: Sequence[float | None] = [None] * len(self.passages)
+        if self.similarity is not None:
+            cosines = self.similarity(query, [f"{p.title}\n{p.text}".strip() for p in self.passages])
+        order = range(len(self.passages))
+        if self.similarity is not None:
+            order = sorted(order, key=lambda i: -(cosines[i] or 0.0))  # type: ignore[assignment]
+        hits = tuple(self._hit(i, rank, cosines[i]) for rank, i in enumerate(order, 1))
+        return SearchResult(hits[:k], 1, 1000 * (time.perf_counter() - started))
+
+    def _hit(self, place: int, rank: int, cosine: float | None) -> Hit:
+        passage = self.passages[place]
+        return Hit(
+            chunk_id=place + 1,
+            document_id=f"{OWN}{place + 1}",
+            path=f"{OWN}{place + 1}",
+            title=passage.title,
+            position=0,
+            text=passage.text,
+            char_start=0,
+            char_end=len(passage.text),
+            page_first=None,
+            page_last=None,
+            heading_path=(),
+            score=1.0 / rank,
+            dense_score=cosine,
+            keyword_score=None,
+        )
+
+
+def own_source(question: Question, similarity: Similarity | None, unrelated_cosine: float) -> Source:
+    """A source that knows the question's own passages and nothing else."""
+    return Source(OwnPassages(question.passages, similarity), similarity, None, unrelated_cosine)
+
+
+SourceOf = Callable[[Question], Source]
+
+
+def is_evidence(question: Question, path: str, text: str) -> bool:
+    """Whether a passage is one to answer from: the file says so, or an accepted answer stands in it."""
+    if path.startswith(OWN) and question.passages:
+        place = int(path.removeprefix(OWN)) - 1
+        if place < len(question.passages) and question.passages[place].gold:
+            return True
+    elif question.source is not None and same_document(path, question.source):
+        return True
+    return holds_answer(question, text)
+
+
+def holds_answer(question: Question, text: str) -> bool:
+    """Whether an accepted answer to some part of the question stands in the text."""
+    return scoring.contains(text, question.parts) > 0
+
+
+def same_document(path: str, source: str) -> bool:
+    """Whether two paths name one document: equal, or one ends as the other (ingested from a sub-folder)."""
+    a, b = path.split("/"), source.split("/")
+    n = min(len(a), len(b))
+    return a[-n:] == b[-n:]
