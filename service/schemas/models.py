@@ -73,14 +73,22 @@ class AdapterReply(Reply):
     """An installed adapter; it is asked as BASE+NAME."""
 
     name: str
+    kind: Literal["adapter"] = "adapter"
     base: str | None = Field(description="the model that it was trained on, as far as it says")
     rank: int | None
+    loaded: bool = Field(description="whether it answers without being attached first")
     attached_to: list[str] = Field(description="loaded models that it is attached to")
 
     @classmethod
     def of(cls, info: AdapterInfo) -> AdapterReply:
         """From the inner form."""
-        return cls.model_validate({name: getattr(info, name) for name in cls.model_fields})
+        return cls(
+            name=info.name,
+            base=info.base,
+            rank=info.rank,
+            loaded=bool(info.attached_to),
+            attached_to=list(info.attached_to),
+        )
 
 
 class UpstreamReply(Reply):

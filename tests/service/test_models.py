@@ -145,11 +145,12 @@ def test_an_adapter_answers_as_the_merged_model_and_the_base_as_before(client: T
 def test_adapters_are_listed_and_let_go_of(client: TestClient) -> None:
     listed = client.get("/models").json()
     assert listed["adapters"] == [
-        {"name": "law", "base": "a", "rank": 2, "attached_to": []},
-        {"name": "tax", "base": "b", "rank": 2, "attached_to": []},
+        {"name": name, "kind": "adapter", "base": base, "rank": 2, "loaded": False, "attached_to": []}
+        for name, base in (("law", "a"), ("tax", "b"))
     ]
     load(client, model="b", action="attach", adapter="tax")  # out of the run that made it
-    assert client.get("/models").json()["adapters"][1]["attached_to"] == ["b"]
+    tax = client.get("/models").json()["adapters"][1]
+    assert tax["loaded"] and tax["attached_to"] == ["b"]
     assert loaded(client) == ["a", "b"] and ask(client, "b")["answer"] != ask(client, "b+tax")["answer"]
     after = load(client, model="b", action="detach", adapter="tax")
     assert after["adapters"][1]["attached_to"] == []
