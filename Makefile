@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 # What a run needs fetched before it: the default generator and the default embedder (model/catalog.py pins both).
 MODELS := smollm2-135m-instruct multilingual-e5-small
 
-.PHONY: run demo test check bench nightly clean help
+.PHONY: run demo eval test check bench nightly clean help
 
 help:                ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -17,6 +17,11 @@ demo: $(VENV)/.installed  ## like run, without serving
 	$(PY) -m model pull $(MODELS)
 	$(PY) -m ingest ./docs
 	$(PY) -m service ask "How do I ingest a folder of documents?"
+
+eval: $(VENV)/.installed  ## compare ways of answering over ./docs, and write the report
+	$(PY) -m model pull $(MODELS)
+	$(PY) -m ingest ./docs
+	$(PY) -m service evaluate --questions examples/questions.jsonl --corpus docs
 
 test: $(VENV)/.test       ## the whole suite, with the real weights
 	$(PY) -m model pull $(MODELS) all-minilm-l6-v2

@@ -51,6 +51,7 @@ class Reply:
     refusal_reason: str | None = None
     llm_generated: bool = False
     model: str = ""
+    reading: str | None = None  #: how the generator read: each passage apart, or all in one prompt
     confidence: float | None = None
     retrieval_score: float | None = None  #: of the first passage
     found: bool | None = None  #: a passage to answer from was among those retrieved

@@ -45,7 +45,7 @@ def build(
     """
     modes = [mode for mode in modes if replies.get(mode.name)]
     asked = [q for q in questions if all(q.id in replies[mode.name] for mode in modes)] if modes else []
-    told = list(notes)
+    told = [*notes, *_unread(modes, replies)]
     if len(asked) < len(questions):
         told.append(
             f"{len(questions) - len(asked)} of {len(questions)} questions have not been asked in every mode; "
@@ -76,6 +76,21 @@ def build(
         "comparisons": _comparisons(modes, values, resamples),
         "answers": [_answers(q, modes, replies) for q in asked],
     }
+
+
+def _unread(modes: Sequence[Mode], replies: Replies) -> list[str]:
+    """A note for each mode that was to read each passage apart and never did."""
+    wanting = [
+        m.name
+        for m in modes
+        if m.ask is not None and m.ask.mode == "rag" and m.ask.reading == "each"
+        and not any(r.reading == "each" for r in replies[m.name].values())
+    ]  # fmt: skip
+    return [
+        f"{name} read no passage apart: the reading adapter is not installed, or does not fit the model. It "
+        "answered as rag does."
+        for name in wanting
+    ]
 
 
 def _mode(

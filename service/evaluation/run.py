@@ -145,11 +145,12 @@ def _answer(question: Question, mode: Mode, bench: Bench, reply: Reply, cancel: 
         raise ServiceError("the answer ended without a reply")
     return replace(
         reply,
-        answer=final.answer,
+        answer="".join(s.text for s in final.statements).strip(),  # markers are no words of the answer
         answered=final.answered,
         refusal_reason=final.refusal_reason,
         llm_generated=final.llm_generated,
         model=final.model,
+        reading=final.reading,
         confidence=final.confidence,
         retrieval_score=_score(final.sources),
         found=any(is_evidence(question, h.path, h.text) for h in final.sources) if mode.passages else None,

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from service.__main__ import main
 from service.cli import arguments, evaluate
 from service.errors import InvalidRequest, UpstreamError
 from service.evaluation import page, terminal
@@ -270,6 +271,25 @@ def test_a_report_without_a_question_still_reads(tmp_path: Path, questions: Path
     )
     assert status == 130 and report["questions"]["asked"] == 0
     assert "0 of 4 questions" in terminal.table(report) and "<h1>" in page.render(report)
+
+
+def test_a_missing_reading_adapter_is_told(tmp_path: Path, questions: Path) -> None:
+    _, report = compare(questions, parts_of(tmp_path, ScriptedGenerator()), tmp_path / "out", "--modes", "rag,grounded")  # fmt: skip
+    assert [n for n in report["notes"] if "grounded read no passage apart" in n and "reading adapter" in n]
+    assert not [n for n in report["notes"] if n.startswith("rag ")]
+
+
+def test_markers_are_no_words_of_an_answer(tmp_path: Path, questions: Path) -> None:
+    parts = parts_of(tmp_path, ScriptedGenerator("The tower is 330 metres tall."))
+    _, report = compare(questions, parts, tmp_path / "out", "--modes", "rag", "--limit", "1")
+    reply = report["answers"][0]["replies"]["rag"]
+    assert reply["citations"] and reply["answer"] == "The tower is 330 metres tall."
+
+
+def test_an_error_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = ["evaluate", "--questions", str(tmp_path / "none.jsonl"), "--home", str(tmp_path)]
+    assert main(missing) == 2
+    assert "none.jsonl: no such file" in capsys.readouterr().err
 
 
 def test_the_command_is_known() -> None:
