@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from service.app import create_app
 from service.events import Final, Sources, Token
 from service.generators.own import OwnGenerator
 from service.reading.cache import States
+from service.reading.calibration import Calibrator
 from service.reading.form import NOT_HERE
 from service.reading.reader import Reader
 from service.settings import ServiceSettings
@@ -50,7 +52,7 @@ def scripted(passage: str, question: str) -> str:
     if "rebuilt" in question and "Mostar" in passage:
         return "Yes\n> It was rebuilt in 2004."
     if "paint" in question and "paint" in passage:
-        return "Napoleon painted it blue\n> Painting it takes 60 tonnes of paint every seven years."
+        return "Bonaparte painted it blue\n> Painting it takes 60 tonnes of paint every seven years."
     return NOT_HERE
 
 
@@ -156,11 +158,18 @@ def test_steps_are_quoted_in_the_documents_words(client: TestClient, library: Me
     assert [c["text"] for c in reply["citations"]] == ["Boil the water.", "Add the tea."]
 
 
-def test_yes_is_an_answer_and_an_invention_gives_way_to_the_sentence(client: TestClient) -> None:
+def test_yes_is_an_answer(client: TestClient) -> None:
     assert ask(client, "Was the bridge of Mostar rebuilt?")["answer"] == "Yes [1]"
-    reply = ask(client, "Who did paint the Eiffel Tower with paint?")
-    assert "Napoleon" not in reply["answer"]
-    assert not reply["llm_generated"] or not reply["answered"]
+
+
+def test_an_invention_gives_way_to_the_sentence(engine: ReadingEngine, library: MemoryLibrary) -> None:
+    lenient = replace(Calibrator.load(), threshold=0.0)
+    question = Ask(question="Who did paint the Eiffel Tower with paint?")
+    *_, final = Answerer(calibrator=lenient).answer(
+        question, library.source("default"), generator(engine), threading.Event()
+    )
+    assert isinstance(final, Final) and final.answered and not final.llm_generated
+    assert final.answer == "Painting it takes 60 tonnes of paint every seven years. [1]"
 
 
 def test_the_joint_way_and_quotes_can_be_asked_for(client: TestClient) -> None:

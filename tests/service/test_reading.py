@@ -103,6 +103,10 @@ def test_what_was_kept_is_as_good_as_read_again(engine: ReadingEngine) -> None:
     assert fresh.passages == first.passages
     uncached, _ = read(reader(engine, most_bytes=0))
     assert uncached.passages == first.passages
+    ours = reader(engine)
+    read(ours, "")  # its states hold what belongs to no other question
+    cut, _ = read(ours)
+    same(cut, first)
     whole, _ = engine.prefill([engine.prompt(_messages(HITS[0]))])
     not_here = engine.tokenizer.encode(NOT_HERE)[0]
     assert first.passages[0].not_here == pytest.approx(float(whole[0].softmax(-1)[not_here]), rel=1e-4)
@@ -149,9 +153,13 @@ def test_replies_in_the_form_are_read_as_they_were_meant(engine: ReadingEngine) 
 
 
 def test_a_quotation_that_the_passage_has_not_becomes_a_sentence_that_it_has(engine: ReadingEngine) -> None:
-    engine.script = lambda passage, question: "330 metres\n> It is made of cheese."
-    found, _ = read(reader(engine), hits=[HITS[0]])
-    assert found.passages[0].quoted == ("It is 330 metres tall.",), "the one that has the answer"
+    for quotation in ("It is made of cheese.", "It was finished in 1889."):
+        engine.script = lambda passage, question, said=quotation: f"330 metres\n> {said}"
+        found, _ = read(reader(engine), hits=[HITS[0]])
+        assert found.passages[0].quoted == ("It is 330 metres tall.",), "the one that has the answer"
+    engine.script = lambda passage, question: "> Boil the water.\n> Boil the water.\n> Boil the water."
+    found, _ = read(reader(engine), hits=[HITS[2]])
+    assert found.passages[0].quoted[0] == "Boil the water." not in found.passages[0].quoted[1:]
     engine.script = lambda passage, question: "> Nothing of this kind."
     found, _ = read(reader(engine), hits=[HITS[0]])
     assert {*found.passages[0].quoted} <= {TEXTS[0][span.start : span.end] for span in split(TEXTS[0])}
