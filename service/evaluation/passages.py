@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,23 +18,22 @@ OWN = "own/"
 class OwnPassages:
     """A search over the few passages of one question; a `service.answer.Search`.
 
-    Without similarity they keep the order of the file, and no cosine is claimed.
+    Without cosines they keep the order of the file, and none is claimed.
     """
 
     passages: Sequence[Passage]
-    similarity: Similarity | None
+    cosines: Sequence[float] | None
 
-    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:  # noqa: ARG002 - all are known
+    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:  # noqa: ARG002 - ranked already
         """The best `k` of the passages."""
-        started = time.perf_counter()
-        cosines: Sequence[float | None] = [None] * len(self.passages)
-        if self.similarity is not None:
-            cosines = self.similarity(query, [f"{p.title}\n{p.text}".strip() for p in self.passages])
-        order = range(len(self.passages))
-        if self.similarity is not None:
-            order = sorted(order, key=lambda i: -(cosines[i] or 0.0))  # type: ignore[assignment]
-        hits = tuple(self._hit(i, rank, cosines[i]) for rank, i in enumerate(order, 1))
-        return SearchResult(hits[:k], 1, 1000 * (time.perf_counter() - started))
+        cosines = self.cosines
+        order = list(range(len(self.passages)))
+        if cosines is not None:
+            order.sort(key=lambda i: -cosines[i])
+        hits = tuple(
+            self._hit(i, rank, None if cosines is None else cosines[i]) for rank, i in enumerate(order, 1)
+        )
+        return SearchResult(hits[:k], 1, 0.0)
 
     def _hit(self, place: int, rank: int, cosine: float | None) -> Hit:
         passage = self.passages[place]
@@ -58,8 +56,14 @@ class OwnPassages:
 
 
 def own_source(question: Question, similarity: Similarity | None, unrelated_cosine: float) -> Source:
-    """A source that knows the question's own passages and nothing else."""
-    return Source(OwnPassages(question.passages, similarity), similarity, None, unrelated_cosine)
+    """A source that knows the question's own passages and nothing else.
+
+    They are embedded and ranked here, before anything is asked, as a collection's passages would be.
+    """
+    cosines = None
+    if similarity is not None:
+        cosines = similarity(question.text, [f"{p.title}\n{p.text}".strip() for p in question.passages])
+    return Source(OwnPassages(question.passages, cosines), similarity, None, unrelated_cosine)
 
 
 SourceOf = Callable[[Question], Source]

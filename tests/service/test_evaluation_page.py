@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.browsing import browser
+from tests.service.browsing import axe_script, breaches, browser
 from tests.service.evaluating import compare, parts_of, questions
 from tests.service.fakes import ScriptedGenerator
 
@@ -91,3 +91,14 @@ def test_the_page_in_a_browser(browser: Any, report: Path) -> None:
         assert opened.get_by_text("330 metres", exact=True).first.is_visible()
         assert [url for url in asked if not url.startswith(("file:", "data:"))] == [] and complaints == []
         context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(browser: Any, report: Path, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+    opened = context.new_page()
+    opened.goto(report.as_uri())
+    opened.locator("details.q").first.click()
+    assert breaches(opened, axe_script()) == []
+    context.close()

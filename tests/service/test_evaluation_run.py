@@ -189,7 +189,7 @@ def test_passages_of_the_question_are_read_instead_of_a_collection(tmp_path: Pat
 def test_own_passages_are_ranked_by_similarity_and_cut_at_k() -> None:
     passages = [Passage("far"), Passage("near", gold=True), Passage("middle")]
     ranks = {"far": 0.1, "near": 0.9, "middle": 0.5}
-    found = OwnPassages(passages, lambda q, texts: [ranks[t] for t in texts]).search("?", 2, "hybrid")
+    found = OwnPassages(passages, [ranks[p.text] for p in passages]).search("?", 2, "hybrid")
     assert [(h.text, h.path, h.dense_score) for h in found.hits] == [
         ("near", "own/2", 0.9),
         ("middle", "own/3", 0.5),
