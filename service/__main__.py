@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         body = ask.request(
             question=given.question,
             mode=given.mode,
+            reading=given.reading,
             k=given.k,
             search_mode=given.search_mode,
             max_tokens=given.max_tokens,

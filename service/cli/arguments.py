@@ -28,6 +28,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     ask.add_argument("question")
     ask.add_argument("--k", "-k", type=int, help="passages to retrieve")
     ask.add_argument("--mode", choices=("rag", "closed_book", "quote"), default="rag")
+    ask.add_argument(
+        "--reading",
+        choices=("each", "joint"),
+        help="every passage apart, or all in one prompt (default: each)",
+    )
     ask.add_argument("--search-mode", choices=("hybrid", "dense", "keyword"))
     ask.add_argument("--max-tokens", type=int, help="longest generated answer")
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
