@@ -38,7 +38,8 @@ def render(report: Mapping[str, Any]) -> str:
         kinds=list(report["questions"]["kinds"]),
         languages=list(report["questions"]["languages"]),
         shown=report["answers"][:SHOWN],
-        best=_best(modes),
+        best=(best := _best(modes)),
+        lead=_lead(report, best),
         risk=_risk(modes),
         calibration=_calibration(modes),
         times=_times(modes),
@@ -47,6 +48,15 @@ def render(report: Mapping[str, Any]) -> str:
 
 def _best(modes: list[dict[str, Any]]) -> dict[str, Any] | None:
     return max(modes, key=lambda m: m["figures"]["right"]["mean"], default=None)
+
+
+def _lead(report: Mapping[str, Any], best: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The best mode's distance to the baseline that quotes."""
+    for row in report["comparisons"]:
+        if best is not None and (row["mode"], row["against"]) == (best["name"], "best-sentence"):
+            found: dict[str, Any] = row["figures"]["right"]
+            return found
+    return None
 
 
 def _risk(modes: list[dict[str, Any]]) -> Markup | None:
