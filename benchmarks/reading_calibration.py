@@ -49,7 +49,7 @@ from service.reading.calibration import Calibrator, area, calibration_error, fit
 from service.reading.reader import Reader
 from service.reading.readings import PassageReading, Readings
 from service.reading.rows import holds
-from service.reading.select import FEATURES, describe, words
+from service.reading.select import CONTRADICTS, FEATURES, describe, same, words
 from service.shelves import Shelves
 
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
@@ -159,6 +159,10 @@ def readings(
                         written, describe(case.question, result.passages, relevance.probability), strict=True
                     )
                 ],
+                "apart": [
+                    [i for i, other in enumerate(written) if same(reading, other) is False]
+                    for reading in written
+                ],
             }
             file.write(json.dumps([case.key, known[case.key]], ensure_ascii=False) + "\n")
             file.flush()
@@ -174,6 +178,15 @@ def best(calibrator: Calibrator, record: dict[str, Any]) -> tuple[float, bool]:
     if not record["candidates"]:
         return 0.0, False
     return max((calibrator.probability(features), right) for features, right, _ in record["candidates"])
+
+
+def conflicts(calibrator: Calibrator, threshold: float, record: dict[str, Any]) -> bool:
+    """Whether two candidates would be shown as contradicting each other (`select.decide`)."""
+    p = [calibrator.probability(features) for features, _, _ in record["candidates"]]
+    if not p or max(p) < threshold:
+        return False
+    least = max(threshold, CONTRADICTS * max(p))
+    return any(p[i] >= least for i in record["apart"][p.index(max(p))])
 
 
 def learn(records: Sequence[tuple[Case, dict[str, Any]]], fitted: dict[str, Any]) -> Calibrator:
@@ -254,10 +267,14 @@ def main() -> None:
     calibrator = learn(records, about)
     threshold = operating_point(records, calibrator)
     figures = report(records, judged, threshold)
+    told = [
+        conflicts(judges[1 - case.half], threshold, r) for case, r in records if case.kind == "answerable"
+    ]
+    figures["answerable, shown as a contradiction"] = round(float(np.mean(told)), 4)
     calibrator = replace(calibrator, threshold=threshold, fitted=about | {"cross-fitted": figures})
     for name, value in figures.items():
-        print(f"{name:28}{value:10.4g}")
-    print(f"{'threshold':28}{threshold:10.4g}")
+        print(f"{name:40}{value:10.4g}")
+    print(f"{'threshold':40}{threshold:10.4g}")
     for feature, weight in zip(FEATURES, calibrator.weights, strict=True):
         print(f"  weight of {feature:18}{weight:8.3f}")
     if args.write:

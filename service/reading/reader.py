@@ -117,10 +117,8 @@ class Reader:
             kept = [state.kept for state in states]
             joined = Cache.join(self._engine.config, kept, lengths, room=asked + ROOM)
             found, cache = self._engine.prefill([row.prompt for row in some], cache=joined, cancel=cancel)
-            logits += found.log_softmax(-1)
+            logits += self._doubt(some, found.log_softmax(-1), cache, cancel)
             caches.append(cache)
-        for row, logprobs in zip(fitting, logits, strict=True):
-            row.not_here = float(logprobs[self._grammar.not_here].exp())
         likeliest = sorted(range(len(fitting)), key=lambda i: fitting[i].not_here)
         telling = [i for i in likeliest[: self._most_written] if fitting[i].not_here <= 1 - self._least_here]
         if telling:
@@ -159,6 +157,35 @@ class Reader:
         state = State(tuple(tokens), cache.take(0))
         self._states.put(*engine.voice, row.anchor, state)
         return 0, state
+
+    def _doubt(
+        self, rows: Sequence[_Row], logprobs: Tensor, cache: Cache, cancel: threading.Event | None
+    ) -> Tensor:
+        """How likely each reply is a refusal goes into the rows; what is likely otherwise is returned.
+
+        Args:
+            rows: whose prompts `cache` holds, and afterwards holds again.
+            logprobs: (rows, vocab_size) of the first token.
+            cache: of the rows.
+            cancel: looked at before each step.
+
+        Returns:
+            Log-probabilities of the first token, given that the reply is no refusal.
+        """
+        begins = self._grammar.refusal
+        goes_on = torch.zeros(len(rows))
+        for n in range(1, len(begins)):
+            texts = [[*row.prompt, *begins[:n]] for row in rows]
+            found, _ = self._engine.prefill(texts, cache=cache, cancel=cancel)
+            goes_on += found.log_softmax(-1)[:, begins[n]]
+        cache.lengths = [len(row.prompt) for row in rows]
+        first = logprobs[:, begins[0]]
+        refused = (first + goes_on).exp().clamp(max=1 - 1e-6)
+        for row, probability in zip(rows, refused.tolist(), strict=True):
+            row.not_here = probability
+        open_to = logprobs.clone()
+        open_to[:, begins[0]] = first + torch.log1p(-goes_on.exp().clamp(max=1 - 1e-6))
+        return open_to - torch.log1p(-refused)[:, None]
 
     def _write(
         self,

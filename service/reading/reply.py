@@ -52,16 +52,26 @@ class Grammar:
                 "the reading form needs tokens for a line break, for '>' and for the end: not in this model"
             )
         self.newline, self.mark, self.end = newline, mark, ends[0]
-        self.not_here = tokenizer.encode(NOT_HERE)[0]
+        #: How a refusal begins, up to where no answer begins alike ("Not in", but "Notre Dame").
+        self.refusal: tuple[int, ...] = _beginning(tokenizer, NOT_HERE, words=2)
         #: (vocab_size) 0 where a token may stand in a short answer, minus infinity elsewhere
         self.inside = torch.full((vocab_size,), -torch.inf)
         self.first = self.inside.clone()  #: the same for the first token of a reply
         for data, token in self.vocabulary.items():
             if b"\n" not in data and token < vocab_size:
                 self.inside[token] = 0.0
-                if not data.startswith(QUOTE.strip().encode()) and token != self.not_here:
+                if not data.startswith(QUOTE.strip().encode()):
                     self.first[token] = 0.0
         self.inside[self.newline] = self.first[self.mark] = 0.0
+
+
+def _beginning(tokenizer: Tokenizer, text: str, words: int) -> tuple[int, ...]:
+    """The fewest of a text's tokens that hold its first words whole."""
+    ids = tokenizer.encode(text)
+    wanted = len(" ".join(text.split()[:words]).encode())
+    return next(
+        tuple(ids[:n]) for n in range(1, len(ids) + 1) if len(tokenizer.decode_bytes(ids[:n])) >= wanted
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,10 @@ class Text:
 
 @dataclass(slots=True)
 class Reply:
-    """A reply in progress: `choose` gives the tokens to read next, none when it has ended."""
+    """A reply in progress: `choose` gives the tokens to read next, none when it has ended.
+
+    It never begins as a refusal does: how likely that is was counted before.
+    """
 
     grammar: Grammar
     passage: Text
@@ -139,13 +152,13 @@ class Reply:
     def _write(self, logprobs: Tensor) -> list[int]:
         """A token of the short answer, or what ends it or stands in its place."""
         grammar, first = self.grammar, not self._answer_ids
-        token = int((logprobs + (grammar.first if first else grammar.inside)).argmax())
+        open_to = logprobs + (grammar.first if first else grammar.inside)
+        if tuple(self._answer_ids) == grammar.refusal[:-1]:
+            open_to[grammar.refusal[-1]] = -torch.inf
+        token = int(open_to.argmax())
         if len(self._answer_ids) >= MOST_ANSWER_TOKENS:
             token = grammar.newline
-        logprob = float(logprobs[token])
-        if first:  # given that the passage tells at all, which is counted apart
-            logprob -= float(torch.log1p(-logprobs[grammar.not_here].exp().clamp(max=1 - 1e-6)))
-        self._logprobs.append(logprob)
+        self._logprobs.append(float(logprobs[token]))
         if token == grammar.newline:
             answer = flat(grammar.tokenizer.decode(self._answer_ids))
             self.refused = parse_reply(answer).refused

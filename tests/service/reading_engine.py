@@ -17,7 +17,7 @@ from model.engine.kernels import install
 from model.gpt import GPT
 from model.lora import Adapter, LowRank, projections
 from model.tokenizer import Tokenizer
-from service.reading.form import NOT_HERE, QUESTION
+from service.reading.form import QUESTION
 from tests.model import chatml, tiny
 
 #: What a passage and a question are replied with.
@@ -31,8 +31,6 @@ class ReadingEngine(Engine):
     """
 
     script: Script | None = None
-    #: Probability of NOT_HERE's first token where the script replies something else; None: nearly 0.
-    doubt: Callable[[str], float] | None = None
     cancel_after: int | None = None
     tokens_read = 0
     calls = 0
@@ -69,9 +67,6 @@ class ReadingEngine(Engine):
             return  # held to something else than the script: the weights go on
         logits.fill_(0.0)
         logits[coming[done]] = 30.0
-        if not done and self.doubt is not None:
-            at, p = self.tokenizer.encode(NOT_HERE)[0], self.doubt(passage)
-            logits[at] = 30.0 + float(torch.logit(torch.tensor(p)))
 
 
 def build(folder: Path, script: Script | None = None, seed: int = 0) -> ReadingEngine:

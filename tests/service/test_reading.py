@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -107,9 +108,10 @@ def test_what_was_kept_is_as_good_as_read_again(engine: ReadingEngine) -> None:
     read(ours, "")  # its states hold what belongs to no other question
     cut, _ = read(ours)
     same(cut, first)
-    whole, _ = engine.prefill([engine.prompt(_messages(HITS[0]))])
-    not_here = engine.tokenizer.encode(NOT_HERE)[0]
-    assert first.passages[0].not_here == pytest.approx(float(whole[0].softmax(-1)[not_here]), rel=1e-4)
+    begins = engine.tokenizer.encode("Not in")
+    (logprobs,) = engine.score(engine.prompt(_messages(HITS[0])), [begins])
+    assert engine.tokenizer.encode(NOT_HERE)[: len(begins)] == begins
+    assert first.passages[0].not_here == pytest.approx(math.exp(sum(logprobs)), rel=1e-3)
 
 
 def _messages(one: Hit) -> list[dict[str, str]]:
@@ -163,6 +165,16 @@ def test_a_quotation_that_the_passage_has_not_becomes_a_sentence_that_it_has(eng
     engine.script = lambda passage, question: "> Nothing of this kind."
     found, _ = read(reader(engine), hits=[HITS[0]])
     assert {*found.passages[0].quoted} <= {TEXTS[0][span.start : span.end] for span in split(TEXTS[0])}
+
+
+def test_an_answer_may_begin_with_the_letters_of_a_refusal(engine: ReadingEngine) -> None:
+    hits = [hit("Notre Dame stands in Paris. It is tall.")]
+    engine.script = lambda passage, question: "Notre Dame\n> Notre Dame stands in Paris."
+    found, _ = read(reader(engine), "What stands in Paris?", hits)
+    assert found.passages[0].not_here < 0.01 and found.passages[0].answer == "Notre Dame"
+    engine.script = lambda passage, question: NOT_HERE
+    found, _ = read(reader(engine, least_here=0.0), "What stands in Paris?", hits)
+    assert found.passages[0].not_here > 0.99 and found.passages[0].answer != NOT_HERE
 
 
 @pytest.mark.parametrize("refusal", ["not in this passage", " Not in this passage."])
