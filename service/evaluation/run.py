@@ -108,8 +108,10 @@ def run(
     except KeyboardInterrupt:
         cancel.set()
         outcome.interrupted = True
-    for name in [name for name, given in outcome.replies.items() if all(r.error for r in given.values())]:
-        if outcome.replies[name] or outcome.interrupted:
+    for name, given in [*outcome.replies.items()]:
+        if given and all(reply.error for reply in given.values()):
+            if failed[name] < PATIENCE:
+                outcome.notes.append(f"{name} failed at every question: {next(iter(given.values())).error}")
             del outcome.replies[name]
     return outcome
 

@@ -136,6 +136,8 @@ def test_a_mode_that_fails_is_given_up_and_the_others_go_on(tmp_path: Path, ques
     assert status == 1
     assert [m["name"] for m in report["modes"]] == ["always-refuse", "best-sentence"]
     assert report["questions"]["asked"] == 4
+    _, short = compare(questions, parts, tmp_path / "short", "--modes", "base", "--limit", "2")
+    assert any("base failed at every question" in n and "Ollama failed" in n for n in short["notes"])
     assert any("base was given up after 3 failures" in n and "Ollama failed" in n for n in report["notes"])
     assert (
         len(
