@@ -1,1 +1,11 @@
-"""Reading one passage at a time: the words of it, and the rows that it is learned from."""
+"""Reading one passage at a time, from the rows that it is learned from to the answer that is chosen.
+
+form.py         the words between us and the model, in training and in serving
+rows.py         rows that teach it
+cache.py        what was read of passages, kept for the next question
+reader.py       one question, some passages, one batch
+reply.py        a reply, held to its form and to the passage's sentences while it is written
+readings.py     what comes out of it
+select.py       which of the readings is the answer, if any
+calibration.py  how likely it is right
+"""
