@@ -194,8 +194,15 @@ def learn(records: Sequence[tuple[Case, dict[str, Any]]], fitted: dict[str, Any]
     return fit("shipped", FEATURES, questions, fitted)
 
 
-def operating_point(records: Sequence[tuple[Case, dict[str, Any]]], calibrator: Calibrator) -> float:
-    found = [best(calibrator, r)[0] for case, r in records if case.kind == "answerable" and r["found"]]
+def operating_point(
+    records: Sequence[tuple[Case, dict[str, Any]]], judged: Sequence[tuple[float, bool]]
+) -> float:
+    """The threshold that refuses the accepted share of the answerable questions whose passage was found."""
+    found = [
+        probability
+        for (case, record), (probability, _) in zip(records, judged, strict=True)
+        if case.kind == "answerable" and record["found"]
+    ]
     return float(np.clip(np.quantile(found, FALSE_REFUSALS), 0.01, 0.99)) if found else 0.5
 
 
@@ -265,7 +272,7 @@ def main() -> None:
     judged = [best(judges[1 - case.half], record) for case, record in records]
     about = {"model": args.model, "adapter": weights, "on": f"{args.data}: {', '.join(args.articles)}"}
     calibrator = learn(records, about)
-    threshold = operating_point(records, calibrator)
+    threshold = operating_point(records, judged)
     figures = report(records, judged, threshold)
     told = [
         conflicts(judges[1 - case.half], threshold, r) for case, r in records if case.kind == "answerable"
