@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from model.memory import give_back
 from service.errors import NotReady
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,6 @@ class Readiness:
         except Exception as error:
             logger.info("%s: %s", name, error)  # whoever asks gets the error itself
             self._errors[name] = error
-        from model.engine.memory import give_back  # here, since it brings torch
-
         give_back()
         self._done[name].set()
 

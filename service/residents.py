@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from model.memory import give_back
 from service.generators import Generator
 
 
@@ -80,8 +81,6 @@ class Residents:
             return name in self._held and self._drop(name)
 
     def _drop(self, name: str) -> bool:
-        from model.engine.memory import give_back  # here, since it brings torch
-
         del self._held[name]
         give_back()
         return True

@@ -29,12 +29,12 @@ from model.engine.cache import Cache
 from model.engine.constrain import Constraint
 from model.engine.generation import Generation
 from model.engine.kernels import install, matrices, switch_of
-from model.engine.memory import give_back
 from model.engine.probe import NAMED, Kernels, choose
 from model.errors import AdapterError, Cancelled, ContextOverflow, ModelError, UnsupportedModel
 from model.gpt import GPT
 from model.identity import identity
 from model.lora import Adapter
+from model.memory import give_back
 from model.quantized import dense
 from model.tokenizer import Tokenizer
 

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.engine.adapters import Stack, Switch
-from model.engine.memory import give_back
 from model.gpt import GPT, Attention, Block, GatedMLP, PlainMLP, Span, attend, rotate
 from model.lora import projections
+from model.memory import give_back
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
 
 #: Up to so many rows the packed kernel is used: its time grows by the row, a dense product's does not until

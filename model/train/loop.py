@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from model.config import TrainConfig
 from model.errors import NonFiniteLoss
 from model.gpt import GPT
+from model.memory import give_back
 from model.train import distributed, precision, state
 from model.train.distributed import World
 from model.train.losses import Loss
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from model.data.batches import Batch
 
 End = Literal["finished", "stopped", "early"]
+#: Steps after which memory that is free goes back to the system.
+GIVE_BACK_EVERY = 10
 #: Where `save_steps` says nothing, a run is saved this often between the ends of its epochs: a machine that
 #: dies takes no more with it.
 SAVE_EVERY_S = 600.0
@@ -220,6 +223,8 @@ class _Run:
         self.optimiser.zero_grad()
         seconds = time.perf_counter() - start
         here.step, here.micro_batch = here.step + 1, here.micro_batch + len(micro_batches)
+        if here.step % GIVE_BACK_EVERY == 0:
+            give_back()
         here.tokens, here.seconds = here.tokens + int(tokens), here.seconds + seconds
         self._report(
             loss=total / max(count, 1),

@@ -1,7 +1,9 @@
-"""Returning memory to the system while weights are being turned into other weights.
+"""Returning memory to the system, while weights are turned into other weights and between steps of training.
 
 glibc keeps what is freed for later. Loading alternates large temporary tensors with small lasting ones, which
 then sit in the holes of the large ones: without returning the rest, 60 MB of packed weights cost 300 MB.
+Training makes tensors of other sizes at every step, and the holes add up: a run over batches of uneven length
+had grown from 3 to 5.4 GB after 140 steps.
 """
 
 from __future__ import annotations
