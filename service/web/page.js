@@ -111,7 +111,10 @@ async function start() {
     const [shelves, generators] = await Promise.all([api.collections(), api.models()]);
     shell.collections = shelves.collections.map(({ name }) => name);
     shell.collection = shelves.default;
-    shell.models = generators.models.filter(({ loaded }) => loaded).map(({ name }) => name);
+    shell.models = [
+      ...generators.models.map(({ name }) => name),
+      ...generators.adapters.filter(({ base }) => base).map(({ base, name }) => `${base}+${name}`),
+    ];
     shell.model = generators.default;
   } catch {
     // The view says what is wrong as soon as it needs the service itself.
