@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal")
+SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "classification")
 
 if __name__ == "__main__":
     failed = []

@@ -29,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import serve
 
             return serve.run(settings, home)
+        if given.command == "classify":
+            from service.cli import classify
+
+            return classify.execute(given, settings, home)
         if given.command == "evaluate":
             from service.cli import evaluate
 

@@ -12,13 +12,16 @@ from fastapi.staticfiles import StaticFiles
 
 from service import errors, wiring
 from service.answer import Answerer
+from service.classifier.classify import Classifying
+from service.classifier.decided import Decided
+from service.classifier.shelf import Shelf
 from service.deps import Parts
 from service.generators import Generator
 from service.guard import Guard
 from service.jobs import JobBoard
 from service.library import Library
 from service.readiness import Readiness
-from service.routes import ask, documents, models, ops, search
+from service.routes import ask, classify, documents, models, ops, search
 from service.runner import Runner
 from service.settings import ServiceSettings
 
@@ -50,6 +53,8 @@ def assemble(
             settings.job_queue_length,
         ),
         readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
+        classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
+        classifiers=Shelf(home / "classifiers"),
     )
 
 
@@ -87,6 +92,7 @@ def create_app(
     errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
     app.include_router(ask.router)
     app.include_router(search.router)
+    app.include_router(classify.router)
     app.include_router(documents.router)
     app.include_router(models.router)
     app.include_router(ops.router)

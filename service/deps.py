@@ -9,6 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.answer import Answerer
+from service.classifier.classify import Classifying
+from service.classifier.shelf import Shelf
 from service.jobs import JobBoard
 from service.library import Library
 from service.models import Models
@@ -31,6 +33,8 @@ class Parts:
     search_runner: Runner  #: searches without an answer
     jobs: JobBoard
     readiness: Readiness
+    classifying: Classifying
+    classifiers: Shelf
 
 
 def parts(request: Request) -> Parts:

@@ -10,6 +10,10 @@
     ├── UnsupportedMedia    a body that is neither JSON nor a form
     ├── InvalidUpload       no file, no text, or a name that cannot be used
     ├── InvalidRequest      an argument of the command line that does not fit
+    ├── InvalidClasses      labels or examples that cannot be told apart, or are too many
+    ├── UnknownClassifier   no classifier of that name
+    ├── DamagedClassifier   its file cannot be read
+    ├── BuiltIn             it came with the program and cannot be deleted
     ├── UnknownJob          no job of that id
     ├── ForeignOrigin       a page of another site sent the request
     ├── PortInUse           somebody else listens there
@@ -114,6 +118,22 @@ class InvalidRequest(ServiceError):
     """An argument that does not fit."""
 
 
+class InvalidClasses(ServiceError):
+    """Labels or examples that cannot be told apart, or too many of them."""
+
+
+class UnknownClassifier(ServiceError):
+    """No classifier of that name."""
+
+
+class DamagedClassifier(ServiceError):
+    """A classifier's file cannot be read."""
+
+
+class BuiltIn(ServiceError):
+    """It came with the program and cannot be deleted."""
+
+
 class PortInUse(ServiceError):
     """Somebody else listens on the port."""
 
@@ -146,6 +166,10 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     UnsupportedMedia: (415, "unsupported_media_type"),
     InvalidUpload: (422, "invalid_upload"),
     InvalidRequest: (422, "invalid_request"),
+    InvalidClasses: (422, "invalid_classes"),
+    UnknownClassifier: (404, "unknown_classifier"),
+    DamagedClassifier: (503, "damaged_classifier"),
+    BuiltIn: (409, "built_in"),
     UnknownJob: (404, "unknown_job"),
     ForeignOrigin: (403, "foreign_origin"),
     UpstreamUnreachable: (502, "upstream_unreachable"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ingest.embed import Embedder
 from ingest.types import Chunk, FileReport, StoredDocument
 from service.answer import Source
 
@@ -77,6 +78,14 @@ class Library(Protocol):
 
     def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
         """Ingest files, reporting each, into a collection that is made if need be; bad files stop nothing."""
+        ...
+
+    def embedder(self) -> Embedder:
+        """The embedder of new collections, shared with those that have the same one.
+
+        Raises:
+            EmbedderError: it is not installed; names the command that fetches it.
+        """
         ...
 
     def warm(self) -> None:

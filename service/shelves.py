@@ -181,6 +181,10 @@ class Shelves:
             self._shelves[collection] = shelf = _Shelf(store, searcher, embedder, status.embedder_id)
             return shelf
 
+    def embedder(self) -> Embedder:
+        """The embedder of new collections."""
+        return self._embedder(self._settings.embedder)
+
     def _embedder(self, name: str) -> Embedder:
         with self._lock:
             if name not in self._embedders:

@@ -14,7 +14,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments; `command` is `serve` where none is named."""
     parser = argparse.ArgumentParser(
         prog="python -m service",
-        description="Serve the API and the page, or ask one question on the terminal.",
+        description="Serve the API and the page, or ask, compare and classify on the terminal.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -22,7 +22,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (loopback only)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate}")
+    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,classify}")
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -38,6 +38,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
     _shared(ask, argparse.SUPPRESS)
     _evaluate(commands)
+    _classify(commands)
     return parser.parse_args(argv)
 
 
@@ -77,6 +78,27 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     evaluate.add_argument("--again", action="store_true", help="ask anew what has been asked before")
     _shared(evaluate, argparse.SUPPRESS)
+
+
+def _classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "classify",
+        help="give texts a label",
+        description="Give each text one of the labels of a named classifier, or of a file of examples.",
+    )
+    parser.set_defaults(command="classify")
+    parser.add_argument("texts", nargs="+", metavar="TEXT", help="a text; - reads lines from standard input")
+    by = parser.add_mutually_exclusive_group()
+    by.add_argument("--classifier", help="a named classifier (default: finance-zh)")
+    by.add_argument("--classes", type=Path, metavar="FILE.json", help='{"label": ["example", ...], ...}')
+    parser.add_argument("--instruction", help="what the model is told")
+    parser.add_argument("--abstain-below", type=float, help="no label below this probability")
+    parser.add_argument(
+        "--likelihood", choices=("auto", "on", "off"), default="auto", help="whether the model scores labels"
+    )
+    parser.add_argument("--include-prompt", action="store_true", help="with --json: what a model reads")
+    parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
+    _shared(parser, argparse.SUPPRESS)
 
 
 def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:

@@ -10,11 +10,14 @@ import threading
 from collections.abc import Generator as GeneratorOf
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, runtime_checkable
 
 from ingest.types import Hit
 from model.config import Sampling
 from service.reading.readings import Readings
+
+if TYPE_CHECKING:
+    from model.engine import Engine  # it brings torch
 
 Capability = Literal["stream", "score", "constrain"]
 
@@ -101,3 +104,20 @@ class Generator(Protocol):
         Raises:
             model.errors.ContextOverflow: the prompt leaves no room for a reply.
         """
+
+
+@runtime_checkable
+class Scores(Generator, Protocol):
+    """A generator whose engine can say how likely a given reply is."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine."""
+
+
+@runtime_checkable
+class Structured(Generator, Protocol):
+    """A generator whose server can hold a reply to a JSON schema."""
+
+    def structured(self, messages: Sequence[Message], schema: dict[str, Any], cancel: threading.Event) -> str:
+        """The whole reply. Raises UpstreamError, Cancelled."""

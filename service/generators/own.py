@@ -110,6 +110,11 @@ class OwnGenerator:
         self._writes_cjk = engine.tokenizer.count(CJK_SAMPLE) <= CJK_TOKENS_PER_CHARACTER * len(CJK_SAMPLE)
 
     @property
+    def engine(self) -> Engine:
+        """What scores given replies; with the adapter that speaks here."""
+        return self._engine
+
+    @property
     def name(self) -> str:
         """The checkpoint's name, and the adapter's behind a plus."""
         return self._engine.name + (f"+{self._engine.adapter}" if self._engine.adapter else "")

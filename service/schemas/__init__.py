@@ -15,6 +15,13 @@ from service.schemas.asking import (
     TimingsReply,
     UsageReply,
 )
+from service.schemas.classifying import (
+    ClassifierBody,
+    ClassifierReply,
+    ClassifiersReply,
+    ClassifyReply,
+    ClassifyRequest,
+)
 from service.schemas.library import (
     ChunkReply,
     ChunksReply,
@@ -50,6 +57,11 @@ __all__ = [
     "ChunkReply",
     "ChunksReply",
     "CitationReply",
+    "ClassifierBody",
+    "ClassifierReply",
+    "ClassifiersReply",
+    "ClassifyReply",
+    "ClassifyRequest",
     "CollectionName",
     "CollectionReply",
     "CollectionsReply",

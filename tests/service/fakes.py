@@ -15,6 +15,7 @@ from model.errors import Cancelled
 from service.answer import Source
 from service.generators import Capability, Message, Piece
 from service.library import CollectionInfo, Upload
+from tests.fakes import HashEmbedder
 
 
 class ScriptedGenerator:
@@ -92,6 +93,7 @@ class MemoryLibrary:
         self.add_gate: threading.Event | None = None  #: where set, an ingest waits for it
         self.add_failure: Exception | None = None
         self.lock = threading.Lock()
+        self.hashes = HashEmbedder(dimension=128)
 
     def _shelf(self, collection: str) -> dict[str, str]:
         if self.failure is not None:
@@ -186,6 +188,9 @@ class MemoryLibrary:
                 shelf[upload.path] = text
                 self.generation += 1
             on_file(FileReport(upload.path, status, "", len(list(paragraphs(text)))))
+
+    def embedder(self) -> HashEmbedder:
+        return self.hashes
 
     def warm(self) -> None:
         if self.warm_gate is not None:

@@ -26,7 +26,7 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
 
 
 def filled(path: str) -> str:
-    return path.replace("{document_id}", "no-such").replace("{job_id}", "no-such")
+    return path.replace("{document_id}", "no-such").replace("{job_id}", "no-such").replace("{name}", "no-such")
 
 
 def assert_form(response: httpx.Response) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_every_operation_refuses_a_strange_host_and_a_foreign_page(client: TestC
 
 def test_every_unknown_thing_is_404_in_the_same_form(client: TestClient, app: FastAPI) -> None:
     for method, path in operations(app):
-        if "{" in path:
+        if "{" in path and method != "put":  # which makes what is not there
             reply = client.request(method, filled(path))
             assert reply.status_code == 404, path
             assert_form(reply)

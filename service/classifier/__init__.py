@@ -1,0 +1,1 @@
+"""Texts to labels from a few examples of each: by nearness, n-grams and likelihood, weighed."""
