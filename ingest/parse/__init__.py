@@ -14,36 +14,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from ingest.errors import IngestError, ParseError
-from ingest.parse.formats import BY_SUFFIX, FORMATS, Format, choose
-from ingest.parse.source import MIB, Source, check_size
+from ingest.errors import EmptyDocument, IngestError, ParseError
+from ingest.parse.formats import FORMATS, Format, by_suffix
+from ingest.parse.sniff import choose
+from ingest.parse.source import MIB, OcrMode, Source, check_size
 from ingest.types import Document
 
-__all__ = ["FORMATS", "Format", "parse_file", "recipe", "supported"]
+__all__ = ["FORMATS", "Format", "OcrMode", "Source", "parse_file", "parse_source", "recipe", "supported"]
 
 
 def supported(path: Path | str) -> bool:
     """Whether a parser is listed for the suffix; the file is not opened."""
-    return Path(path).suffix.lower() in BY_SUFFIX
+    return Path(path).suffix.lower() in by_suffix()
 
 
 def recipe(path: Path | str) -> str:
     """Parser and version for the suffix, such as "pdf/1"; "content/1" where only the content can tell."""
-    row = BY_SUFFIX.get(Path(path).suffix.lower())
+    row = by_suffix().get(Path(path).suffix.lower())
     return row.recipe if row else "content/1"
 
 
 def parse_file(
-    file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int
+    file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int, ocr: OcrMode = "auto"
 ) -> Document:
     """Parse one file by its content.
 
     Args:
         file: where the bytes are.
         name: what the user calls the file, where that is not `file` (an upload); its suffix counts.
-        password: opens an encrypted PDF.
+        password: opens an encrypted PDF or archive.
         max_bytes: larger files are refused before they are read; formats that have to be held in memory whole
             have a lower limit of their own (`Format.max_mib`).
+        ocr: whether text is read off pictures: where a page has no other text, never, or on every page.
 
     Raises:
         UnsupportedFormat: no parser for what the file contains.
@@ -53,22 +55,39 @@ def parse_file(
     """
     called = name or file.name
     check_size(file, called, max_bytes, "(setting max_file_mb)")
-    row, warnings = choose(file, called)
-    limit = min(max_bytes, row.max_mib * MIB)
-    check_size(file, called, limit, f"for a {row.name} file; split it")
-    source = Source(file, called, limit, password, Path(called).suffix.lower())
-    parse = cast(Callable[[Source], Document], importlib.import_module(row.module).parse)
+    return parse_source(Source(file, called, max_bytes, password, Path(called).suffix.lower(), ocr))
+
+
+def parse_source(source: Source) -> Document:
+    """Parse what a source holds; also a member of an archive or an attachment.
+
+    Raises:
+        IngestError: as `parse_file`.
+    """
+    row, warnings = choose(source)
+    limit = min(source.max_bytes, row.max_mib * MIB)
+    if source.data is None:
+        check_size(source.file, source.name, limit, f"for a {row.name} file; split it")
+    elif len(source.data) > limit:
+        raise ParseError(
+            f"{source.name}: {len(source.data) / MIB:,.1f} MiB is over the limit of {limit / MIB:,.0f} MiB "
+            f"for a {row.name} file."
+        )
+    elif not source.data:
+        raise EmptyDocument(f"{source.name}: the file is empty (0 bytes). Nothing to ingest.")
     try:
-        document = parse(source)
+        parse = cast(Callable[[Source], Document], importlib.import_module(row.module).parse)
+        document = parse(replace(source, max_bytes=limit))
     except (IngestError, MemoryError):
         raise
     except RecursionError as error:
         raise ParseError(
-            f"{called}: nested too deeply to be read as {row.name}. Open and save it anew, or leave it out."
+            f"{source.name}: nested too deeply to be read as {row.name}. Open and save it anew, or leave it "
+            "out."
         ) from error
     except Exception as error:
         raise ParseError(
-            f"{called}: cannot be read as {row.name}; it seems damaged "
+            f"{source.name}: cannot be read as {row.name}; it seems damaged "
             f"({type(error).__name__}: {str(error)[:200]}). "
             "Open and save it anew in its own program, or leave it out."
         ) from error

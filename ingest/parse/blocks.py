@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ingest.parse.tidy import sections_of, tidy
-from ingest.types import Section
+from ingest.types import Page, Section
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,39 @@ class Block:
 
 def assemble(blocks: Sequence[Block]) -> tuple[str, tuple[Section, ...]]:
     """The stored text and its sections."""
-    parts: list[str] = []
+    text, sections, _ = assemble_parts([blocks])
+    return text, sections
+
+
+def assemble_parts(
+    parts: Sequence[Sequence[Block]],
+) -> tuple[str, tuple[Section, ...], tuple[Page, ...]]:
+    """The stored text, its sections, and where each part (a slide) stands in it, as pages."""
+    pieces: list[str] = []
     headings: list[tuple[int, int, str]] = []
+    pages: list[Page] = []
     length = 0
     before: Block | None = None
-    for block in blocks:
-        text = tidy(block.text)[0].rstrip()
-        text = text.strip("\n") if block.kind in ("code", "item") else text.strip()
-        if not text:
-            continue
-        if before is not None:
-            gap = "\n" if before.kind == "item" and block.kind == "item" else "\n\n"
-            parts.append(gap)
-            length += len(gap)
-        if block.kind == "heading":
-            headings.append((length, block.level, text))
-        parts.append(text)
-        length += len(text)
-        before = block
-    return "".join(parts), sections_of(headings, length)
+    for number, blocks in enumerate(parts, 1):
+        start = None
+        for block in blocks:
+            text = tidy(block.text)[0].rstrip()
+            text = text.strip("\n") if block.kind in ("code", "item") else text.strip()
+            if not text:
+                continue
+            if before is not None:
+                both_items = before.kind == "item" and block.kind == "item" and start is not None
+                gap = "\n" if both_items else "\n\n"
+                pieces.append(gap)
+                length += len(gap)
+            start = length if start is None else start
+            if block.kind == "heading":
+                headings.append((length, block.level, text))
+            pieces.append(text)
+            length += len(text)
+            before = block
+        pages.append(Page(number, length if start is None else start, length))
+    return "".join(pieces), sections_of(headings, length), tuple(pages)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

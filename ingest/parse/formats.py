@@ -1,20 +1,28 @@
-"""Which parser reads which file: one table, and what the first bytes say about a file whatever its name is.
+"""Which parser reads which file: one table, and what happens where a name and its content disagree.
 
-A name may lie. The content decides: a PDF called `notes.txt` is parsed as the PDF it is, with a warning; a
-picture called `notes.md` is refused. Among text formats, which look alike, the name decides.
+A name may lie. The content decides (`ingest.parse.sniff`): a PDF called `notes.txt` is parsed as the PDF it
+is, with a warning; a program called `notes.md` is refused. Among text formats, which look alike, the name
+decides.
+
+The table can be extended from outside: an installed package names a `Format`, or a sequence of them, in the
+entry point group `lorebase.parsers`. Such a row comes before ours, for all of its suffixes, and its parser is
+handed the file whatever its content looks like: only its author knows what to expect.
 """
 
 from __future__ import annotations
 
-import re
-import zipfile
+import functools
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from ingest.errors import ParseError, PasswordRequired, UnsupportedFormat
-from ingest.parse.encoding import looks_binary
+from ingest.errors import UnsupportedFormat
 
-HEAD = 8192
+ENTRY_POINTS = "lorebase.parsers"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,7 @@ class Format:
     suffixes: tuple[str, ...]
     media_types: tuple[str, ...]
     max_mib: int  #: what one file may weigh; most parsers hold several copies of a text in memory
+    is_text: bool = False  #: looks like any text: only the name tells it from others
 
     @property
     def recipe(self) -> str:
@@ -36,205 +45,131 @@ class Format:
         return f"{self.name}/{self.version}"
 
 
-CODE_SUFFIXES = (
-    ".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".hpp", ".java", ".js", ".jsx", ".kt", ".lua", ".php",
-    ".pl", ".ps1", ".py", ".r", ".rb", ".rs", ".scala", ".sh", ".sql", ".swift", ".ts", ".tsx",
-)  # fmt: skip
+_OPEN = "application/vnd.openxmlformats-officedocument"
+_ODF = "application/vnd.oasis.opendocument"
 FORMATS: tuple[Format, ...] = (
     Format("pdf", 1, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024),
-    Format(
-        "docx", 1, "ingest.parse.docx", (".docx",),
-        ("application/vnd.openxmlformats-officedocument.wordprocessingml.document",), 256,
-    ),
+    Format("docx", 1, "ingest.parse.docx", (".docx",), (f"{_OPEN}.wordprocessingml.document",), 256),
+    Format("pptx", 1, "ingest.parse.pptx", (".pptx",), (f"{_OPEN}.presentationml.presentation",), 256),
+    Format("xlsx", 1, "ingest.parse.xlsx", (".xlsx", ".xlsm"), (f"{_OPEN}.spreadsheetml.sheet",), 128),
+    Format("odt", 1, "ingest.parse.odf", (".odt",), (f"{_ODF}.text",), 128),
+    Format("ods", 1, "ingest.parse.odf", (".ods",), (f"{_ODF}.spreadsheet",), 128),
+    Format("odp", 1, "ingest.parse.odf", (".odp",), (f"{_ODF}.presentation",), 128),
+    Format("rtf", 1, "ingest.parse.rtf", (".rtf",), ("application/rtf", "text/rtf"), 32),
+    Format("epub", 1, "ingest.parse.epub", (".epub",), ("application/epub+zip",), 256),
+    Format("zip", 1, "ingest.parse.archive", (".zip",), ("application/zip",), 512),
     Format(
         "html", 1, "ingest.parse.html",
-        (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16,
+        (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16, True,
     ),
     Format(
         "markdown", 1, "ingest.parse.markdown",
-        (".md", ".markdown", ".mdown", ".mkd"), ("text/markdown",), 16,
+        (".md", ".markdown", ".mdown", ".mkd"), ("text/markdown",), 16, True,
+    ),
+    Format("rst", 1, "ingest.parse.rst", (".rst", ".rest"), ("text/x-rst",), 8, True),
+    Format("latex", 1, "ingest.parse.latex", (".tex", ".latex"), ("application/x-tex",), 8, True),
+    Format(
+        "delimited", 1, "ingest.parse.delimited",
+        (".csv", ".tsv"), ("text/csv", "text/tab-separated-values"), 64, True,
+    ),
+    Format(
+        "json", 1, "ingest.parse.jsons",
+        (".json", ".jsonl", ".ndjson"), ("application/json", "application/jsonl"), 64, True,
+    ),
+    Format(
+        "mail", 1, "ingest.parse.mail", (".eml", ".mbox"), ("message/rfc822", "application/mbox"), 256, True
+    ),
+    Format(
+        "code", 1, "ingest.parse.code",
+        (
+            ".c", ".cc", ".cpp", ".cs", ".css", ".go", ".h", ".hpp", ".java", ".js", ".jsx", ".kt", ".lua",
+            ".php", ".pl", ".ps1", ".py", ".r", ".rb", ".rs", ".scala", ".sh", ".sql", ".swift", ".ts",
+            ".tsx",
+        ),
+        (), 16, True,
     ),
     Format(
         "text", 1, "ingest.parse.plain",
         (
-            ".txt", ".text", ".log", ".rst", ".adoc", ".org", ".tex", ".csv", ".tsv", ".json", ".jsonl",
-            ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".srt", ".vtt", *CODE_SUFFIXES,
+            ".txt", ".text", ".log", ".adoc", ".org", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf",
+            ".srt", ".vtt",
         ),
-        ("text/plain", "text/csv", "application/json", "text/x-rst"), 64,
+        ("text/plain",), 64, True,
     ),
 )  # fmt: skip
 BY_NAME = {row.name: row for row in FORMATS}
-BY_SUFFIX = {suffix: row for row in FORMATS for suffix in row.suffixes}
 
 #: Text by their bytes, something else by their meaning: refused rather than stored as mark-up.
 NOT_YET = {
-    ".rtf": "an RTF document", ".eml": "an e-mail", ".mbox": "a mailbox", ".ipynb": "a notebook",
-    ".svg": "a drawing", ".fb2": "an e-book", ".ps": "PostScript", ".eps": "PostScript",
+    ".ipynb": "a notebook", ".svg": "a drawing", ".fb2": "an e-book", ".ps": "PostScript",
+    ".eps": "PostScript",
 }  # fmt: skip
 
-MAGIC: tuple[tuple[bytes, str], ...] = (
-    (b"{\\rtf", "an RTF document"),
-    (b"%!PS", "a PostScript file"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture (reading it takes OCR)"),
-    (b"\xff\xd8\xff", "a JPEG picture (reading it takes OCR)"),
-    (b"GIF8", "a GIF picture (reading it takes OCR)"),
-    (b"II*\x00", "a TIFF picture (reading it takes OCR)"),
-    (b"MM\x00*", "a TIFF picture (reading it takes OCR)"),
-    (b"RIFF", "a RIFF file (WebP, WAV or AVI)"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ\x00", "an xz archive"),
-    (b"(\xb5/\xfd", "a zstd archive"),
-    (b"7z\xbc\xaf'\x1c", "a 7z archive"),
-    (b"Rar!\x1a\x07", "a RAR archive"),
-    (b"\x7fELF", "a program"),
-    (b"MZ\x90", "a Windows program"),
-    (b"SQLite format 3\x00", "an SQLite database"),
-    (b"\xca\xfe\xba\xbe", "a Java class or a Mac program"),
-    (b"OggS", "an Ogg recording"),
-    (b"ID3", "an MP3 recording"),
-    (b"GGUF", "a GGUF model"),
-)
-TEXT_MAGIC = (b"{\\rtf", b"%!PS")
-#: The folder inside an Office Open XML package that tells which program's it is.
-PACKAGES = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}
-PACKAGE_WORDS = {
-    "pptx": "a PowerPoint presentation (.pptx)",
-    "xlsx": "an Excel workbook (.xlsx)",
-    "epub": "an EPUB e-book",
-    "odf": "an OpenDocument file",
-    "zip": "a ZIP archive",
-}
-_HTML = re.compile(
-    rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
-)
-_PDF_BODY = re.compile(rb"%PDF-|^\d+ \d+ obj\b.*^endobj\b", re.DOTALL | re.MULTILINE)
+
+@functools.cache
+def added() -> tuple[Format, ...]:
+    """The rows of installed packages; one that cannot be loaded is logged and left out."""
+    rows: list[Format] = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            loaded = point.load()
+            found = (loaded,) if isinstance(loaded, Format) else tuple(loaded)
+            if not all(isinstance(row, Format) for row in found):
+                raise TypeError("is no Format and no sequence of them")
+        except Exception as error:  # whatever a stranger's module raises while it is imported
+            log.warning(
+                "the parser %s (%s) of group %s is left out: %s", point.name, point.value, ENTRY_POINTS, error
+            )
+            continue
+        rows += found
+    return tuple(rows)
+
+
+@functools.cache
+def by_suffix() -> dict[str, Format]:
+    """The row of each suffix; where two claim one, the first of the strangers' rows wins, ours never."""
+    rows: Sequence[Format] = (*FORMATS, *reversed(added()))
+    return {suffix.lower(): row for row in rows for suffix in row.suffixes}
 
 
 def read_names() -> str:
-    """The suffixes that can be read, for messages."""
-    return "PDF, DOCX, HTML, Markdown and plain text"
+    """The formats that can be read, for messages."""
+    return (
+        "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, reStructuredText, LaTeX, "
+        "CSV, JSON, e-mail, source code, ZIP archives of these, and plain text"
+    )
 
 
-def sniff(file: Path, name: str) -> str:
-    """What the content is: the name of a format, where "text" is any kind of text; or "binary", unknown.
-
-    Raises:
-        UnsupportedFormat: it is recognisably something that no parser here reads.
-        PasswordRequired: an Office file encrypted as a whole.
-        ParseError: it cannot be opened.
-    """
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(HEAD)
-    except OSError as error:
-        raise ParseError(f"{name}: cannot be read ({error.strerror}). Check that you may open it.") from error
-    if b"%PDF-" in head[:1024]:  # the header may stand anywhere in them (PDF 1.7, implementation note 13)
-        return "pdf"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _package(file, name)
-    if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        _refuse_ole(file, name)
-    binary = looks_binary(head)
-    for magic, words in MAGIC:
-        if head.startswith(magic) and (binary or magic in TEXT_MAGIC):  # a text may begin with "ID3", too
-            raise UnsupportedFormat(
-                f"{name}: is {words}, which Lorebase does not read. It reads {read_names()}."
-            )
-    if binary and head[4:8] == b"ftyp":
-        raise UnsupportedFormat(
-            f"{name}: is a film, recording or HEIF picture. Lorebase reads {read_names()}."
-        )
-    if binary:
-        return "binary"
-    if Path(name).suffix.lower() == ".pdf" and _PDF_BODY.search(head):
-        return "pdf"
-    return "html" if _HTML.match(head.removeprefix(b"\xef\xbb\xbf")) else "text"
+def unsupported(name: str, what: str) -> UnsupportedFormat:
+    """What is raised for a file that no parser here reads."""
+    return UnsupportedFormat(f"{name}: is {what}, which Lorebase does not read. It reads {read_names()}.")
 
 
-def choose(file: Path, name: str) -> tuple[Format, tuple[str, ...]]:
+def settle(name: str, found: str) -> tuple[Format, tuple[str, ...]]:
     """The parser for a file, and warnings where its name says something else than its content.
 
+    Args:
+        name: what the user calls the file.
+        found: what `sniff` found: the name of a row, "text" for any kind of text, or "binary".
+
     Raises:
-        UnsupportedFormat, PasswordRequired, ParseError: as `sniff`.
+        UnsupportedFormat: nothing that is read here.
     """
     suffix = Path(name).suffix.lower()
-    declared = BY_SUFFIX.get(suffix)
-    found = sniff(file, name)
+    declared = by_suffix().get(suffix)
     if found == "binary" and suffix == ".pdf":
         found = "pdf"  # its header is lost; the engines may still find their way, or will say what is wrong
     elif found == "binary":
-        raise UnsupportedFormat(
-            f"{name}: is binary data of an unknown kind, no text. Lorebase reads {read_names()}."
-        )
+        raise unsupported(name, "binary data of an unknown kind, no text")
     if found in ("text", "html"):
         if suffix in NOT_YET:
-            raise UnsupportedFormat(
-                f"{name}: is {NOT_YET[suffix]}, which Lorebase does not read. It reads {read_names()}."
-            )
-        if declared is not None and declared.name in ("html", "markdown"):
-            return declared, ()
-        if (
-            declared is not None
-            and declared.name == "text"
-            and (found == "text" or suffix not in (".txt", ".text"))
-        ):
+            raise unsupported(name, NOT_YET[suffix])
+        # Code and Markdown may begin with "<html>"; a text that does is a page that was saved as text.
+        is_page = found == "html" and suffix in (".txt", ".text")
+        if declared is not None and declared.is_text and not is_page:
             return declared, ()
     actual = BY_NAME[found]
     if actual is declared:
         return actual, ()
     called = f"named {suffix}" if suffix else "without a suffix"
     return actual, (f"{called}, but its content is {actual.name}: read as {actual.name}",)
-
-
-def _package(file: Path, name: str) -> str:
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()[:5000]
-            mimetype = (
-                archive.read("mimetype")[:100]
-                if "mimetype" in names and archive.getinfo("mimetype").file_size < 200
-                else b""
-            )
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        OSError,
-        RuntimeError,
-        NotImplementedError,
-        ValueError,
-        EOFError,
-    ) as error:
-        raise ParseError(
-            f"{name}: a damaged or truncated ZIP container ({error}). Get the file again."
-        ) from error
-    kind = next((kind for folder, kind in PACKAGES.items() if any(n.startswith(folder) for n in names)), None)
-    if kind is None or "[Content_Types].xml" not in names:
-        kind = "epub" if b"epub" in mimetype else "odf" if b"opendocument" in mimetype else "zip"
-    if kind == "docx":
-        return kind
-    called = Path(name).suffix.lower()
-    but = f" (although it is named {called})" if called in BY_SUFFIX else ""
-    raise UnsupportedFormat(
-        f"{name}: is {PACKAGE_WORDS[kind]}{but}, which Lorebase does not read yet. It reads {read_names()}."
-    )
-
-
-def _refuse_ole(file: Path, name: str) -> None:
-    """OLE compound files: old Office formats, and new ones encrypted as a whole ([MS-OFFCRYPTO] 2.3.4.4)."""
-    with file.open("rb") as stream:
-        data = stream.read(64 * 1024 * 1024)
-    if "EncryptedPackage".encode("utf-16-le") in data:
-        raise PasswordRequired(
-            f"{name}: is encrypted by an Office program, which Lorebase cannot open even with the password. "
-            "Save it there without a password and ingest it again."
-        )
-    old = {
-        "WordDocument": "an old Word document (.doc)",
-        "Workbook": "an old Excel workbook (.xls)",
-        "PowerPoint Document": "an old PowerPoint file (.ppt)",
-    }
-    words = next(
-        (words for stream, words in old.items() if stream.encode("utf-16-le") in data), "an OLE container"
-    )
-    raise UnsupportedFormat(f"{name}: is {words}. Save it as .docx or PDF and ingest it again.")

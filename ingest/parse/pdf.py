@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pypdf
@@ -85,7 +87,7 @@ def parse(source: Source) -> Document:
 
 def _read_pdfium(source: Source) -> _Read:
     read = _Read()
-    document = pypdfium2.PdfDocument(source.file, password=source.password)
+    document = pypdfium2.PdfDocument(source.content, password=source.password)
     try:
         for index in range(len(document)):
             text, readable, kinds = "", True, set[int]()
@@ -208,11 +210,15 @@ class _Second:
 
     def _open(self) -> pypdf.PdfReader:
         if self._reader is None:
-            reader = pypdf.PdfReader(self._source.file, strict=False)
+            reader = pypdf.PdfReader(self._stream(), strict=False)
             if reader.is_encrypted and not reader.decrypt(self._source.password or ""):
                 raise _password_needed(self._source)
             self._reader = reader
         return self._reader
+
+    def _stream(self) -> Path | io.BytesIO:
+        content = self._source.content
+        return io.BytesIO(content) if isinstance(content, bytes) else content
 
     def read_all(self, why: str) -> _Read:
         """The whole file, where pdfium failed with `why`."""

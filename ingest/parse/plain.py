@@ -1,14 +1,12 @@
 """Plain text in any encoding, stored as it stands in the file, so that a quote is found there.
 
-Also for formats that are read as the text they are (logs, CSV, JSON, reStructuredText, source code): no
-structure is claimed for them, only `kind="code"` for source code.
+Also for formats that are read as the text they are (logs, settings, subtitles): no structure is claimed.
 """
 
 from __future__ import annotations
 
 from ingest.errors import EmptyDocument
 from ingest.parse.encoding import decode
-from ingest.parse.formats import CODE_SUFFIXES
 from ingest.parse.source import Source
 from ingest.parse.tidy import one_line, tidy
 from ingest.types import Document, Section
@@ -38,5 +36,4 @@ def parse(source: Source) -> Document:
         EmptyDocument: no text in it.
     """
     text, metadata, warnings = read_text(source)
-    section = Section((), 0, len(text), "code" if source.suffix in CODE_SUFFIXES else "text")
-    return Document(text, one_line(source.stem), (section,), (), metadata, tuple(warnings))
+    return Document(text, one_line(source.stem), (Section((), 0, len(text)),), (), metadata, tuple(warnings))

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 from ingest.errors import EmptyDocument, ParseError
 
 MIB = 1024 * 1024
+OcrMode = Literal["auto", "off", "force"]
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What may still come out of one file: archives and mails hold files that hold files."""
+
+    members: int = 2_000
+    unpacked: int = 512 * MIB  #: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +31,32 @@ class Source:
     max_bytes: int
     password: str | None = None
     suffix: str = ""  #: lower case, of `name`
+    ocr: OcrMode = "auto"
+    data: bytes | None = None  #: the bytes of a member of an archive or mail; `file` is the outermost
+    nesting: int = 0  #: archives and mails around it
+    allowance: Allowance = field(default_factory=Allowance)
+
+    @property
+    def content(self) -> Path | bytes:
+        """What libraries that open files themselves are given."""
+        return self.file if self.data is None else self.data
+
+    def open(self) -> BinaryIO:
+        """The bytes, from the beginning.
+
+        Raises:
+            ParseError: the file cannot be opened.
+        """
+        if self.data is not None:
+            return io.BytesIO(self.data)
+        try:
+            return self.file.open("rb")
+        except OSError as error:
+            raise self.unreadable(error) from error
+
+    def unreadable(self, error: OSError) -> ParseError:
+        """What is raised where the file cannot be read."""
+        return ParseError(f"{self.name}: cannot be read ({error.strerror}). Check that you may open it.")
 
     @property
     def stem(self) -> str:
@@ -33,12 +70,10 @@ class Source:
             ParseError: it cannot be read, or it grew past the limit.
         """
         try:
-            with self.file.open("rb") as stream:
+            with self.open() as stream:
                 data = stream.read(self.max_bytes + 1)
         except OSError as error:
-            raise ParseError(
-                f"{self.name}: cannot be read ({error.strerror}). Check that you may open it."
-            ) from error
+            raise self.unreadable(error) from error
         if len(data) > self.max_bytes:
             raise ParseError(f"{self.name}: grew while it was read. Ingest it again when it is complete.")
         return data

@@ -1,0 +1,106 @@
+r"""JSON, and JSON Lines: values as they read, not as they are escaped.
+
+A document is written out anew, indented and with its characters instead of escapes: one line of minified JSON
+or `\u4e2d` is nothing to search. Its outermost keys are sections. JSON Lines keep one record a line; a list
+of flat records of the same keys becomes a table. What is no JSON (comments, trailing commas) is read as text.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ingest.errors import EmptyDocument
+from ingest.parse.blocks import assemble
+from ingest.parse.plain import read_text
+from ingest.parse.source import Source
+from ingest.parse.tables import Room, sheet_blocks
+from ingest.parse.tidy import one_line, sections_of, tidy
+from ingest.types import Document, Section
+
+MOST_COLUMNS = 30
+_TITLES = ("title", "name")
+
+
+def parse(source: Source) -> Document:
+    """One file.
+
+    Raises:
+        ParseError: it cannot be read.
+        EmptyDocument: no text in it.
+    """
+    text, metadata, warnings = read_text(source)
+    title = one_line(source.stem)
+    try:
+        if source.suffix in (".jsonl", ".ndjson"):
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+            metadata["records"] = str(len(records))
+            return _records(source, records, title, metadata, warnings)
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        warnings.append(f"read as plain text: it is no valid JSON ({str(error)[:120]})")
+        section = Section((), 0, len(text))
+        return Document(text, title, (section,), (), metadata, tuple(warnings))
+    if isinstance(value, list) and _is_table(value):
+        return _records(source, value, title, metadata, warnings)
+    if isinstance(value, dict):
+        named = next((value[key] for key in _TITLES if isinstance(value.get(key), str)), "")
+        title = one_line(named) or title
+        written, headings = _members(value)
+        sections = sections_of(headings, len(written))
+    else:
+        written = _written(value)
+        sections = (Section((), 0, len(written)),)
+    if not any(c.isalnum() for c in written):
+        raise EmptyDocument(f"{source.name}: there is no value in it. Nothing to ingest.")
+    return Document(written, title, sections, (), metadata, tuple(warnings))
+
+
+def _written(value: object) -> str:
+    """Indented JSON without escapes for anything but quotes, backslashes and line ends."""
+    return tidy(json.dumps(value, ensure_ascii=False, indent=1))[0]
+
+
+def _members(value: dict[str, Any]) -> tuple[str, list[tuple[int, int, str]]]:
+    """An object written member by member, and where those that hold more than one value begin."""
+    pieces = ["{\n"]
+    at = len(pieces[0])
+    headings: list[tuple[int, int, str]] = []
+    for number, (key, member) in enumerate(value.items()):
+        # A simple value after a large one must not stand in the section of the large one.
+        headings.append((at, 1, key if isinstance(member, dict | list) and member else ""))
+        line = f" {_written(key)}: " + _written(member).replace("\n", "\n ")
+        line += ",\n" if number < len(value) - 1 else "\n"
+        pieces.append(line)
+        at += len(line)
+    pieces.append("}")
+    return "".join(pieces), headings
+
+
+def _is_table(value: list[Any]) -> bool:
+    """Whether a list holds flat objects that share most of their keys."""
+    if len(value) < 2 or not all(isinstance(row, dict) and row for row in value):
+        return False
+    keys = {key for row in value for key in row}
+    flat = all(not isinstance(cell, dict | list) for row in value for cell in row.values())
+    return flat and len(keys) <= MOST_COLUMNS and sum(map(len, value)) >= len(keys) * len(value) / 2
+
+
+def _records(
+    source: Source, records: list[Any], title: str, metadata: dict[str, str], warnings: list[str]
+) -> Document:
+    """Records as a table where they are one, else one a line."""
+    if _is_table(records):
+        room = Room()
+        keys = list(dict.fromkeys(key for record in records for key in record))
+        rows = ([_cell(record.get(key)) for key in keys] for record in records)
+        taken = room.take(source.name, (row for row in [keys, *rows]))
+        text, _ = assemble(sheet_blocks("", taken))
+        section = Section((), 0, len(text), "table")
+        return Document(text, title, (section,), (), metadata, (*warnings, *room.cut))
+    text = tidy("\n\n".join(json.dumps(record, ensure_ascii=False) for record in records))[0]
+    return Document(text, title, (Section((), 0, len(text)),), (), metadata, tuple(warnings))
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)

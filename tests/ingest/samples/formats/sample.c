@@ -1,0 +1,3 @@
+int tide(int hour) {
+    return 41 + hour;
+}

@@ -1,0 +1,3 @@
+namespace tides {
+int tide(int hour) { return 42 + hour; }
+}

@@ -1,0 +1,4 @@
+class Station {
+  public:
+    int tide() { return 43; }
+};

@@ -1,0 +1,3 @@
+struct station {
+    int tide; /* 47 */
+};

@@ -1,0 +1,4 @@
+const base = 1;
+function tide(hour) {
+  return 50 + hour;
+}

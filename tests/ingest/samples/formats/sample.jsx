@@ -1,0 +1,3 @@
+export const Tide = (props) => {
+  return <b>{51 + props.hour}</b>;
+};

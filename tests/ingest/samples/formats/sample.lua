@@ -1,0 +1,3 @@
+local function tide(hour)
+  return 53 + hour
+end

@@ -1,0 +1,4 @@
+<?php
+function tide($hour) {
+    return 54 + $hour;
+}

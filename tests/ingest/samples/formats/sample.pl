@@ -1,0 +1,3 @@
+sub tide {
+    return 55 + shift;
+}

@@ -1,0 +1,3 @@
+function Get-Tide {
+    return 56
+}

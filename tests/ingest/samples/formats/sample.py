@@ -1,0 +1,3 @@
+class Station:
+    def tide(self) -> int:
+        return 57

@@ -1,0 +1,3 @@
+tide <- function(hour) {
+  58 + hour
+}

@@ -1,0 +1,5 @@
+class Station
+  def tide
+    59
+  end
+end

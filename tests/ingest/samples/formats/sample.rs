@@ -1,0 +1,3 @@
+pub fn tide(hour: u32) -> u32 {
+    60 + hour
+}

@@ -1,0 +1,3 @@
+CREATE TABLE station (
+    height integer DEFAULT 63
+);

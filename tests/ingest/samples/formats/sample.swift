@@ -1,0 +1,3 @@
+struct Station {
+    func tide() -> Int { 64 }
+}

@@ -1,0 +1,3 @@
+export function tide(hour: number): number {
+  return 65 + hour;
+}

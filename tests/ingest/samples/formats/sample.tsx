@@ -1,0 +1,3 @@
+export function Tide(): Element {
+  return <b>{66}</b>;
+}
