@@ -80,7 +80,7 @@ def _unpacked(source: Source, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) 
     called = label(entry.filename)
     if entry.file_size > source.allowance.unpacked:
         raise ParseError(
-            f"{called}: {entry.file_size / MIB:,.1f} MiB is more than may still be unpacked of the file around it."
+            f"{called}: {entry.file_size / MIB:,.1f} MiB is more than may still be unpacked of what holds it."
         )
     if entry.file_size > max(_RATIO_COUNTS_FROM, HIGHEST_RATIO * entry.compress_size):
         times = entry.file_size // max(1, entry.compress_size)
