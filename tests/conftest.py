@@ -1,7 +1,21 @@
-"""Settings of the whole suite, made before anything imports torch."""
+"""Settings and fixtures of the whole suite; the settings are made before anything imports torch."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault(
     "GOMP_SPINCOUNT", "2000"
 )  # as the commands set it: threads that wait give their core away
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread of torch: tiny products are quicker so, and bit-equal from run to run."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -16,6 +16,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ from torch import Tensor
 from model import shelf
 from model.config import GPTConfig, LoRAConfig
 from model.errors import AdapterError
+from model.formats.described import read_json
 from model.layout import tensor_shapes
 from model.lora import FUSED, Adapter, LowRank, check, hugging_face_name
 
 CONFIG_FILE, WEIGHTS_FILE, OWN_FILE = shelf.CONFIG_FILE, shelf.WEIGHTS_FILE, shelf.OWN_FILE
 PREFIX = "base_model.model."
 A, B, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
+
+_json = partial(read_json, error=AdapterError, kind="an adapter's folder")
 
 #: Settings under which an adapter is more, or other, than a low-rank product beside the published base.
 PLAIN: dict[str, tuple[object, ...]] = {
@@ -271,17 +275,3 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         raise AdapterError(f"{file} is missing.{hint}") from error
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise AdapterError(f"{file} is damaged: {error}.") from error
-
-
-def _json(file: Path, absent: dict[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if absent is not None:
-            return absent
-        raise AdapterError(f"{file} is missing: {file.parent} is not an adapter's folder.") from error
-    except (OSError, ValueError) as error:
-        raise AdapterError(f"{file} cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise AdapterError(f"{file} should hold a JSON object.")
-    return content

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,13 +35,7 @@ CONFIGS = {
 PROMPT = [int(i) for i in torch.randint(1, 256, (40,), generator=torch.Generator().manual_seed(5))]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products run faster alone than shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def checkpoint(folder: Path, config: GPTConfig, kinds: tuple[str, ...] = ("f32",)) -> Checkpoint:

@@ -22,14 +22,7 @@ from model.errors import Cancelled, ContextOverflow, InvalidSampling, ModelError
 from model.tokenizer import Tokenizer
 from tests.model import tiny
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products run faster alone than shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,13 +33,7 @@ CONFIGS = {
 KINDS = {"packed blocks": ("q4_1", "q8_0"), "trained": ("f32",)}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products run faster alone than shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def matrix(kind: str, outputs: int = 48, inputs: int = 96, seed: int = 0) -> Weight:

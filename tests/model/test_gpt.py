@@ -6,7 +6,6 @@ That its logits are those of transformers, for random models of every family, st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -42,13 +41,7 @@ def ids(config: GPTConfig, rows: int, n: int, seed: int = 1) -> torch.Tensor:
     return torch.randint(0, config.vocab_size, (rows, n), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny products run faster alone than shared out."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -81,7 +81,7 @@ def over(tokenizer: Tokenizer, script: Script | None = None, seed: int = 0) -> R
     model.initialise(torch.Generator().manual_seed(seed))
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter *= 3
+            parameter.mul_(3)
     generator = torch.Generator().manual_seed(seed + 1)
     modules = {
         name: LowRank(

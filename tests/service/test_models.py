@@ -29,13 +29,7 @@ from service.settings import ServiceSettings
 from tests.model import chatml, tiny
 from tests.service.fakes import MemoryLibrary
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,9 @@ k, v in one matrix. Names and settings are those of `families`.
 
 from __future__ import annotations
 
-import json
 import re
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,10 +16,13 @@ from safetensors import SafetensorError, safe_open
 from model.checkpoint import check
 from model.errors import CheckpointError, UnsupportedModel
 from model.formats import Foreign
+from model.formats.described import read_json
 from model.formats.hf.families import FAMILIES, GPT2_NAMES, TRANSPOSED, Family, Values
 from model.formats.vocabulary import read_vocabulary
 from model.layout import CONFIG_FILE, TOKENIZER_FILE, WEIGHTS_FILE
 from model.quantized import Weight
+
+_json = partial(read_json, error=CheckpointError, kind="a checkpoint folder")
 
 INDEX_FILE = WEIGHTS_FILE + ".index.json"
 LAYER = re.compile(r"(?P<before>layers|h)\.(?P<i>\d+)\.")
@@ -123,17 +125,3 @@ def _chat_template(path: Path) -> str:
         return file.read_text(encoding="utf-8")
     template = _json(path / "tokenizer_config.json", absent={}).get("chat_template", "")
     return template if isinstance(template, str) else ""
-
-
-def _json(file: Path, absent: dict[str, Any] | None = None) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if absent is not None:
-            return absent
-        raise CheckpointError(f"{file} is missing: {file.parent} is not a checkpoint folder.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file} should hold a JSON object.")
-    return content
