@@ -73,7 +73,7 @@ class Outcome:
 @dataclass(slots=True)
 class _Ready:
     vectors: Vectors
-    decisions: dict[tuple[str, Use], tuple[Decision, Likelihood | None]] = field(default_factory=dict)
+    decisions: dict[tuple[str, Use], Decision] = field(default_factory=dict)
 
 
 class Classifying:
@@ -82,6 +82,7 @@ class Classifying:
     def __init__(self, embedder: Callable[[], Embedder], decided: Decided) -> None:
         self._embedder, self._decisions = embedder, decided
         self._ready: OrderedDict[tuple[str, str], _Ready] = OrderedDict()
+        self._latest: Likelihood | None = None
         self._lock = threading.Lock()
 
     def classify(
@@ -183,19 +184,30 @@ class Classifying:
         self, wanted: Wanted, ready: _Ready, model: Generator | None, cancel: threading.Event
     ) -> tuple[Decision, Likelihood | None]:
         key = ("" if model is None else model.name, wanted.likelihood)
-        if key not in ready.decisions:
-            likelihood = Likelihood(model.engine, wanted.classes) if isinstance(model, Scores) else None
-            name, decision = "", None
-            if isinstance(model, Scores):
-                made = (ready.vectors.embedder_id, model.engine.base or "", model.name, wanted.likelihood)
-                name = self._decisions.key(wanted.classes.key, *made)
-                decision = self._decisions.get(name)
-            if decision is None:
-                decision = decide(ready.vectors, likelihood, wanted.likelihood, cancel)
-                if name:
-                    self._decisions.put(name, decision)
-            ready.decisions[key] = decision, likelihood
-        return ready.decisions[key]
+        decision = ready.decisions.get(key)
+        if not isinstance(model, Scores):
+            decision = decision or decide(ready.vectors, None, wanted.likelihood, cancel)
+            ready.decisions[key] = decision
+            return decision, None
+        made = (ready.vectors.embedder_id, model.engine.base or "", model.name, wanted.likelihood)
+        name = self._decisions.key(wanted.classes.key, *made)
+        decision = decision or self._decisions.get(name)
+        likelihood = None if decision and not decision.used else self._likelihood(wanted.classes, model)
+        if decision is None:
+            decision = decide(ready.vectors, likelihood, wanted.likelihood, cancel)
+            self._decisions.put(name, decision)
+        ready.decisions[key] = decision
+        if not decision.used:
+            self._latest = None
+        return decision, likelihood
+
+    def _likelihood(self, classes: Classes, model: Scores) -> Likelihood:
+        """The latest one, if it is the same: only that is kept, since it holds a model in memory."""
+        engine = model.engine
+        latest = self._latest
+        if latest is None or not latest.of(engine, classes):
+            self._latest = latest = Likelihood(engine, classes)
+        return latest
 
     def _written(self, wanted: Wanted, ready: _Ready, model: Structured, cancel: threading.Event) -> Outcome:
         """Labels as an upstream model writes them."""

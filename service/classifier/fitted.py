@@ -28,8 +28,6 @@ Use = Literal["auto", "on", "off"]
 LEFT_OUT, ASKED, FIRST_ASKED = 512, 16, 6
 #: More labels than these are not scored by the model unless asked for.
 MOST_SCORED = 100
-#: The factor on scores where no example can be left out: what twelve fits on three data sets came to, halved.
-UNFITTED = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,6 @@ class Vectors:
         return means
 
     def _fitted(self) -> Floats:
-        if not self.rows:
-            return np.full(len(self.parts), UNFITTED)
         return mixture.fit(self.parts, self.right[self.rows])
 
 

@@ -45,6 +45,11 @@ class Likelihood:
         self.room = min(SHOWN_TOKENS, engine.config.context_length - fixed - longest)
         self._kept: OrderedDict[tuple[int, ...], tuple[list[int], Cache, Floats]] = OrderedDict()
 
+    def of(self, engine: Engine, classes: Classes) -> bool:
+        """Whether this one is for the same weights, adapter and classes."""
+        mine = self._engine
+        return (mine.model is engine.model, mine.adapter, self._classes) == (True, engine.adapter, classes)
+
     @property
     def fits(self) -> bool:
         """Whether there is room for the instruction and a text at all."""

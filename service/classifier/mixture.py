@@ -18,6 +18,8 @@ from service.classifier.kernels import Floats, Integers
 
 #: How hard the penalty pulls, in nats for weights that are off by 100%.
 PULL = 1.0
+#: What the parts' weights come to together where there are examples enough: 2.5 to 8 on three data sets.
+USUAL = 4.0
 
 
 def log_probabilities(parts: Floats, weights: Floats) -> Floats:
@@ -65,12 +67,14 @@ def fit(parts: Floats, right: Integers, towards: Floats | None = None) -> Floats
 
 
 def _one_scale(scores: Floats, right: Integers) -> float:
-    """One factor for all scores, with a weak pull towards 1 that keeps it finite when all are right."""
+    """One factor for all scores, with a weak pull towards USUAL that keeps it finite when all are right."""
     if not len(right):
-        return 1.0
+        return USUAL
 
     def objective(log_scale: NDArray[np.float64]) -> float:
         logs = log_softmax(np.exp(log_scale[0]) * scores, axis=-1)
-        return float(-logs[np.arange(len(right)), right].sum() + 0.5 * log_scale[0] ** 2)
+        return float(-logs[np.arange(len(right)), right].sum() + 0.5 * (log_scale[0] - np.log(USUAL)) ** 2)
 
-    return float(np.exp(minimize(objective, np.zeros(1), bounds=[(-4, 4)], method="L-BFGS-B").x[0]))
+    return float(
+        np.exp(minimize(objective, np.full(1, np.log(USUAL)), bounds=[(-4, 4)], method="L-BFGS-B").x[0])
+    )
