@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service import errors, wiring
+from service import auth, errors, wiring
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
@@ -83,6 +83,9 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.parts = parts
+    auth.describe(app)
+    if settings.api_key_file is not None:  # inside the guard: strangers are refused before keys are read
+        app.add_middleware(auth.Gate, keys=auth.SharedKey.read(settings.api_key_file))
     app.add_middleware(
         Guard,
         trusted_hosts=settings.trusted_hosts,

@@ -16,6 +16,8 @@
     ├── BuiltIn             it came with the program and cannot be deleted
     ├── UnknownJob          no job of that id
     ├── ForeignOrigin       a page of another site sent the request
+    ├── Unauthorized        the request brought no key, or not the right one
+    ├── BadKeyFile          the file with the key cannot be read or holds no key: refuses to start
     ├── PortInUse           somebody else listens there
     ├── UnsafeBind          an address other than loopback without keys: refuses to start
     └── UpstreamError       another server (Ollama) failed while answering
@@ -114,6 +116,14 @@ class ForeignOrigin(ServiceError):
     """A page of another site sent the request."""
 
 
+class Unauthorized(ServiceError):
+    """The request brought no key, or not the right one."""
+
+
+class BadKeyFile(ServiceError):
+    """The file with the key cannot be read, or holds no key."""
+
+
 class InvalidRequest(ServiceError):
     """An argument that does not fit."""
 
@@ -172,6 +182,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     BuiltIn: (409, "built_in"),
     UnknownJob: (404, "unknown_job"),
     ForeignOrigin: (403, "foreign_origin"),
+    Unauthorized: (401, "unauthorized"),
     UpstreamUnreachable: (502, "upstream_unreachable"),
     ModelNotPulled: (404, "model_not_pulled"),
     UpstreamError: (502, "upstream_error"),
@@ -273,5 +284,6 @@ def register(app: FastAPI, home: Path, body_limit: str) -> None:
 def declared(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
     """What a route declares in OpenAPI: the statuses it may answer beside success, all in the same form."""
     return {
-        s: {"model": ErrorReply, "description": HTTPStatus(s).phrase} for s in (400, 403, 413, 422, *statuses)
+        s: {"model": ErrorReply, "description": HTTPStatus(s).phrase}
+        for s in (400, 401, 403, 413, 422, *statuses)
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -22,7 +23,10 @@ class ServiceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     host: str = Field(
-        "127.0.0.1", description="address to listen on; anything but loopback is refused until there are keys"
+        "127.0.0.1", description="address to listen on; anything but loopback is refused without a key"
+    )
+    api_key_file: Path | None = Field(
+        None, description="file with the key that every request must bring; none: no key is asked for"
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     model: str = Field(
@@ -82,21 +86,21 @@ class ServiceSettings(BaseModel):
 
 
 def check_bind(settings: ServiceSettings) -> None:
-    """Refuse an address that other machines can reach: there are no keys yet.
+    """Refuse an address that other machines can reach, unless a key keeps them out.
 
     Raises:
-        UnsafeBind: the address is not loopback.
+        UnsafeBind: the address is not loopback, and there is no key file.
     """
     name = settings.host.strip("[]")
     try:
         loopback = ipaddress.ip_address(name).is_loopback
     except ValueError:
         loopback = name == "localhost"
-    if not loopback:
+    if not loopback and settings.api_key_file is None:
         raise UnsafeBind(
-            f"refusing to listen on {settings.host}: other machines could reach it, and there are no "
-            "keys to keep them out. Use --host 127.0.0.1, and from other machines an SSH tunnel: "
-            "ssh -L 8000:127.0.0.1:8000 HOST"
+            f"refusing to listen on {settings.host}: other machines could reach it, and no key keeps "
+            "them out. Name a file with a key in LOREBASE_SERVICE_API_KEY_FILE, or use --host 127.0.0.1, and "
+            "from other machines an SSH tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
         )
 
 

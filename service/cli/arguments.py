@@ -19,7 +19,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command="serve")
-    parser.add_argument("--host", help="address to listen on (loopback only)")
+    parser.add_argument("--host", help="address to listen on (anything but loopback needs a key file)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
     commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,classify}")

@@ -23,7 +23,8 @@ def run(settings: ServiceSettings, home: Path) -> int:
     """Serve; returns 0 when stopped by SIGINT or SIGTERM.
 
     Raises:
-        UnsafeBind: the address is not loopback.
+        UnsafeBind: the address is not loopback, and there is no key file.
+        BadKeyFile: the key cannot be read.
         PortInUse: somebody else listens there.
     """
     started = time.monotonic()
@@ -45,6 +46,8 @@ def run(settings: ServiceSettings, home: Path) -> int:
     print(
         f"          data folder {home}, collection {settings.collection}, model {settings.model}", flush=True
     )
+    if settings.api_key_file is not None:
+        print(f"          every request needs the key in {settings.api_key_file}", flush=True)
     parts: Parts = app.state.parts
     threading.Thread(target=_announce, args=(parts, started), daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again when it has shut down

@@ -6,6 +6,7 @@
 
 import { phrase, say } from "./i18n.js";
 import { readEvents } from "./events.js";
+import { anotherKey, authorization, currentKey } from "./key.js";
 
 /** What went wrong: `code` for the program, `text` (a Phrase or the service's own sentence) for the reader. */
 export class ApiError extends Error {
@@ -20,13 +21,15 @@ export class ApiError extends Error {
 const address = (path) => new URL(path, document.baseURI);
 
 async function call(path, init = {}) {
+  const key = currentKey();
   let response;
   try {
-    response = await fetch(address(path), init);
+    response = await fetch(address(path), { ...init, headers: { ...init.headers, ...authorization(key) } });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("unreachable", phrase("error.unreachable"));
   }
+  if (response.status === 401 && (await anotherKey(key))) return call(path, init);
   if (!response.ok) throw refused(response.status, await response.text().catch(() => ""), response.headers.get("Retry-After"));
   return response;
 }
@@ -120,16 +123,19 @@ export const job = async (id, signal) => (await call(`jobs/${encodeURIComponent(
 
 /** Sends one file and resolves to its job. `onProgress` gets the share sent, 0 to 1 (fetch cannot tell it). */
 export function upload(file, collection, onProgress) {
+  const key = currentKey();
   const form = new FormData();
   form.append("files", file, file.name);
   form.append("collection", collection);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("POST", address("documents"));
+    for (const [name, value] of Object.entries(authorization(key))) request.setRequestHeader(name, value);
     request.upload.addEventListener("progress", (event) => {
       if (event.lengthComputable) onProgress(event.loaded / event.total);
     });
-    request.addEventListener("load", () => {
+    request.addEventListener("load", async () => {
+      if (request.status === 401 && (await anotherKey(key))) return resolve(upload(file, collection, onProgress));
       if (request.status >= 400) return reject(refused(request.status, request.responseText, request.getResponseHeader("Retry-After")));
       try {
         return resolve(JSON.parse(request.responseText));

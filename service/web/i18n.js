@@ -135,6 +135,12 @@ export const words = {
     "error.broken": "The connection broke before the answer was complete. Try again.",
     "error.unexpected": ({ status }) => `The service answered with an error (${status}).`,
     "error.busy": ({ s }) => `Try again in ${s} s.`,
+    "key.title": "This service asks for a key",
+    "key.lead": "Whoever runs the service has it. It is kept until this tab is closed.",
+    "key.label": "Key",
+    "key.send": "Continue",
+    "key.wrong": "That is not the key.",
+
     "error.page": "Something in this page went wrong. Reload it, please.",
   },
 
@@ -261,6 +267,12 @@ export const words = {
     "error.broken": "答案尚未完整，连接就断了。请再试一次。",
     "error.unexpected": ({ status }) => `服务返回了错误（${status}）。`,
     "error.busy": ({ s }) => `请在 ${s} 秒后再试。`,
+    "key.title": "此服务需要密钥",
+    "key.lead": "密钥由运行此服务的人提供，保存到关闭此标签页为止。",
+    "key.label": "密钥",
+    "key.send": "继续",
+    "key.wrong": "密钥不正确。",
+
     "error.page": "页面出了问题，请重新加载。",
   },
 };
