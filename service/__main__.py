@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"data folder {home}, collection {settings.collection}, model {settings.model}",
                 file=sys.stderr,
             )
-        return ask.run(ask.assemble(settings, home), body, as_json=given.json)
+        return ask.run(ask.assemble(settings, home), body, as_json=given.json, follow=given.follow)
     except (ServiceError, IngestError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

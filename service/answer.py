@@ -19,7 +19,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from service import refusal
+from service import followup, refusal
 from service.answering import each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
@@ -60,20 +60,26 @@ class Answerer:
             Cancelled: `cancel` was set.
             IngestError, ModelError, ServiceError: what search and generator raise.
         """
-        reply = Final(id=f"ask-{uuid.uuid4().hex}", mode=ask.mode)
+        asked = followup.standalone(ask.question, ask.history)
+        ask = replace(ask, question=asked.text)  # from here on, nobody has to know the history
+        reply = Final(
+            id=f"ask-{uuid.uuid4().hex}",
+            mode=ask.mode,
+            standalone_question=asked.text if asked.carried else None,
+        )
         turn = Turn(ask, source, generator, cancel, self._clock, self._clock(), reply)
         if ask.mode == "closed_book":
             yield from joint.closed_book(turn)
         else:
-            yield from self._from_documents(turn)
+            yield from self._from_documents(turn, asked)
 
-    def _from_documents(self, turn: Turn) -> Iterator[Event]:
+    def _from_documents(self, turn: Turn, asked: followup.Standalone) -> Iterator[Event]:
         ask = turn.ask
         if turn.source.search is None:
             yield Sources((), 0)
             yield turn.refuse("nothing_ingested")
             return
-        found = turn.source.search.search(ask.question, ask.k, ask.search_mode)
+        found = followup.search_all(turn.source.search.search, asked, ask.k, ask.search_mode)
         turn.check_cancel()
         judged = refusal.relevance(ask.question, found.hits, turn.source.rarity, turn.source.unrelated_cosine)
         turn.relevance = judged.probability

@@ -79,6 +79,7 @@ class Final:
     refusal_reason: Refusal | None = None
     llm_generated: bool = False
     reasoning: str = ""
+    standalone_question: str | None = None  #: a follow-up as it was understood; None: as it was asked
     citations: tuple[Citation, ...] = ()
     statements: tuple[Statement, ...] = ()
     sources: tuple[Hit, ...] = ()

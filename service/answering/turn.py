@@ -13,6 +13,7 @@ from model.errors import Cancelled
 from service import refusal, render
 from service.citations import Statement
 from service.events import AskMode, Final, ReadingWay, Refusal
+from service.followup import Said
 from service.generators import Generator
 from service.quoting import Quote, Similarity
 from service.refusal import Rarity
@@ -23,6 +24,7 @@ class Ask:
     """One question with everything that decides how it is answered."""
 
     question: str
+    history: tuple[Said, ...] = ()  #: what was said before, oldest first
     collection: str = "default"
     mode: AskMode = "rag"
     reading: ReadingWay = "each"  #: each passage apart, where there is a reader; or all in one prompt

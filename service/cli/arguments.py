@@ -36,6 +36,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     ask.add_argument("--search-mode", choices=("hybrid", "dense", "keyword"))
     ask.add_argument("--max-tokens", type=int, help="longest generated answer")
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
+    ask.add_argument(
+        "--follow", action="store_true", help="go on asking, line by line; follow-up questions are understood"
+    )
     _shared(ask, argparse.SUPPRESS)
     _evaluate(commands)
     _classify(commands)

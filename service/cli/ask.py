@@ -20,19 +20,44 @@ from service.errors import InvalidRequest
 from service.events import Checked, Final, Reasoning
 from service.routes.ask import prepare
 from service.schemas import AskReply, AskRequest
+from service.schemas.asking import Message
 
 UNSUPPORTED = " [?]"
+#: Turns of a conversation on the terminal that a follow-up question is understood by.
+KEPT_MESSAGES = 21
 WITHDRAWN = "(The passages do not bear this draft out. In the documents' own words:)"
 
 
-def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
+def run(parts: Parts, body: AskRequest, *, as_json: bool, follow: bool = False) -> int:
     """Answer on standard output; returns the exit status.
+
+    With `follow`, further questions are read from standard input, a line each, until it ends or a line is
+    empty; each may refer to those before it.
 
     Raises:
         ServiceError, IngestError, ModelError: what went wrong, with a message for people.
     """
     parts.readiness.start()
     parts.readiness.wait()
+    messages = [Message(role="user", content=body.asked)]
+    while True:
+        final = _answer(parts, body, as_json=as_json)
+        if not follow or not (question := _next_question()):
+            return 0
+        messages.append(Message(role="assistant", content=final.answer or "-"))
+        messages.append(Message(role="user", content=question))
+        body = body.model_copy(update={"question": None, "messages": messages[-KEPT_MESSAGES:]})
+
+
+def _next_question() -> str:
+    """A line of standard input; empty where it has ended."""
+    if sys.stdin.isatty():
+        print("\n> ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
+def _answer(parts: Parts, body: AskRequest, *, as_json: bool) -> Final:
+    """Answer one question on standard output."""
     job = prepare(parts, body)
     cancel = threading.Event()
     shown = _Shown(quiet=as_json, live=sys.stdout.isatty())
@@ -52,7 +77,9 @@ def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
         raise Cancelled("the answer ended without a reply")
     if as_json:
         print(AskReply.of(final).model_dump_json(indent=2))
-        return 0
+        return final
+    if final.standalone_question:
+        print(f"(understood as: {final.standalone_question})", file=sys.stderr)
     shown.end(final)
     for citation in final.citations:
         print(_line(citation))
@@ -63,7 +90,7 @@ def run(parts: Parts, body: AskRequest, *, as_json: bool) -> int:
             shown_quote = quote if len(quote) <= 160 else quote[:160] + "…"
             print(f"  - {hit.path}{_pages(hit.page_first, hit.page_last)}: {shown_quote}")
     print(_summary(final), file=sys.stderr)
-    return 0
+    return final
 
 
 class _Shown:

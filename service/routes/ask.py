@@ -92,9 +92,9 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
         QuestionTooLong, NotReady, WeightsMissing, UnknownModel: nothing was done for it.
     """
     settings = parts.settings
-    if len(body.question) > settings.max_question_chars:
+    if len(body.asked) > settings.max_question_chars:
         raise errors.QuestionTooLong(
-            f"the question has {len(body.question):,} characters; at most {settings.max_question_chars:,} "
+            f"the question has {len(body.asked):,} characters; at most {settings.max_question_chars:,} "
             "are accepted (setting max_question_chars). Put long texts into the documents and ask about them."
         )
     choice = parts.models.choose(body.model)
@@ -103,7 +103,8 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
     if body.mode != "closed_book":
         parts.readiness.require("index")
     asked = Ask(
-        question=body.question,
+        question=body.asked,
+        history=body.history,
         collection=body.collection or settings.collection,
         mode=body.mode,
         reading=body.reading,

@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from ingest.types import Hit, SearchMode
 from model.config import Sampling
 from service.citations import Citation
 from service.events import AskMode, Final, ReadingWay, Refusal
+from service.followup import Said
 from service.schemas.wire import CollectionName, Reply, Request, Words
+
+#: Of a conversation, at most so many turns, and characters in all of them together.
+MOST_MESSAGES, MOST_MESSAGE_CHARS = 100, 200_000
+
+
+class Message(Request):
+    """One turn of a conversation. System turns are refused: what the model is told is not the asker's."""
+
+    role: Literal["user", "assistant"]
+    content: Words
 
 
 class AskRequest(Request):
-    """`POST /ask`."""
+    """`POST /ask`: a `question`, or `messages` whose last turn is the question."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
                 {"question": "How do I ingest a folder of documents?"},
                 {"question": "如何导入文档？", "mode": "quote", "k": 3, "stream": True},
+                {
+                    "messages": [
+                        {"role": "user", "content": "What does make demo do?"},
+                        {"role": "assistant", "content": "The same as make run without serving."},
+                        {"role": "user", "content": "And make clean?"},
+                    ]
+                },
             ]
         }
     )
 
-    question: Words
+    question: Words | None = Field(None, description="this or `messages`")
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MOST_MESSAGES)] | None = Field(
+        None,
+        description="a conversation, oldest turn first; the last turn is the user's and is the question, "
+        "the earlier ones say what it refers to; user and assistant turns only, at most "
+        f"{MOST_MESSAGE_CHARS:,} characters in all",
+    )
     collection: CollectionName | None = Field(
         None, description="the collection to ask; the service's default if not given"
     )
@@ -51,6 +75,31 @@ class AskRequest(Request):
     repetition_penalty: float = Field(1.0, gt=0, le=100)
     stop: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=16)
     seed: int | None = Field(None, ge=0, lt=2**63)
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if (self.question is None) == (self.messages is None):
+            raise ValueError("give either question or messages")
+        if self.messages is not None:
+            if self.messages[-1].role != "user":
+                raise ValueError("the last of messages must be the user's: it is the question")
+            total = sum(len(message.content) for message in self.messages)
+            if total > MOST_MESSAGE_CHARS:
+                raise ValueError(
+                    f"messages have {total:,} characters, at most {MOST_MESSAGE_CHARS:,} are accepted: "
+                    "leave out the oldest turns"
+                )
+        return self
+
+    @property
+    def asked(self) -> str:
+        """The question itself."""
+        return self.question if self.messages is None else self.messages[-1].content  # type: ignore[return-value]
+
+    @property
+    def history(self) -> tuple[Said, ...]:
+        """The turns before the question, oldest first."""
+        return tuple(Said(m.role, m.content) for m in (self.messages or [])[:-1])
 
     def sampling(self, default_max_tokens: int) -> Sampling:
         """How to decode."""
@@ -148,6 +197,9 @@ class AskReply(Reply):
     refusal_reason: Refusal | None
     llm_generated: bool = Field(description="false where the words are the documents' own")
     reasoning: str
+    standalone_question: str | None = Field(
+        description="a follow-up question as it was understood; null where the question stood by itself"
+    )
     citations: list[CitationReply]
     statements: list[StatementReply]
     sources: list[Passage]
@@ -172,6 +224,7 @@ class AskReply(Reply):
             refusal_reason=final.refusal_reason,
             llm_generated=final.llm_generated,
             reasoning=final.reasoning,
+            standalone_question=final.standalone_question,
             citations=[CitationReply.of(c) for c in final.citations],
             statements=[
                 StatementReply(text=s.text.strip(), markers=list(s.markers), supported=s.supported)

@@ -1,0 +1,233 @@
+"""A follow-up question, made self-contained before anything is searched or read.
+
+"And Austria?" finds nothing by itself. A small generator rewrites such questions badly, so no model is asked:
+whether a question leans on what was said before is read off its words (pronouns, "and ...?", 呢, a missing
+subject), and then
+
+- `Standalone.text` is what is read: the question with its pronoun replaced by the subject of the question
+  before, where that subject is plain, else the question before in front of this one;
+- `Standalone.searches` are what is searched, each with a weight: the words of the follow-up weigh more than
+  what is carried over, and the raw follow-up is always among them, so that a change of subject that was
+  taken for a follow-up is not dragged back.
+
+Invariants: without history, and for a question that leans on nothing, text and search are the question
+unchanged; nothing is carried over that the user or the answer did not say.
+
+What was tried and how it measures: `benchmarks/followups.py`, `benchmarks/log.md`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ingest.types import Hit, SearchMode, SearchResult
+from service import evidence
+
+#: Of a question before, and of the answer to it, at most so many characters are carried over.
+CARRIED_QUESTION_CHARS, CARRIED_ANSWER_CHARS = 300, 160
+#: Weight of the search with what is carried over; the raw follow-up has the rest.
+CARRIED = 0.7
+#: How deep each search looks, so that a passage that is fair in both can win.
+DEPTH, DEPTH_A_HIT = 50, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One earlier turn of the conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standalone:
+    """A question that can be understood by itself."""
+
+    text: str
+    searches: tuple[tuple[str, float], ...]  #: queries with weights that add up to 1
+
+    @property
+    def carried(self) -> bool:
+        """Whether something was carried over."""
+        return len(self.searches) > 1
+
+
+def standalone(question: str, history: Sequence[Said] = ()) -> Standalone:
+    """The question as it can be understood without its history (oldest turn first)."""
+    asked = [i for i, said in enumerate(history) if said.role == "user"]
+    if not asked or not leans(question):  # nothing to lean on, or no need
+        return Standalone(question, ((question, 1.0),))
+    last = asked[-1]
+    before = standalone(history[last].text, history[:last]).text[-CARRIED_QUESTION_CHARS:]
+    answer = next((_plain(said.text) for said in history[last + 1 :] if said.role == "assistant"), "")
+    together = f"{before} {question}"
+    text = _resolved(question, before, answer) or together
+    said = f"{before} {answer[:CARRIED_ANSWER_CHARS]} {question}"
+    return Standalone(text, ((question, 1.0 - CARRIED), (said, CARRIED)))
+
+
+# --- does a question lean on what was said? -----------------------------------------------------------------
+
+_LEANS_EN = re.compile(
+    r"^\W*(?:and|but|or|so|then|also|what about|how about|no|nope|not|sorry|i mean|i meant|actually|rather)\b"
+    r"|\b(?:i mean|i meant|the (?:other|same|former|latter|first|second|last) one|(?:that|this|these|those"
+    r"|another|other) ones?|others?|any more|(?:what|where|who|when|how|anything) else|instead"
+    r"|the above|as well|than (?:that|this|it|those|them))\b",
+    re.IGNORECASE,
+)
+_PRONOUN_EN = re.compile(
+    r"\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|that|this|these|those|one|there)\b",
+    re.IGNORECASE,
+)
+#: "this" or "that" with a noun of its own, as relative word, or "there is": no reference by itself.
+_NO_PRONOUN_EN = re.compile(
+    r"\b(?:(?:is|are|was|were|am) there|there (?:is|are|was|were|a|an|any)|one of|(?:no|at least|more than"
+    r"|only|every|which|each) one|(?<=\w )that (?!\?|$)\w+)\b",
+    re.IGNORECASE,
+)
+_NAME_EN = re.compile(r"(?<=\w )(?:(?!I\b)[A-Z][\w.'-]*|\w+[_\d/:.-]\w+)")
+#: "What is X?" is whole, however short X is; so is X 是什么.
+_DEFINES = re.compile(
+    r"^(?:what|who) (?:is|are|was|were) (?!(?:it|this|that|these|those|he|she|they|the \w+)\W*$)[\w .-]+\?$"
+    r"|^[^它他她牠这這那其]{2,}是(?:什么|什麼)[？?]?$",
+    re.IGNORECASE,
+)
+_LEANS_ZH = re.compile(
+    r"(?<![其吉])[它他她牠]|^[那这這]|[这這那](?:个|個|些|样|樣|种|種|里|裡|儿|时|時|次|位|两|兩|家|部)|前者|后者|後者|上面|上述|以上|刚才|剛才"
+    r"|呢\s*[？?]*$|^(?:还|還|另外|其他|其它|别的|別的|不对|不對|不是|里面|裡面|其中|之后|之後|然后|然後|比)|(?:还|還)有(?:什么|哪|呢|吗|谁|別|别)"
+    r"|^[跟和与與同].{1,20}比|我(?:说|說|问|問|指)的|我是(?:说|說|问|問|指)|该(?=[\u4e00-\u9fff])(?<!应该)|相比"
+)
+_ASKING_ZH = re.compile(
+    r"什么时候|什麼時候|为什么|為什麼|什么|什麼|哪(?:里|裡|儿|个|個|些|一年|年|天)?|谁|誰|几|幾|多少|多大|多久|多长|多長|怎么|怎麼|怎样"
+    r"|怎樣|如何|可以|需要|请问|請問|[吗嗎呢吧啊的了是在有能会會要个個年月日号號和与与]|\W"
+)
+#: One such character makes a question Chinese: in 那 ZeRO2 呢 most letters are Latin.
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_LATIN = re.compile(r"[A-Za-z0-9]")
+#: So few content words, or Chinese characters, leave no room for a subject.
+_FEW_WORDS, _FEW_CHARACTERS = 1, 4
+
+
+def leans(question: str) -> bool:
+    """Whether a question seems to need what was said before to be understood; judged by its words alone."""
+    if _HAN.search(question):
+        if _LEANS_ZH.search(question):
+            return True
+        if _DEFINES.match(question):
+            return False
+        return not _LATIN.search(question) and len(_ASKING_ZH.sub("", question)) <= _FEW_CHARACTERS
+    if _LEANS_EN.search(question):
+        return True
+    for pronoun in _PRONOUN_EN.finditer(_NO_PRONOUN_EN.sub(lambda m: " " * len(m.group()), question)):
+        if not _NAME_EN.search(question[: pronoun.start()]):  # else it may well mean that name
+            return True
+    return len(set(evidence.terms(question))) <= _FEW_WORDS and not _DEFINES.match(question)
+
+
+# --- whom or what does it mean? -----------------------------------------------------------------------------
+
+#: What is corrected is not what is meant.
+_CORRECTS = re.compile(
+    r"^\W*(?:no|nope|not|sorry|actually)\b|\bi mean\b|\bi meant\b|^不|我(?:是)?[说說问問指]", re.IGNORECASE
+)
+_MARKERS = re.compile(r"\s*\[\d+\]")
+_SUBJECT_ZH = re.compile(
+    r"^(?:那|请问|請問)?(?P<subject>[^，,。？?！!的是在有]{2,24}?)"
+    r"(?:的|是|在|有|属于|屬於|叫|位于|位於|出生|生活|住|吃|什么时候|什麼時候|大约|大約|多|哪|为什么|怎)"
+)
+_PRONOUN_ZH = re.compile(r"(?<![其吉])(?:[它他她牠]们|[它他她牠])(?!们)")
+_ASKS_WHO = re.compile(r"\bwho\b|谁|誰", re.IGNORECASE)
+_SUBJECT_EN = re.compile(
+    r"^(?:\w+ ){1,4}?(?:is|are|was|were|does|do|did|has|have|can) "
+    r"(?P<subject>(?:(?:the|an?) )?(?!I\b)[A-Z0-9][\w.'-]*(?: (?:of |and |the )?[A-Z0-9][\w.'-]*)*)"
+)
+_DEFINED_EN = re.compile(
+    r"^What (?:is|was) (?P<subject>(?:the |an? )?(?:[\w.'-]+ ?){1,5}?)\s*\?$", re.IGNORECASE
+)
+_NAME = re.compile(r"^(?:[A-Z][\w.'-]*,? ?){1,4}\.?$")
+_IT = re.compile(r"\b(?P<word>it|its|he|him|his|she|her)\b", re.IGNORECASE)
+_HER_OWN = re.compile(r"\s+\w")
+
+
+def _plain(answer: str) -> str:
+    return " ".join(_MARKERS.sub("", answer).split())
+
+
+def _resolved(question: str, before: str, answer: str) -> str | None:
+    """The question with its pronoun replaced or its subject put in front, where there is no doubt."""
+    if _CORRECTS.search(question):
+        return None
+    if _HAN.search(question):
+        return _resolved_zh(question, before, answer)
+    return _resolved_en(question, before, answer)
+
+
+def _resolved_zh(question: str, before: str, answer: str) -> str | None:
+    found = _SUBJECT_ZH.match(before)
+    subject = found["subject"] if found and not _ASKING_ZH.fullmatch(found["subject"]) else ""
+    if _ASKS_WHO.search(before):
+        short = answer.rstrip("。.")
+        subject = short if 2 <= len(short) <= 24 and not re.search(r"[，,。；;\s]", short) else ""
+    if not subject or re.search(r"谁|誰|什么|什麼|哪|怎", subject):
+        return None
+    pronouns = _PRONOUN_ZH.findall(question)
+    if len(pronouns) == 1:
+        return _PRONOUN_ZH.sub(subject, question)
+    if not pronouns and not _LEANS_ZH.search(question):  # its subject is missing
+        return subject + question
+    return None
+
+
+def _resolved_en(question: str, before: str, answer: str) -> str | None:
+    pronouns = list(_IT.finditer(question))
+    if len(pronouns) != 1:
+        return None
+    word = pronouns[0]["word"].lower()
+    if word in ("it", "its"):
+        found = _SUBJECT_EN.match(before) or _DEFINED_EN.match(before)
+        if not found or _ASKS_WHO.search(before):
+            return None
+        subject = found["subject"].strip()
+    else:
+        if not (_ASKS_WHO.search(before) and _NAME.match(answer)):
+            return None
+        subject = answer.removesuffix(".") if not answer.endswith("r.") else answer
+    tail = question[pronouns[0].end() :]
+    owning = word in ("its", "his") or (word == "her" and _HER_OWN.match(tail) is not None)
+    return question[: pronouns[0].start()] + subject + ("'s" if owning else "") + tail
+
+
+# --- several searches as one --------------------------------------------------------------------------------
+
+
+#: The search of one collection: query, number of passages, mode.
+Search = Callable[[str, int, SearchMode], SearchResult]
+
+
+def search_all(search: Search, asked: Standalone, k: int, mode: SearchMode) -> SearchResult:
+    """The best `k` passages of all searches together: scores are added by weight, and stay within [0, 1].
+
+    A hit's other scores are those of the search that puts it highest.
+    """
+    if not asked.carried:
+        return search(asked.text, k, mode)
+    start = time.perf_counter()
+    depth = max(DEPTH, DEPTH_A_HIT * k)
+    results = [(search(query, depth, mode), weight) for query, weight in asked.searches]
+    newest = max(result.generation for result, _ in results)
+    sums: dict[int, float] = {}
+    best: dict[int, Hit] = {}
+    for result, weight in results:
+        if result.generation != newest:
+            continue  # written to meanwhile: hits of two generations are never mixed
+        for hit in result.hits:
+            sums[hit.chunk_id] = sums.get(hit.chunk_id, 0.0) + weight * hit.score
+            if hit.chunk_id not in best or hit.score > best[hit.chunk_id].score:
+                best[hit.chunk_id] = hit
+    order = sorted(sums, key=lambda c: (-sums[c], c))[:k]
+    hits = tuple(replace(best[c], score=sums[c]) for c in order)
+    return SearchResult(hits, newest, (time.perf_counter() - start) * 1000)
