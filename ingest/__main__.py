@@ -31,6 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
         flags = {"collection": arguments.collection, "workers": getattr(arguments, "workers", None)}
+        flags["ocr"] = getattr(arguments, "ocr", None)
         settings = read_table("ingest", IngestSettings, flags)
         terminal.note(f"data folder {home}, collection {settings.collection}")
         return commands.run(arguments, home, settings, lambda name: _find(name, home))

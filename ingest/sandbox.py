@@ -9,8 +9,9 @@ results are pickles.)
 
 What is enforced:
 
-- deadline: the parent kills the worker `timeout_s` after the file was handed to it; on POSIX the worker also
-  sets itself an alarm, so that it ends even if the parent is killed;
+- deadline: the parent kills the worker `timeout_s` after the file was handed to it, or after the worker began
+  to read a page of it by OCR (which takes seconds; how many pages it reads is limited there); on POSIX the
+  worker also sets itself an alarm, so that it ends even if the parent is killed;
 - memory: `RLIMIT_AS` on Linux. macOS and Windows have no such limit that works: there only the deadline
   holds;
 - a worker that died is replaced at the next file; one that has grown or has parsed many files retires.
@@ -33,6 +34,7 @@ from typing import IO, Any
 
 from ingest import errors
 from ingest.errors import IngestError, ParseError, ParseTimeout
+from ingest.parse.source import OcrMode
 from ingest.types import Document, Page, Section
 
 START_TIMEOUT_S = 60.0
@@ -72,7 +74,13 @@ class ParserPool:
         self._idle.put(None)
 
     def parse(
-        self, file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int
+        self,
+        file: Path,
+        *,
+        name: str | None = None,
+        password: str | None = None,
+        max_bytes: int,
+        ocr: OcrMode = "auto",
     ) -> Document:
         """`ingest.parse.parse_file` in a worker; waits for an idle one.
 
@@ -87,7 +95,7 @@ class ParserPool:
             self._idle.put(None)
             raise _stopped(called)
         try:
-            return worker.parse(str(file.absolute()), called, password, max_bytes)
+            return worker.parse(str(file.absolute()), called, password, max_bytes, ocr)
         finally:
             self._idle.put(worker)
 
@@ -105,8 +113,8 @@ class _Worker:
         self._expired = False
         self._closed = False
 
-    def parse(self, file: str, name: str, password: str | None, max_bytes: int) -> Document:
-        request = {"file": file, "name": name, "password": password, "max_bytes": max_bytes}
+    def parse(self, file: str, name: str, password: str | None, max_bytes: int, ocr: OcrMode) -> Document:
+        request = {"file": file, "name": name, "password": password, "max_bytes": max_bytes, "ocr": ocr}
         try:
             reply = self._exchange(request, name)
             if reply.get("retires"):  # at once: the next file must not meet a process that is ending
@@ -141,6 +149,8 @@ class _Worker:
                     ) from None
                 continue
             reply = self._receive(process, self._timeout_s)
+            while reply is not None and reply.get("alive"):  # each page of OCR has the deadline of a file
+                reply = self._receive(process, self._timeout_s)
             if reply is not None:
                 return reply
             raise self._death(process, name)
@@ -247,6 +257,11 @@ def serve() -> None:
 
     _limit_memory(limits["memory_mb"])
     _send(replies, {})
+
+    def alive() -> None:
+        _send(replies, {"alive": True})
+        _alarm(limits["timeout_s"] + _GRACE_S)
+
     for served in range(1, FILES_A_WORKER + 1):
         request = _receive(requests, LARGEST_REPLY)
         if request is None:
@@ -258,6 +273,8 @@ def serve() -> None:
                 name=request["name"],
                 password=request["password"],
                 max_bytes=request["max_bytes"],
+                ocr=request["ocr"],
+                alive=alive,
             )
             reply = _encoded(document)
             del document

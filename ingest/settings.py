@@ -13,7 +13,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,7 +50,10 @@ class IngestSettings(BaseModel):
     )
     workers: int = Field(0, ge=0, le=64, description="parser processes; 0 means one a core")
     parse_timeout_s: float = Field(60.0, gt=0, description="deadline for one file")
-    parse_memory_mb: int = Field(2048, ge=128, description="memory limit of a parser process (Linux)")
+    parse_memory_mb: int = Field(2560, ge=128, description="memory limit of a parser process (Linux)")
+    ocr: Literal["auto", "off", "force"] = Field(
+        "auto", description="read text off pictures: of pages without a text layer, never, of every PDF page"
+    )
     max_file_mb: int = Field(1024, ge=1, description="larger files are refused before they are read")
     search_k: int = Field(5, ge=1, le=100, description="passages a search returns")
 

@@ -31,6 +31,7 @@ def _command_first(argv: list[str]) -> list[str]:
         "--wait",
         "--embedder",
         "--workers",
+        "--ocr",
         "--include",
         "--exclude",
         "--password",
@@ -80,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
         "--exclude", action="append", default=[], metavar="GLOB", help="no files that fit; may be repeated"
     )
     add.add_argument("--workers", type=int, metavar="N", help="parser processes (default: one a core)")
+    add.add_argument(
+        "--ocr",
+        choices=("auto", "off", "force"),
+        help="read text off pictures: of pages without a text layer (auto), never, of every PDF page",
+    )
     add.add_argument("--embedder", metavar="ID", help="for a new collection: catalog name, hub id or folder")
     add.add_argument("--password", help="tried on encrypted files")
 

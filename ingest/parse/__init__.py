@@ -28,14 +28,25 @@ def supported(path: Path | str) -> bool:
     return Path(path).suffix.lower() in by_suffix()
 
 
-def recipe(path: Path | str) -> str:
-    """Parser and version for the suffix, such as "pdf/1"; "content/1" where only the content can tell."""
+def recipe(path: Path | str, ocr: OcrMode = "auto") -> str:
+    """Parser and version for the suffix, such as "rtf/1"; "content/1" where only the content can tell.
+
+    With the mode of OCR where it matters, as in "pdf/2-auto".
+    """
     row = by_suffix().get(Path(path).suffix.lower())
-    return row.recipe if row else "content/1"
+    if row is None:
+        return "content/1"
+    return f"{row.recipe}-{ocr}" if row.has_pictures else row.recipe
 
 
 def parse_file(
-    file: Path, *, name: str | None = None, password: str | None = None, max_bytes: int, ocr: OcrMode = "auto"
+    file: Path,
+    *,
+    name: str | None = None,
+    password: str | None = None,
+    max_bytes: int,
+    ocr: OcrMode = "auto",
+    alive: Callable[[], None] | None = None,
 ) -> Document:
     """Parse one file by its content.
 
@@ -46,6 +57,7 @@ def parse_file(
         max_bytes: larger files are refused before they are read; formats that have to be held in memory whole
             have a lower limit of their own (`Format.max_mib`).
         ocr: whether text is read off pictures: where a page has no other text, never, or on every page.
+        alive: called before each page that OCR reads, which takes seconds.
 
     Raises:
         UnsupportedFormat: no parser for what the file contains.
@@ -55,7 +67,8 @@ def parse_file(
     """
     called = name or file.name
     check_size(file, called, max_bytes, "(setting max_file_mb)")
-    return parse_source(Source(file, called, max_bytes, password, Path(called).suffix.lower(), ocr))
+    source = Source(file, called, max_bytes, password, Path(called).suffix.lower(), ocr)
+    return parse_source(source if alive is None else replace(source, alive=alive))
 
 
 def parse_source(source: Source) -> Document:

@@ -38,6 +38,7 @@ class Format:
     media_types: tuple[str, ...]
     max_mib: int  #: what one file may weigh; most parsers hold several copies of a text in memory
     is_text: bool = False  #: looks like any text: only the name tells it from others
+    has_pictures: bool = False  #: OCR may read something in it
 
     @property
     def recipe(self) -> str:
@@ -48,7 +49,12 @@ class Format:
 _OPEN = "application/vnd.openxmlformats-officedocument"
 _ODF = "application/vnd.oasis.opendocument"
 FORMATS: tuple[Format, ...] = (
-    Format("pdf", 1, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024),
+    Format("pdf", 2, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024, False, True),
+    Format(
+        "picture", 1, "ingest.parse.picture",
+        (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"),
+        ("image/png", "image/jpeg", "image/tiff", "image/webp", "image/bmp"), 128, False, True,
+    ),
     Format("docx", 1, "ingest.parse.docx", (".docx",), (f"{_OPEN}.wordprocessingml.document",), 256),
     Format("pptx", 1, "ingest.parse.pptx", (".pptx",), (f"{_OPEN}.presentationml.presentation",), 256),
     Format("xlsx", 1, "ingest.parse.xlsx", (".xlsx", ".xlsm"), (f"{_OPEN}.spreadsheetml.sheet",), 128),
@@ -57,7 +63,7 @@ FORMATS: tuple[Format, ...] = (
     Format("odp", 1, "ingest.parse.odf", (".odp",), (f"{_ODF}.presentation",), 128),
     Format("rtf", 1, "ingest.parse.rtf", (".rtf",), ("application/rtf", "text/rtf"), 32),
     Format("epub", 1, "ingest.parse.epub", (".epub",), ("application/epub+zip",), 256),
-    Format("zip", 1, "ingest.parse.archive", (".zip",), ("application/zip",), 512),
+    Format("zip", 1, "ingest.parse.archive", (".zip",), ("application/zip",), 512, False, True),
     Format(
         "html", 1, "ingest.parse.html",
         (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16, True,
@@ -77,7 +83,8 @@ FORMATS: tuple[Format, ...] = (
         (".json", ".jsonl", ".ndjson"), ("application/json", "application/jsonl"), 64, True,
     ),
     Format(
-        "mail", 1, "ingest.parse.mail", (".eml", ".mbox"), ("message/rfc822", "application/mbox"), 256, True
+        "mail", 1, "ingest.parse.mail",
+        (".eml", ".mbox"), ("message/rfc822", "application/mbox"), 256, True, True,
     ),
     Format(
         "code", 1, "ingest.parse.code",
@@ -136,7 +143,7 @@ def read_names() -> str:
     """The formats that can be read, for messages."""
     return (
         "PDF, Word, PowerPoint, Excel, OpenDocument, RTF, EPUB, HTML, Markdown, reStructuredText, LaTeX, "
-        "CSV, JSON, e-mail, source code, ZIP archives of these, and plain text"
+        "CSV, JSON, e-mail, source code, pictures, ZIP archives of these, and plain text"
     )
 
 

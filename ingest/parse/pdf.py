@@ -36,6 +36,7 @@ from ingest.types import Document, Page
 PAGE_BREAK = "\n\n"
 OUTLINE_LIMIT = 5000
 _SAMPLED_GLYPHS = 64
+_OCR_DPI = 200
 
 # pypdf logs every repair it makes; what matters of them becomes a warning of the document.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -73,6 +74,8 @@ def parse(source: Source) -> Document:
         warnings.append(f"read by pypdf because pdfium cannot read it ({why}); text may be missing")
     else:
         read = _ask_second(read, second)
+        if source.ocr != "off":
+            warnings += _ocr(source, read)
     warnings += _complaints(source, read)
     pages_text = [tidy(text)[0].strip() for text in mend(read.texts)]
     text, pages = _join(pages_text)
@@ -140,6 +143,47 @@ def _ask_second(read: _Read, second: _Second) -> _Read:
     return read
 
 
+def _ocr(source: Source, read: _Read) -> list[str]:
+    """Read by OCR what has no readable text layer (`force`: every page), as far as the budget goes."""
+    wanted = [
+        index
+        for index, text in enumerate(read.texts)
+        if source.ocr == "force" or not read.readable[index] or (read.draws[index] and not text.strip())
+    ]
+    if not wanted or read.failed:
+        return []
+    from ingest.parse.ocr import Budget, read_picture, scale_for
+
+    budget = Budget(source)
+    done: list[int] = []
+    late: list[int] = []
+    failed: list[str] = []
+    document = pypdfium2.PdfDocument(source.content, password=source.password)
+    try:
+        for index in wanted:
+            if not budget.take():
+                late.append(index + 1)
+                continue
+            try:
+                page = document[index]
+                width, height = (_OCR_DPI / 72 * side for side in page.get_size())
+                scale = _OCR_DPI / 72 * scale_for(width, height)
+                text = read_picture(page.render(scale=scale, rev_byteorder=False).to_numpy()[:, :, :3])
+                page.close()
+            except (pypdfium2.PdfiumError, AssertionError, ValueError):
+                continue
+            except ParseError as error:
+                failed.append(f"page {index + 1}: {error}")
+                continue
+            if text:
+                read.texts[index], read.readable[index] = text, True
+                done.append(index + 1)
+    finally:
+        document.close()
+    warnings = [f"page{'s' * (len(done) > 1)} {ranges(done)} read by OCR"] if done else []
+    return warnings + failed[:3] + ([f"OCR of pages {ranges(late)} would take too long"] if late else [])
+
+
 def _complaints(source: Source, read: _Read) -> list[str]:
     """Warnings about pages that gave no text; unreadable layers are blanked here.
 
@@ -155,11 +199,12 @@ def _complaints(source: Source, read: _Read) -> list[str]:
         for i, text in enumerate(read.texts)
         if read.draws[i] and not text.strip() and i + 1 not in garbled and i + 1 not in read.failed
     ]
+    remedy = ": OCR is needed" if source.ocr == "off" else ", and OCR read nothing"
     told = [
-        (pictures, "{} no text layer: OCR is needed", ("has", "have")),
+        (pictures, "{} no text layer" + remedy, ("has", "have")),
         (
             garbled,
-            "{} a text layer that is no language (a font without a Unicode map): OCR is needed",
+            "{} a text layer that is no language (a font without a Unicode map)" + remedy,
             ("has", "have"),
         ),
         (read.failed, "{} not be read", ("could", "could")),

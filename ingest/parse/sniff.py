@@ -15,12 +15,8 @@ from ingest.parse.source import Source
 HEAD = 8192
 MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "a PostScript file"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture (reading it takes OCR)"),
-    (b"\xff\xd8\xff", "a JPEG picture (reading it takes OCR)"),
-    (b"GIF8", "a GIF picture (reading it takes OCR)"),
-    (b"II*\x00", "a TIFF picture (reading it takes OCR)"),
-    (b"MM\x00*", "a TIFF picture (reading it takes OCR)"),
-    (b"RIFF", "a RIFF file (WebP, WAV or AVI)"),
+    (b"GIF8", "a GIF picture"),
+    (b"RIFF", "a RIFF file (WAV or AVI)"),
     (b"\x1f\x8b", "a gzip archive"),
     (b"BZh", "a bzip2 archive"),
     (b"\xfd7zXZ\x00", "an xz archive"),
@@ -35,6 +31,7 @@ MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"ID3", "an MP3 recording"),
     (b"GGUF", "a GGUF model"),
 )
+PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
 TEXT_MAGIC = (b"%!PS",)
 #: The folder inside an Office Open XML package that tells which program's it is.
 PACKAGES = {"word/": "docx", "ppt/": "pptx", "xl/": "xlsx"}
@@ -85,6 +82,12 @@ def sniff(source: Source) -> str:
     if head.startswith(b"{\\rtf"):
         return "rtf"
     binary = looks_binary(head)
+    if binary and (
+        head.startswith(PICTURES)
+        or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+        or (head.startswith(b"BM") and Path(name).suffix.lower() == ".bmp")
+    ):
+        return "picture"
     for magic, words in MAGIC:
         if head.startswith(magic) and (binary or magic in TEXT_MAGIC):  # a text may begin with "ID3", too
             raise unsupported(name, words)

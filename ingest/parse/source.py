@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -22,6 +23,10 @@ class Allowance:
     unpacked: int = 512 * MIB  #: bytes
 
 
+def _nobody_watches() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """What `parse_file` hands to a parser. The file is a regular one and no larger than `max_bytes`."""
@@ -35,6 +40,7 @@ class Source:
     data: bytes | None = None  #: the bytes of a member of an archive or mail; `file` is the outermost
     nesting: int = 0  #: archives and mails around it
     allowance: Allowance = field(default_factory=Allowance)
+    alive: Callable[[], None] = _nobody_watches  #: called before each page of OCR: the deadline begins anew
 
     @property
     def content(self) -> Path | bytes:

@@ -76,7 +76,7 @@ class _Ready:
 
 def recipe_of(path: str, settings: IngestSettings, embedder_id: str | None) -> str:
     """What makes a document current: parser, chunker with its settings, embedder."""
-    return compose_recipe(parse.recipe(path), settings, embedder_id)
+    return compose_recipe(parse.recipe(path, settings.ocr), settings, embedder_id)
 
 
 def compose_recipe(parser: str, settings: IngestSettings, embedder_id: str | None) -> str:
@@ -183,7 +183,10 @@ class Run:
             if known and (known.content_hash, known.recipe) == (content_hash, recipe):
                 return _Read(source, None)
             name = PurePosixPath(item.path).name
-            return _Read(source, parse_file(item.file, name=name, password=self.password, max_bytes=most))
+            document = parse_file(
+                item.file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
+            )
+            return _Read(source, document)
         except IngestError as error:
             return error
         except OSError as error:
@@ -198,7 +201,7 @@ class Run:
         self.pages += len(document.pages)
         self.store.bind(self.embedder.id, self.embedder.name, self.embedder.dimension)
         chunks = cut(document, self.embedder, self.settings)
-        if not chunks:
+        if not chunks and document.text:
             self.done(FileReport(source.path, "failed", "there is no text in it"))
             return
         source = replace(source, recipe=recipe_of(source.path, self.settings, self.embedder.id))
@@ -225,13 +228,17 @@ class Run:
         for ready in waiting:
             if self.is_cancelled():
                 return
-            matrix = np.stack([vectors[key] for key in ready.keys])
+            # A picture without text has no passage; it is kept, so that OCR does not look for some again.
+            matrix = np.stack([vectors[key] for key in ready.keys]) if ready.keys else self._no_vectors()
             self.store.replace_document(ready.source, ready.document, ready.chunks, matrix)
             status: FileStatus = "updated" if ready.source.path in self.known else "added"
             reason = "; ".join(ready.document.warnings)
             self.done(
                 FileReport(ready.source.path, status, reason, len(ready.chunks), len(ready.document.pages))
             )
+
+    def _no_vectors(self) -> Vectors:
+        return np.zeros((0, self.embedder.dimension), dtype=np.float32)
 
     def _write_each(self, waiting: Sequence[_Ready]) -> None:
         """Find the document whose text the embedder fails on; where it fails on all, it is the embedder."""

@@ -1,6 +1,7 @@
 """The collection of real files, each against what its entry in the manifest expects.
 
-Texts are compared after NFKC and without white space. What needs OCR must say so: no entry is passed over.
+Texts are compared after NFKC and without white space. What needs OCR says so without it, and is
+read with it: no entry is passed over.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from ingest.errors import EmptyDocument, ParseError, PasswordRequired
-from ingest.parse import parse_file
+from ingest.parse import OcrMode, parse_file
 from ingest.parse.encoding import SUPERSETS
 from ingest.types import Document
 
@@ -46,8 +47,8 @@ def check_laws(document: Document) -> None:
     assert document.title.strip() and "\n" not in document.title
 
 
-def parse(entry: dict[str, Any], password: str | None = None) -> Document:
-    document = parse_file(FOLDER / entry["file"], password=password, max_bytes=MOST)
+def parse(entry: dict[str, Any], password: str | None = None, ocr: OcrMode = "auto") -> Document:
+    document = parse_file(FOLDER / entry["file"], password=password, max_bytes=MOST, ocr=ocr)
     check_laws(document)
     return document
 
@@ -82,10 +83,14 @@ def test_a_real_file_yields_what_is_expected(entry: dict[str, Any]) -> None:
             check_text(entry, parse(entry, entry["password"]))
     elif expect == "ocr":
         with pytest.raises(EmptyDocument, match="page 1 has no text layer: OCR is needed"):
-            parse(entry)
+            parse(entry, ocr="off")
+        document = parse(entry)
+        assert document.warnings == ("page 1 read by OCR",)
+        check_text(entry, document)
     elif expect == "garbled":
         with pytest.raises(EmptyDocument, match=r"no language.*OCR is needed"):
-            parse(entry)
+            parse(entry, ocr="off")
+        assert parse(entry).warnings == ("page 1 read by OCR",)
     elif expect == "no_text":
         with pytest.raises(EmptyDocument, match="Nothing to ingest"):
             parse(entry)

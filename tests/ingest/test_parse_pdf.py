@@ -22,7 +22,7 @@ LINES = ("The lighthouse was built in 1871.", "The ferry leaves at nine.")
 
 
 def parse(path: Path, password: str | None = None) -> Document:
-    return parse_file(path, password=password, max_bytes=1 << 30)
+    return parse_file(path, password=password, max_bytes=1 << 30, ocr="off")
 
 
 def page_text(document: Document, number: int) -> str:

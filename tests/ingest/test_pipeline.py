@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import CollectionLocked, EmbedderError, IndexMismatch, IngestError, StorageFull
-from ingest.parse import parse_file
+from ingest.parse import OcrMode, parse_file
 from ingest.pipeline import (
     InvalidPath,
     Progress,
@@ -52,8 +52,8 @@ class InProcessParsers:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def parse(self, file: Path, *, name: str, password: str | None, max_bytes: int) -> Document:
-        return parse_file(file, name=name, password=password, max_bytes=max_bytes)
+    def parse(self, file: Path, *, name: str, password: str | None, max_bytes: int, ocr: OcrMode) -> Document:
+        return parse_file(file, name=name, password=password, max_bytes=max_bytes, ocr=ocr)
 
 
 @pytest.fixture(autouse=True)

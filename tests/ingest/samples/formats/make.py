@@ -16,6 +16,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import openpyxl
+from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).parent
 FACTS: dict[str, dict[str, object]] = {}
@@ -153,6 +154,20 @@ def workbook(path: Path) -> None:
     book.save(path)
 
 
+def pictures() -> None:
+    """A line of print in every kind of picture; the TIFF called .tiff has it on its second page."""
+    line = "The station at Lantern Bay opened in 1911."
+    font = ImageFont.load_default(size=36)
+    picture = Image.new("1", (840, 120), 1)
+    ImageDraw.Draw(picture).text((30, 35), line, font=font, fill=0)
+    for suffix in ("png", "jpg", "jpeg", "tif", "webp", "bmp"):
+        (picture if suffix in ("png", "tif", "bmp") else picture.convert("L")).save(
+            note(suffix, "Pillow", line, page=1)
+        )
+    blank = Image.new("1", picture.size, 1)
+    blank.save(note("tiff", "Pillow", line, page=2), save_all=True, append_images=[picture])
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         writer = Path(folder, "writer.odt")
@@ -226,6 +241,7 @@ def main() -> None:
         archive.write(HERE / "sample.md", "notes/sample.md")
         archive.write(HERE / "sample.ods", "sample.ods")
         archive.writestr("picture.xyz", b"\0\1")
+    pictures()
     for number, (suffix, code) in enumerate(CODE.items(), 41):
         place = NAMES.get(suffix, "tide")
         note(suffix, "a text editor", str(number), place).write_text(code)
