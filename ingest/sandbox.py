@@ -38,6 +38,8 @@ from ingest.parse.source import OcrMode
 from ingest.types import Document, Page, Section
 
 START_TIMEOUT_S = 60.0
+PAGE_TIMEOUT_S = 180.0
+"""At least what one page of OCR may take: a dense one is ten seconds' work of an idle core."""
 FILES_A_WORKER = 500
 LARGEST_REPLY = 1 << 30
 _GRACE_S = 5.0  #: between the parent's deadline and the worker's own alarm
@@ -149,8 +151,8 @@ class _Worker:
                     ) from None
                 continue
             reply = self._receive(process, self._timeout_s)
-            while reply is not None and reply.get("alive"):  # each page of OCR has the deadline of a file
-                reply = self._receive(process, self._timeout_s)
+            while reply is not None and reply.get("alive"):  # each page of OCR has a deadline of its own
+                reply = self._receive(process, max(self._timeout_s, PAGE_TIMEOUT_S))
             if reply is not None:
                 return reply
             raise self._death(process, name)
@@ -260,7 +262,7 @@ def serve() -> None:
 
     def alive() -> None:
         _send(replies, {"alive": True})
-        _alarm(limits["timeout_s"] + _GRACE_S)
+        _alarm(max(limits["timeout_s"], PAGE_TIMEOUT_S) + _GRACE_S)
 
     for served in range(1, FILES_A_WORKER + 1):
         request = _receive(requests, LARGEST_REPLY)

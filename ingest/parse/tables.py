@@ -31,7 +31,9 @@ class Room:
         """
         kept: list[list[str]] = []
         used: set[int] = set()
+        wide = False
         for row in rows:
+            wide = wide or any(row[MOST_COLUMNS:])
             cells = [" ".join(cell.split()) for cell in row[:MOST_COLUMNS]]
             filled = [at for at, cell in enumerate(cells) if cell]
             if not filled:
@@ -43,6 +45,8 @@ class Room:
                 break
             used.update(filled)
             kept.append(cells[: filled[-1] + 1])
+        if wide:
+            self.cut.append(f"sheet {sheet!r}: columns after the {MOST_COLUMNS:,}th were left out")
         columns = sorted(used)
         return [[row[at] if at < len(row) else "" for at in columns] for row in kept]
 

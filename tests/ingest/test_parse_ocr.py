@@ -219,7 +219,7 @@ serve()
 """
 
 
-def test_each_page_of_ocr_has_the_deadline_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_page_of_ocr_has_a_deadline_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ingest.sandbox._START", SLOW)
     for name in ("lively.png", "silent.png"):
         (tmp_path / name).write_bytes(b"x")

@@ -147,7 +147,14 @@ def test_sheets_that_claim_more_than_they_hold(tmp_path: Path) -> None:
         "sample.xlsx", tmp_path / "x.xlsx",
         sheet_with(f'<dimension ref="A1:XFD1048576"/><sheetData>{cells}</sheetData>'),
     )  # fmt: skip
-    assert "| 11 | 12 |" in parse(path).text
+    document = parse(path)
+    assert "| 11 | 12 |" in document.text and "columns after the 2,000th" in document.warnings[-1]
+    path = rezip(
+        "sample.xlsx", tmp_path / "x.xlsx",
+        sheet_with(f'<dimension ref="A1:XFD1048576"/><sheetData>{cells.replace("XFD", "B")}</sheetData>'),
+    )  # fmt: skip
+    document = parse(path)
+    assert "|  | 13 |" in document.text and len(document.warnings) == 1, "the hidden sheet, nothing cut"
 
 
 def test_a_sheet_of_millions_of_cells_is_cut_with_a_warning(
@@ -188,6 +195,16 @@ def test_opendocument_lists_notes_tables_and_what_is_not_read(tmp_path: Path) ->
 
     document = parse(rezip("sample.odt", tmp_path / "x.odt", change))
     assert document.text == "Top\n\na  b\tc [below]\n\n- one\n  - two\n\n| x | x |\n| --- | --- |"
+
+
+def test_repeated_cells_are_not_laid_out_without_end(tmp_path: Path) -> None:
+    cell = b'<text:p><text:p/></text:p><table:table><table:table-row table:number-rows-repeated="99999999">'
+    cell += (
+        b'<table:table-cell table:number-columns-repeated="200000000"><text:p>x</text:p></table:table-cell>'
+    )
+    cell += b"</table:table-row></table:table></office:text>"
+    path = rezip("sample.odt", tmp_path / "x.odt", lambda _, d: d.replace(b"</office:text>", cell))
+    assert 1_000 < parse(path).text.count("x |") <= 1_000_000
 
 
 @pytest.mark.parametrize(
