@@ -21,7 +21,7 @@ from service.guard import Guard
 from service.jobs import JobBoard
 from service.library import Library
 from service.readiness import Readiness
-from service.routes import ask, classify, documents, models, ops, search
+from service.routes import ask, classify, documents, models, ollama, openai, ops, search, vectors
 from service.runner import Runner
 from service.settings import ServiceSettings
 
@@ -46,6 +46,7 @@ def assemble(
         runner=Runner("answers", 1, settings.queue_length),
         upstream_runner=Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
         search_runner=Runner("search", 1, 4 * (settings.queue_length + 1)),
+        embed_runner=Runner("embeddings", 1, settings.queue_length),
         jobs=JobBoard(
             shelves,
             home / "uploads",
@@ -69,7 +70,7 @@ def create_app(
         parts.readiness.start()
         yield
         parts.jobs.close()
-        for runner in (parts.runner, parts.upstream_runner, parts.search_runner):
+        for runner in (parts.runner, parts.upstream_runner, parts.search_runner, parts.embed_runner):
             await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)
         await anyio.to_thread.run_sync(parts.library.close)
 
@@ -98,6 +99,9 @@ def create_app(
     app.include_router(classify.router)
     app.include_router(documents.router)
     app.include_router(models.router)
+    app.include_router(vectors.router)
+    app.include_router(openai.router)
+    app.include_router(ollama.router)
     app.include_router(ops.router)
     app.mount("/web", StaticFiles(directory=ops.WEB, check_dir=False), name="web")
     return app

@@ -92,7 +92,7 @@ class Gate:
                 if brought
                 else "this service asks for a key: send it as the header 'Authorization: Bearer KEY'"
             )
-            refusal = error_response(refused)
+            refusal = error_response(refused, path=scope["path"])
             # RFC 6750, 3.1: no error code for a request that brought no credentials
             refusal.headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if brought else "")
             await refusal(scope, receive, send)

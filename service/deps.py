@@ -31,6 +31,7 @@ class Parts:
     runner: Runner  #: our own engine's slot
     upstream_runner: Runner  #: other servers' slots
     search_runner: Runner  #: searches without an answer
+    embed_runner: Runner  #: vectors for other programs
     jobs: JobBoard
     readiness: Readiness
     classifying: Classifying

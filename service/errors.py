@@ -10,6 +10,7 @@
     ├── UnsupportedMedia    a body that is neither JSON nor a form
     ├── InvalidUpload       no file, no text, or a name that cannot be used
     ├── InvalidRequest      an argument of the command line that does not fit
+    ├── UnsupportedField    a field of another API that means something, and that nobody here can do
     ├── InvalidClasses      labels or examples that cannot be told apart, or are too many
     ├── UnknownClassifier   no classifier of that name
     ├── DamagedClassifier   its file cannot be read
@@ -22,10 +23,11 @@
     ├── UnsafeBind          an address other than loopback without keys: refuses to start
     └── UpstreamError       another server (Ollama) failed while answering
         ├── UpstreamUnreachable   it does not answer at all; names the address tried
-        └── ModelNotPulled        it answers and lacks the model; names the command that pulls it
+        ├── ModelNotPulled        it answers and lacks the model; names the command that pulls it
+        └── UpstreamRefused       it finds fault with the request itself
 
 A message says what happened, where, and what to do next. The wire form is `{"error": {"code", "message",
-"detail"}}`.
+"detail"}}`; under `/v1` and `/api` it is that of OpenAI and of Ollama (`service.dialects`).
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ from ingest.collections import InvalidName
 from ingest.pipeline import InvalidPath
 from ingest.settings import SettingsError
 from model import errors as model_errors
+from service import dialects
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +131,14 @@ class InvalidRequest(ServiceError):
     """An argument that does not fit."""
 
 
+class UnsupportedField(ServiceError):
+    """A field that means something, and that nobody here can do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.detail = [{"where": field, "message": message}]
+
+
 class InvalidClasses(ServiceError):
     """Labels or examples that cannot be told apart, or too many of them."""
 
@@ -164,6 +175,10 @@ class ModelNotPulled(UpstreamError):
     """The upstream lacks the model."""
 
 
+class UpstreamRefused(UpstreamError):
+    """The upstream finds fault with the request itself."""
+
+
 #: Exception class -> (status, code). Found along the class's ancestors, so a new error inherits its parent's
 #: row.
 TABLE: dict[type[Exception], tuple[int, str]] = {
@@ -176,6 +191,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     UnsupportedMedia: (415, "unsupported_media_type"),
     InvalidUpload: (422, "invalid_upload"),
     InvalidRequest: (422, "invalid_request"),
+    UnsupportedField: (422, "unsupported_parameter"),
     InvalidClasses: (422, "invalid_classes"),
     UnknownClassifier: (404, "unknown_classifier"),
     DamagedClassifier: (503, "damaged_classifier"),
@@ -185,6 +201,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     Unauthorized: (401, "unauthorized"),
     UpstreamUnreachable: (502, "upstream_unreachable"),
     ModelNotPulled: (404, "model_not_pulled"),
+    UpstreamRefused: (400, "upstream_refused"),
     UpstreamError: (502, "upstream_error"),
     ServiceError: (500, "service_error"),
     ingest_errors.UnsupportedFormat: (415, "unsupported_format"),
@@ -234,7 +251,7 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
         message = str(error.detail)
         headers.update(error.headers or {})
     elif row is not None:
-        (status, code), message = row, str(error)
+        (status, code), message, detail = row, str(error), getattr(error, "detail", None)
         if retry_after_s := getattr(error, "retry_after_s", None):
             headers["Retry-After"] = str(retry_after_s)
     else:
@@ -249,21 +266,22 @@ def error_reply(body: dict[str, Any]) -> ErrorReply:
     return ErrorReply.model_validate(body)
 
 
-def error_response(error: Exception, home: Path | None = None) -> JSONResponse:
-    """The JSON reply for an error."""
+def error_response(error: Exception, home: Path | None = None, path: str = "") -> JSONResponse:
+    """The JSON reply for an error, in the form that clients of that path read."""
     status, body, headers = problem(error, home)
     if status >= 500 and body["error"]["code"] == "internal":
         logger.error("unexpected error", exc_info=error)
+    status, body = dialects.shaped(dialects.spoken_at(path), status, body)
     return JSONResponse(body, status, headers)
 
 
 def register(app: FastAPI, home: Path, body_limit: str) -> None:
     """Give `app` one handler for everything; `body_limit` says in words how large bodies may be."""
 
-    async def handle(_: Request, error: Exception) -> JSONResponse:
+    async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             error = UploadTooLarge(f"the request's body is too large: {body_limit}")
-        return error_response(error, home)
+        return error_response(error, home, request.url.path)
 
     async def nobody(_: Request, __: Exception) -> Response:
         return Response(status_code=499)  # the client has gone: nothing to log, nobody to tell

@@ -19,6 +19,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import dialects
 from service.errors import ForeignOrigin, error_response
 
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?", re.IGNORECASE)
@@ -61,11 +62,11 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refused = self._refusal(Headers(scope=scope), scope["method"])
+        refused = self._refusal(Headers(scope=scope), scope["method"], scope["path"])
         most = self.upload_bytes if scope["path"] == "/documents" else self.body_bytes
         await (refused or self.app)(scope, _at_most(most, receive), send_guarded)
 
-    def _refusal(self, headers: Headers, method: str) -> JSONResponse | None:
+    def _refusal(self, headers: Headers, method: str, path: str) -> JSONResponse | None:
         hosts = headers.getlist("host")
         match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
         if match is None or match[1].lower() not in self.trusted:
@@ -75,10 +76,11 @@ class Guard:
                 "LOREBASE_SERVICE_TRUSTED_HOSTS",
                 "detail": None,
             }
-            return JSONResponse({"error": body}, 400)
+            status, shown = dialects.shaped(dialects.spoken_at(path), 400, {"error": body})
+            return JSONResponse(shown, status)
         origin = headers.get("origin")
         if origin is not None and method not in _SAFE and urlsplit(origin).netloc.lower() != hosts[0].lower():
-            return error_response(ForeignOrigin("requests from pages of other sites are refused"))
+            return error_response(ForeignOrigin("requests from pages of other sites are refused"), path=path)
         return None
 
 

@@ -7,9 +7,11 @@ plain name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator as GeneratorOf
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from model.errors import UnknownModel
 from service.errors import InvalidRequest, UpstreamError
@@ -57,6 +59,20 @@ class Upstream(Protocol):
 
     def generator(self, name: str) -> Generator:
         """One of its models; whether it exists shows when it is asked."""
+        ...
+
+    def catalogue(self, path: str) -> Sequence[dict[str, Any]]:
+        """Its models as it tells them itself at `/api/tags` or `/api/ps`. Raises UpstreamError."""
+        ...
+
+    def relay(
+        self, path: str, body: Mapping[str, Any], cancel: threading.Event
+    ) -> GeneratorOf[bytes, None, None]:
+        """Its reply to a request in its own words; to be closed by the thread that reads it.
+
+        Raises:
+            UpstreamError, Cancelled: as `service.generators.ollama` does.
+        """
         ...
 
 
@@ -137,6 +153,14 @@ class Models:
         model, adapter = self._split(name)
         self._require(model, adapter)
         return Choice(True, model == self._split(self.default)[0], lambda: self._answering(model, adapter))
+
+    def has(self, name: str) -> bool:
+        """Whether a model of our own answers by that name."""
+        try:
+            self._require(*self._split(name))
+        except (UnknownModel, InvalidRequest):
+            return False
+        return not name.startswith(OLLAMA)
 
     def load(self, model: str, adapter: str | None = None) -> None:
         """Load a model, and attach an adapter to it.

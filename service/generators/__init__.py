@@ -121,3 +121,14 @@ class Structured(Generator, Protocol):
 
     def structured(self, messages: Sequence[Message], schema: dict[str, Any], cancel: threading.Event) -> str:
         """The whole reply. Raises UpstreamError, Cancelled."""
+
+
+@runtime_checkable
+class Continues(Generator, Protocol):
+    """A generator that can go on with a text as it stands, without a chat template."""
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text."""
+
+    def go_on(self, text: str, sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
+        """What follows the text, piece by piece. Raises what `stream` raises."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Generator as GeneratorOf
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import ollama
 
 from model.config import Sampling
 from model.errors import Cancelled
-from service.errors import ModelNotPulled, UpstreamError, UpstreamUnreachable
+from service.errors import ModelNotPulled, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from service.generators import Capability, Message, Piece
 
 CONNECT_TIMEOUT_S = 5.0
@@ -26,6 +28,10 @@ LIST_TIMEOUT_S = 2.0
 POLL_S = 0.05
 #: Bytes of text that make one token, taken low, and what a chat template adds to a turn.
 BYTES_PER_TOKEN, TOKENS_PER_TURN = 2.5, 8
+#: Most of an error's body that is read.
+ERROR_BYTES = 64_000
+
+Item = TypeVar("Item")
 
 
 class OllamaServer:
@@ -57,6 +63,68 @@ class OllamaServer:
     def generator(self, name: str) -> OllamaGenerator:
         """One of its models."""
         return OllamaGenerator(self.address, name, self._context_tokens)
+
+    def catalogue(self, path: str) -> list[dict[str, Any]]:
+        """Its `models` as it tells them itself at `/api/tags` or `/api/ps`.
+
+        Raises:
+            UpstreamError: it does not answer, or not as Ollama does.
+        """
+
+        async def told() -> list[dict[str, Any]]:
+            async with httpx.AsyncClient(base_url=_base_url(self.address), timeout=LIST_TIMEOUT_S) as client:
+                models = (await client.get(path)).raise_for_status().json()["models"]
+                return [dict(model) for model in models or ()]
+
+        try:
+            return asyncio.run(told())
+        except (KeyError, TypeError) as error:
+            raise translated(ValueError(f"no list of models: {error}"), self.address, "") from error
+        except Exception as error:
+            raise translated(error, self.address, "") from error
+
+    def relay(
+        self, path: str, body: Mapping[str, Any], cancel: threading.Event
+    ) -> GeneratorOf[bytes, None, None]:
+        """Its reply to this request, as it comes, byte for byte. Close it in the thread that reads it.
+
+        Raises:
+            UpstreamUnreachable: no answer at the address.
+            ModelNotPulled: it lacks the model.
+            UpstreamRefused: it finds fault with the request.
+            UpstreamError: it failed, or broke off.
+            Cancelled: `cancel` was set; the connection is closed, which makes it stop.
+        """
+        with asyncio.Runner() as loop:  # its end closes what is still open
+            chunks = self._chunks(path, body)
+            try:
+                while (chunk := loop.run(_next_unless(cancel, chunks))) is not None:
+                    yield chunk
+            except (Cancelled, GeneratorExit):
+                raise
+            except Exception as error:
+                raise translated(error, self.address, str(body.get("model"))) from error
+
+    async def _chunks(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
+        timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
+        async with (
+            httpx.AsyncClient(base_url=_base_url(self.address), timeout=timeout) as client,
+            client.stream("POST", path, json=dict(body)) as reply,
+        ):
+            if reply.status_code != 200:
+                said = b""
+                async for chunk in reply.aiter_bytes():
+                    said += chunk
+                    if len(said) > ERROR_BYTES:
+                        break
+                raise ollama.ResponseError(said[:ERROR_BYTES].decode("utf-8", "replace"), reply.status_code)
+            if "json" not in reply.headers.get("Content-Type", ""):
+                raise UpstreamError(
+                    f"what answers at {self.address} is not Ollama: it sent "
+                    f"{reply.headers.get('Content-Type', 'no type')[:80]!r}. Set OLLAMA_HOST."
+                )
+            async for chunk in reply.aiter_bytes():
+                yield chunk
 
 
 class OllamaGenerator:
@@ -189,12 +257,25 @@ class OllamaGenerator:
         return options
 
 
-async def _next_unless(cancel: threading.Event, pieces: AsyncIterator[Piece]) -> Piece | None:
+def _base_url(address: str) -> str:
+    """The address with scheme and port, as Ollama's own client completes it."""
+    scheme, found, rest = address.partition("://")
+    scheme, rest = (scheme, rest) if found else ("http", address)
+    port = {"http": 80, "https": 443}.get(scheme, 11434) if found else 11434
+    split = urlsplit(f"{scheme}://{rest}")
+    host = split.hostname or "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}:{split.port or port}{split.path.rstrip('/')}"
+
+
+async def _next_unless(cancel: threading.Event, pieces: AsyncIterator[Item]) -> Item | None:
     """The next piece, None at the end.
 
     Raises:
         Cancelled: the event was set while waiting.
     """
+    if cancel.is_set():  # pieces that come fast leave no time to notice below
+        raise Cancelled("the question was withdrawn")
     coming = asyncio.ensure_future(anext(pieces, None))
     while not coming.done():
         await asyncio.wait({coming}, timeout=POLL_S)
@@ -214,6 +295,8 @@ def translated(error: Exception, address: str, model: str) -> Exception:
             return ModelNotPulled(
                 f"Ollama at {address} has no model {model!r}. Pull it there: ollama pull {model}"
             )
+        if 400 <= error.status_code < 500:
+            return UpstreamRefused(f"Ollama at {address} refused: {error.error}")
         return UpstreamError(f"Ollama at {address} failed: {error.error}")
     if isinstance(error, (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout)):
         return UpstreamUnreachable(

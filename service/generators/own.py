@@ -156,7 +156,18 @@ class OwnGenerator:
             ContextOverflow: prompt and reply do not fit the window.
             Cancelled: `cancel` was set.
         """
-        reply = self._engine.generate(self._engine.prompt(messages), sampling, cancel)
+        yield from self._reply(self._engine.prompt(messages), sampling, cancel)
+
+    def count_text(self, text: str) -> int:
+        """Tokens of a text."""
+        return self._engine.tokenizer.count(text)
+
+    def go_on(self, text: str, sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
+        """What follows the text, without the chat template. Raises what `stream` raises."""
+        yield from self._reply(self._engine.tokenizer.encode(text), sampling, cancel)
+
+    def _reply(self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
+        reply = self._engine.generate(prompt, sampling, cancel)
         for token in reply:
             if reply.finish_reason is not None:
                 yield Piece(token.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -97,3 +99,17 @@ def read_events(response: httpx.Response) -> list[tuple[str, str]]:
         )
         for block in blocks
     ]
+
+
+def leave(address: str, path: str, body: dict[str, Any], begun: Callable[[], bool]) -> None:
+    """Send a request and close the connection as soon as `begun` is true."""
+
+    async def sent() -> None:
+        async with httpx.AsyncClient(base_url=address, timeout=30) as client:
+            asked = asyncio.create_task(client.post(path, json=body))
+            while not begun():
+                await asyncio.sleep(0.01)
+            asked.cancel()
+            await asyncio.wait({asked})
+
+    asyncio.run(asyncio.wait_for(sent(), 20))

@@ -26,12 +26,21 @@ def operations(app: FastAPI) -> list[tuple[str, str]]:
 
 
 def filled(path: str) -> str:
-    return path.replace("{document_id}", "no-such").replace("{job_id}", "no-such").replace("{name}", "no-such")
+    return (
+        path.replace("{document_id}", "no-such").replace("{job_id}", "no-such").replace("{name}", "no-such")
+    )
 
 
 def assert_form(response: httpx.Response) -> dict[str, Any]:
     body = response.json()
-    assert set(body) == {"error"} and set(body["error"]) == {"code", "message", "detail"}, response.text
+    assert set(body) == {"error"}, response.text
+    if response.url.path.startswith("/v1/"):
+        assert set(body["error"]) == {"message", "type", "param", "code"}, response.text
+    elif response.url.path.startswith("/api/"):
+        assert isinstance(body["error"], str) and body["error"] and "Traceback" not in response.text
+        return {"message": body["error"], "code": None}
+    else:
+        assert set(body["error"]) == {"code", "message", "detail"}, response.text
     assert body["error"]["message"] and "Traceback" not in response.text
     return dict(body["error"])
 
@@ -41,10 +50,13 @@ def test_every_operation_refuses_a_strange_host_and_a_foreign_page(client: TestC
     for method, path in operations(app):
         for host in ("evil.test", "127.0.0.1/healthz?", "localhost:80:80", "127.0.0.1@evil.test", ""):
             reply = client.request(method, filled(path), headers={"Host": host})
-            assert reply.status_code == 400 and assert_form(reply)["code"] == "untrusted_host", (path, host)
+            assert reply.status_code == 400 and assert_form(reply)["code"] in ("untrusted_host", None), (
+                path,
+                host,
+            )
         if method != "get":
             reply = client.request(method, filled(path), headers={"Origin": "http://evil.test"})
-            assert reply.status_code == 403 and assert_form(reply)["code"] == "foreign_origin", path
+            assert reply.status_code == 403 and assert_form(reply)["code"] in ("foreign_origin", None), path
             assert "access-control-allow-origin" not in reply.headers
 
 
@@ -158,7 +170,11 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
         "InvalidSampling",
     }
     model = {c for c in family(model_errors.ModelError) if c.__name__ in served}
-    starting = {errors.UnsafeBind, errors.PortInUse, errors.BadKeyFile}  # they end the start, no request meets them
+    starting = {
+        errors.UnsafeBind,
+        errors.PortInUse,
+        errors.BadKeyFile,
+    }  # they end the start, no request meets them
     kinds = family(ingest_errors.IngestError) | family(errors.ServiceError) | model
     assert len(model) == len(served)
     for kind in kinds - starting - {ingest_errors.IngestError, errors.ServiceError}:
