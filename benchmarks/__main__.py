@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "classification")
+SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification")
 
 if __name__ == "__main__":
     failed = []

@@ -58,7 +58,8 @@ def searcher(work: Path) -> Searcher:
     settings = IngestSettings()
     embedder = find_embedder(settings.embedder, find_home())
     store = open_collection(work, "followups", create=True)
-    ingest_path([ROOT / "docs", DATA / "documents", work / "texts"], store, embedder, settings)
+    folders = [ROOT / "docs", DATA / "documents", work / "texts"]
+    ingest_path(folders, store, embedder, settings, exclude=["manifest.json"])  # it holds questions
     return Searcher(store, embedder)
 
 
