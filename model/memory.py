@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+_M_ARENA_MAX = -8
+
 
 def give_back() -> None:
     """Return freed memory to the system, where the C library can (glibc's malloc_trim)."""
@@ -18,3 +20,14 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def one_arena() -> None:
+    """Have all threads share one heap (glibc's M_ARENA_MAX, malloc.h); before they start.
+
+    Each thread's own heap keeps its own holes: with them a service held 30 MB more.
+    """
+    if sys.platform == "linux":
+        tune = getattr(ctypes.CDLL(None), "mallopt", None)
+        if tune is not None:
+            tune(_M_ARENA_MAX, 1)

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from model.memory import give_back
 from service.errors import Busy, DeadlineExceeded, NotReady
 
 logger = logging.getLogger(__name__)
@@ -194,3 +195,5 @@ class Runner:
                 self._changed.notify_all()
             if ticket.lost:  # another thread has this slot
                 return
+            if not self._waiting:  # nobody is kept waiting by it
+                give_back()

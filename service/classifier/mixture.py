@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from service.classifier.kernels import Floats, Integers
@@ -50,6 +49,8 @@ def fit(parts: Floats, right: Integers, towards: Floats | None = None) -> Floats
         towards = np.full(count, _one_scale(parts.mean(axis=0), right) / count)
     if not len(right):
         return towards
+    from scipy.optimize import minimize  # here: 20 MB that a service which classifies nothing need not hold
+
     unit = np.maximum(towards, 1e-3)
 
     def objective(relative: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -70,6 +71,7 @@ def _one_scale(scores: Floats, right: Integers) -> float:
     """One factor for all scores, with a weak pull towards USUAL that keeps it finite when all are right."""
     if not len(right):
         return USUAL
+    from scipy.optimize import minimize
 
     def objective(log_scale: NDArray[np.float64]) -> float:
         logs = log_softmax(np.exp(log_scale[0]) * scores, axis=-1)

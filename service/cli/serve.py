@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from model.memory import one_arena
 from service.app import create_app
 from service.deps import Parts
 from service.errors import PortInUse
@@ -29,6 +30,7 @@ def run(settings: ServiceSettings, home: Path) -> int:
     """
     started = time.monotonic()
     check_bind(settings)
+    one_arena()
     app = create_app(settings, home)
     config = uvicorn.Config(
         app,

@@ -182,7 +182,7 @@ def test_the_page_asks_for_the_key_once_and_keeps_it_in_this_tab(visit: Opener) 
     assert KEY not in page.content() and KEY not in " ".join(page.watched.requested)
     page.reload()
     page.goto(page.url.split("#")[0] + "#/library")
-    page.wait_for_selector("tbody tr, .documents li, h1")
+    page.wait_for_selector("input[type=file]", state="attached")  # it is hidden behind its label
     expect(page.locator("dialog[open]")).to_have_count(0)
     page.set_input_files(
         "input[type=file]", [{"name": "new.md", "mimeType": "text/markdown", "buffer": b"A new text."}]

@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from ingest import errors as ingest_errors
 from model import errors as model_errors
 from service import errors
+from service.evaluation.replies import AnswersUnwritable
 from service.settings import ServiceSettings, check_bind, ollama_host
 from tests.service.fakes import MemoryLibrary
 
@@ -174,7 +175,8 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
         errors.UnsafeBind,
         errors.PortInUse,
         errors.BadKeyFile,
-    }  # they end the start, no request meets them
+        AnswersUnwritable,
+    }  # they end a command, no request meets them
     kinds = family(ingest_errors.IngestError) | family(errors.ServiceError) | model
     assert len(model) == len(served)
     for kind in kinds - starting - {ingest_errors.IngestError, errors.ServiceError}:
