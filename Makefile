@@ -10,7 +10,9 @@ MODELS := smollm2-135m-instruct multilingual-e5-small
 help:                ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
 
-run: demo            ## set up, ingest ./docs, ask one question, then serve http://127.0.0.1:8000
+run: $(VENV)/.asked   ## set up, ingest ./docs, ask one question (the first time), then serve http://127.0.0.1:8000
+	$(PY) -m model pull $(MODELS)
+	$(PY) -m ingest ./docs
 	$(PY) -m service
 
 demo: $(VENV)/.installed  ## like run, without serving
@@ -18,10 +20,10 @@ demo: $(VENV)/.installed  ## like run, without serving
 	$(PY) -m ingest ./docs
 	$(PY) -m service ask "How do I ingest a folder of documents?"
 
-eval: $(VENV)/.installed  ## compare ways of answering over ./docs, and write the report
-	$(PY) -m model pull $(MODELS)
-	$(PY) -m ingest ./docs
-	$(PY) -m service evaluate --questions examples/questions.jsonl --corpus docs
+# Shown once: asking loads both models, which the service then does again.
+$(VENV)/.asked: | $(VENV)/.installed
+	$(MAKE) demo
+	touch $@
 
 test: $(VENV)/.test       ## the whole suite, with the real weights
 	$(PY) -m model pull $(MODELS) all-minilm-l6-v2
