@@ -139,6 +139,10 @@ class UnsupportedField(ServiceError):
         self.detail = [{"where": field, "message": message}]
 
 
+class QuestionsUnreadable(ServiceError):
+    """A file of questions that cannot be read; names file and line."""
+
+
 class InvalidClasses(ServiceError):
     """Labels or examples that cannot be told apart, or too many of them."""
 
@@ -192,6 +196,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     InvalidUpload: (422, "invalid_upload"),
     InvalidRequest: (422, "invalid_request"),
     UnsupportedField: (422, "unsupported_parameter"),
+    QuestionsUnreadable: (422, "invalid_questions"),
     InvalidClasses: (422, "invalid_classes"),
     UnknownClassifier: (404, "unknown_classifier"),
     DamagedClassifier: (503, "damaged_classifier"),

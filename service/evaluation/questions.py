@@ -22,17 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.errors import ServiceError
+from service.errors import QuestionsUnreadable
 from service.evidence import script
 
 #: Passages that an RGB question is given.
 RGB_PASSAGES = 5
 DEFAULT_NOISE = (0.0, 0.4, 0.8)
 Record = Mapping[str, Any]
-
-
-class QuestionsUnreadable(ServiceError):
-    """A file of questions that cannot be read; names file and line."""
 
 
 @dataclass(frozen=True, slots=True)
