@@ -150,7 +150,8 @@ class Connections:
         with self.transaction() as connection:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             connection.execute(
-                "INSERT OR IGNORE INTO collection VALUES (1, ?, ?, ?, 0, NULL, 0, 0, ?)",
+                "INSERT OR IGNORE INTO collection (one, name, uid, created_at, generation, documents, chunks,"
+                " words_version) VALUES (1, ?, ?, ?, 0, 0, 0, ?)",
                 (name, secrets.token_hex(8), now, words.VERSION),
             )
 

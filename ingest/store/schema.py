@@ -14,7 +14,7 @@ BLAKE2b, 8 bytes).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +27,16 @@ APPLICATION_ID = 0x4C4F5245  # "LORE", shown by file(1)
 
 _TOKENCHARS = PUNCTUATION.replace("'", "''''")  # a quote inside a quoted option inside a quoted SQL string
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+
+
+def _fill_facts(connection: sqlite3.Connection) -> None:
+    from ingest.store.facts import refill  # it needs rows, and rows need this module
+
+    refill(connection)
+
+
+Step = str | Callable[[sqlite3.Connection], None]
+MIGRATIONS: tuple[tuple[Step, ...], ...] = (
     (
         """CREATE TABLE embedders (
             number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -101,6 +110,29 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"""CREATE VIRTUAL TABLE words USING fts5 (terms, tokenize = 'ascii tokenchars ''{_TOKENCHARS}''')""",
         "CREATE VIRTUAL TABLE words_df USING fts5vocab (words, row)",
         f"PRAGMA application_id = {APPLICATION_ID}",
+    ),
+    (
+        # Which passages went in which generation, so that an index in memory follows without reading all ids.
+        # Complete for generations after `collection.removed_since`; older entries are thrown away.
+        "CREATE TABLE removed (chunk_id INTEGER PRIMARY KEY, generation INTEGER NOT NULL)",
+        "CREATE INDEX removed_by_generation ON removed (generation)",
+        "ALTER TABLE collection ADD COLUMN removed_since INTEGER NOT NULL DEFAULT 0",
+        "UPDATE collection SET removed_since = generation",
+        # The manifest of each approximate index. A file without a row here is unknown and never read.
+        """CREATE TABLE snapshots (
+            name TEXT PRIMARY KEY,
+            sha256 TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            rows INTEGER NOT NULL,
+            dimension INTEGER NOT NULL,
+            embedder_id TEXT NOT NULL,
+            generation INTEGER NOT NULL,
+            lists INTEGER NOT NULL,
+            probes INTEGER NOT NULL,
+            recall REAL NOT NULL,
+            made_at TEXT NOT NULL,
+            checksum BLOB NOT NULL
+        )""",
     ),
 )
 SCHEMA = len(MIGRATIONS)
@@ -198,7 +230,7 @@ def connect(file: Path, *, busy_timeout_s: float = 10.0, immutable: bool = False
 
 
 def migrate(
-    connection: sqlite3.Connection, file: Path, migrations: tuple[tuple[str, ...], ...] = MIGRATIONS
+    connection: sqlite3.Connection, file: Path, migrations: tuple[tuple[Step, ...], ...] = MIGRATIONS
 ) -> bool:
     """Bring the schema up to date in one transaction; True where a new file got its tables.
 
@@ -216,8 +248,11 @@ def migrate(
             0
         ]  # another process may have been faster
         for statements in migrations[version:]:
-            for statement in statements:
-                connection.execute(statement)
+            for step in statements:
+                if callable(step):
+                    step(connection)
+                else:
+                    connection.execute(step)
         connection.execute(f"PRAGMA user_version = {len(migrations)}")
         connection.execute("COMMIT")
     except BaseException:

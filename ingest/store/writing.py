@@ -23,6 +23,9 @@ from ingest.store.rows import CHUNK, DOCUMENT, TEXT, chunk_row, document_row, em
 from ingest.store.schema import checksum, damaged
 from ingest.types import Chunk, Document
 
+#: Removed passages that are remembered; beyond it, indexes in memory compare all ids instead.
+MOST_REMOVED = 50_000
+
 
 def now() -> str:
     """The moment, in UTC, ISO 8601."""
@@ -30,8 +33,19 @@ def now() -> str:
 
 
 def bump(connection: sqlite3.Connection) -> None:
-    """Start the next generation and count anew."""
+    """Start the next generation; once a transaction, after its removals, which are entered under it."""
     connection.execute("UPDATE collection SET generation = generation + 1")
+    if one(connection, "SELECT count(*) FROM removed") > MOST_REMOVED:
+        snapshot = one(connection, "SELECT max(generation) FROM snapshots") or 0
+        forget_removed(connection, snapshot)
+        if one(connection, "SELECT count(*) FROM removed") > MOST_REMOVED:
+            forget_removed(connection, one(connection, "SELECT generation FROM collection"))
+
+
+def forget_removed(connection: sqlite3.Connection, generation: int) -> None:
+    """Throw away which passages went up to this generation: an index older than that compares all ids."""
+    connection.execute("DELETE FROM removed WHERE generation <= ?", (generation,))
+    connection.execute("UPDATE collection SET removed_since = max(removed_since, ?)", (generation,))
 
 
 def check(document: Document, chunks: Sequence[Chunk], vectors: Vectors) -> None:
@@ -138,6 +152,11 @@ def remove_chunks(connection: sqlite3.Connection, number: int) -> list[int]:
         "SELECT chunk_id, vector_id FROM chunks WHERE document = ?", (number,)
     ).fetchall()
     connection.executemany("DELETE FROM words WHERE rowid = ?", [(chunk_id,) for chunk_id, _ in rows])
+    connection.execute(
+        "INSERT INTO removed SELECT chunk_id, (SELECT generation + 1 FROM collection) FROM chunks"
+        " WHERE document = ?",
+        (number,),
+    )
     connection.execute("DELETE FROM chunks WHERE document = ?", (number,))
     connection.execute("UPDATE collection SET chunks = chunks - ?", (len(rows),))
     return [vector_id for _, vector_id in rows]
@@ -206,6 +225,8 @@ def replace_all_chunks(
         " WHERE NOT EXISTS (SELECT 1 FROM chunks WHERE chunks.vector_id = vectors.vector_id)"
     )
     connection.execute("DELETE FROM embedders WHERE number <> ?", (embedder,))
+    connection.execute("DELETE FROM snapshots")  # not one of its passages is left
+    forget_removed(connection, one(connection, "SELECT generation + 1 FROM collection"))
 
 
 def drop_strangers(connection: sqlite3.Connection, embedder: int) -> None:

@@ -638,7 +638,7 @@ from tests.ingest.making import new_store, put
 store = new_store(pathlib.Path(sys.argv[1]))
 put(store, "a", "a small text")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
 try:
     for n in range(1000):
         put(store, f"{n}", f"text number {n} of many. " * 200)
