@@ -23,6 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     given = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         home = Path(given.home).expanduser().resolve() if given.home else find_home()
+        if given.command == "keys":
+            from service.cli import keys
+
+            return keys.execute(given, home)
         flags = {name: getattr(given, name, None) for name in ("host", "port", "model", "collection")}
         settings = read_table("service", ServiceSettings, flags)
         if given.command == "serve":

@@ -7,23 +7,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service import auth, errors, wiring
+from service import access, auth, errors, wiring
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
 from service.classifier.shelf import Shelf
+from service.database import Database
 from service.deps import Parts
 from service.generators import Generator
 from service.guard import Guard
 from service.jobs import JobBoard
+from service.keys import Keys
 from service.library import Library
 from service.readiness import Readiness
 from service.routes import ask, classify, documents, models, ollama, openai, ops, search, vectors
 from service.runner import Runner
-from service.settings import ServiceSettings
+from service.settings import ServiceSettings, is_loopback
 
 #: Bodies other than uploads.
 MAX_BODY_BYTES = 1_000_000
@@ -81,12 +83,14 @@ def create_app(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         docs_url=None,  # its scripts would come from elsewhere
         redoc_url=None,
+        dependencies=[Depends(access.allow)],
         lifespan=lifespan,
     )
     app.state.parts = parts
     auth.describe(app)
-    if settings.api_key_file is not None:  # inside the guard: strangers are refused before keys are read
-        app.add_middleware(auth.Gate, keys=auth.SharedKey.read(settings.api_key_file))
+    shared = None if settings.api_key_file is None else auth.SharedKey.read(settings.api_key_file)
+    doorman = auth.Doorman(Keys(Database(home)), shared, open_without_keys=is_loopback(settings.host))
+    app.add_middleware(auth.Gate, doorman=doorman)  # inside the guard: strangers are refused before
     app.add_middleware(
         Guard,
         trusted_hosts=settings.trusted_hosts,

@@ -1,14 +1,14 @@
-"""Who may ask: one shared key, brought as `Authorization: Bearer KEY` (RFC 6750), in front of every route.
+"""Who calls: a key, brought as `Authorization: Bearer KEY` (RFC 6750), in front of every route.
 
 Open without a key are only `/healthz` and `/readyz`, which tell nothing of the documents, and the page's own
-files, which have to be there to ask for the key. What is not named open is closed, a new route included.
+files, which have to be there to ask for the key. What is not named open is closed, a new route included. What
+a caller may do is decided behind the router, in `service.access`.
 
-- The key comes from a file, never from a variable or a flag, which other programs on a machine can read.
-- Only its SHA-256 is kept, and compared in constant time. It is never logged and no error repeats it.
+- Keys are those of `service.keys`, each with a role, and one that a file may hold, which is an admin's.
+- No key is asked for as long as there is none, and only on a loopback address.
+- The file's key is never in a variable or a flag, which other programs on a machine can read; only its
+  SHA-256 is kept, and compared in constant time. No key is ever logged and no error repeats one.
 - A refused request's body is not read.
-
-`Gate` needs no more of a key than `Keys` says, so that keys with a name, a role and collections of their own
-can take the shared one's place.
 """
 
 from __future__ import annotations
@@ -17,32 +17,28 @@ import hashlib
 import hmac
 import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import BadKeyFile, Unauthorized, error_response
+from service.access import LOCAL, SCOPE_KEY, Access
+from service.errors import BadKeyFile, RecordsUnavailable, Unauthorized, error_response
+from service.keys import Keys
 
 #: The characters of RFC 6750's b64token; 24 of them can hold more than 128 random bits.
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{24,512}")
 _OPEN = {"/", "/healthz", "/readyz"}
 _OPEN_UNDER = "/web/"
 _CHALLENGE = 'Bearer realm="lorebase"'
+#: Who calls what is open, when nothing says who it is.
+NOBODY = Access("", "nobody", "reader", frozenset())
 _MAKE_ONE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
-class Keys(Protocol):
-    """The keys that open the service."""
-
-    def admits(self, presented: str) -> bool:
-        """Whether this is a key."""
-        ...
-
-
 class SharedKey:
-    """One key for everybody."""
+    """The one key that a file holds."""
 
     def __init__(self, key: str) -> None:
         self._digest = hashlib.sha256(key.encode()).digest()
@@ -74,38 +70,82 @@ class SharedKey:
         return hmac.compare_digest(hashlib.sha256(presented.encode()).digest(), self._digest)
 
 
-class Gate:
-    """ASGI middleware: no key, no entry."""
+class Doorman:
+    """Tells callers by their keys."""
 
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(
+        self, keys: Keys, shared: SharedKey | None = None, *, open_without_keys: bool = False
+    ) -> None:
+        """Set where keys are.
+
+        Args:
+            keys: those of the data folder.
+            shared: the one of the key file.
+            open_without_keys: whether everybody is let in as long as there is no key at all.
+        """
+        self._keys, self._shared, self._open = keys, shared, open_without_keys
+
+    def asks_for_key(self) -> bool:
+        """Whether a request needs a key now. Raises RecordsUnavailable."""
+        return not self._open or self._shared is not None or self._keys.any
+
+    def tell(self, presented: str) -> Access | None:
+        """Whose key this is; None: nobody's. Raises RecordsUnavailable."""
+        if self._shared is not None and self._shared.admits(presented):
+            return Access("key-file", "the key file's", "admin")
+        if (key := self._keys.find(presented)) is not None:
+            only = None if key.collections is None else frozenset(key.collections)
+            return Access(key.id, key.name, key.role, only)
+        return None
+
+
+class Gate:
+    """ASGI middleware: no key, no entry, and everybody behind it is known by name."""
+
+    def __init__(self, app: ASGIApp, doorman: Doorman) -> None:
         self.app = app
-        self.keys = keys
+        self.doorman = doorman
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what brings the key or needs none; 401 with a challenge to the rest."""
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and self._enters(scope)):
+        """Pass on what brings a key or needs none; 401 with a challenge to the rest."""
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-        elif scope["type"] == "http":
-            brought = "authorization" in Headers(scope=scope)
-            refused = Unauthorized(
-                "this is not the service's key"
-                if brought
-                else "this service asks for a key: send it as the header 'Authorization: Bearer KEY'"
-            )
-            refusal = error_response(refused, path=scope["path"])
-            # RFC 6750, 3.1: no error code for a request that brought no credentials
-            refusal.headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if brought else "")
-            await refusal(scope, receive, send)
-        else:
+        elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
+        else:
+            try:
+                caller = self._caller(scope)
+            except RecordsUnavailable as error:  # nobody can be told from anybody: closed
+                await error_response(error, path=scope["path"])(scope, receive, send)
+                return
+            if caller is None:
+                await self._refuse(scope, receive, send)
+            else:
+                scope[SCOPE_KEY] = caller
+                await self.app(scope, receive, send)
 
-    def _enters(self, scope: Scope) -> bool:
-        path: str = scope["path"]
-        if path in _OPEN or path.startswith(_OPEN_UNDER):
-            return True
+    def _caller(self, scope: Scope) -> Access | None:
         brought = Headers(scope=scope).getlist("authorization")
         scheme, _, key = brought[0].partition(" ") if len(brought) == 1 else ("", "", "")
-        return scheme.lower() == "bearer" and self.keys.admits(key.strip())
+        caller = self.doorman.tell(key.strip()) if scheme.lower() == "bearer" else None
+        if caller is not None:
+            return caller
+        path: str = scope["path"]
+        if path in _OPEN or path.startswith(_OPEN_UNDER):
+            return NOBODY
+        return None if self.doorman.asks_for_key() else LOCAL
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        brought = "authorization" in Headers(scope=scope)
+        refused = Unauthorized(
+            "this is not a key of this service"
+            if brought
+            else "this service asks for a key: send it as the header 'Authorization: Bearer KEY'"
+        )
+        refusal = error_response(refused, path=scope["path"])
+        # RFC 6750, 3.1: no error code for a request that brought no credentials
+        refusal.headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if brought else "")
+        await refusal(scope, receive, send)
 
 
 def describe(app: FastAPI) -> None:

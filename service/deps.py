@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service import limited
+from service.access import access
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.shelf import Shelf
@@ -39,9 +41,20 @@ class Parts:
 
 
 def parts(request: Request) -> Parts:
-    """The parts of the app that serves this request."""
+    """The parts of the app that serves this request, as its caller may see them."""
     found: Parts = request.app.state.parts
-    return found
+    caller = access(request)
+    if caller.collections is None:
+        return found
+    settings = found.settings
+    if not caller.sees(settings.collection) and caller.collections:
+        settings = settings.model_copy(update={"collection": min(caller.collections)})
+    return replace(
+        found,
+        settings=settings,
+        library=limited.library(found.library, caller),
+        jobs=limited.jobs(found.jobs, caller),
+    )
 
 
 PartsDep = Annotated[Parts, Depends(parts)]

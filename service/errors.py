@@ -18,6 +18,10 @@
     ├── UnknownJob          no job of that id
     ├── ForeignOrigin       a page of another site sent the request
     ├── Unauthorized        the request brought no key, or not the right one
+    ├── Forbidden           the key's role or its collections do not reach so far
+    ├── InvalidKey          a key that cannot be made like that
+    ├── UnknownKey          no key of that name
+    ├── RecordsUnavailable  service.sqlite cannot be read or written
     ├── BadKeyFile          the file with the key cannot be read or holds no key: refuses to start
     ├── PortInUse           somebody else listens there
     ├── UnsafeBind          an address other than loopback without keys: refuses to start
@@ -123,6 +127,22 @@ class Unauthorized(ServiceError):
     """The request brought no key, or not the right one."""
 
 
+class Forbidden(ServiceError):
+    """The key does not reach so far."""
+
+
+class InvalidKey(ServiceError):
+    """A key that cannot be made like that."""
+
+
+class UnknownKey(ServiceError):
+    """No key of that name."""
+
+
+class RecordsUnavailable(ServiceError):
+    """The service's own file of keys and conversations cannot be used."""
+
+
 class BadKeyFile(ServiceError):
     """The file with the key cannot be read, or holds no key."""
 
@@ -204,6 +224,10 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     UnknownJob: (404, "unknown_job"),
     ForeignOrigin: (403, "foreign_origin"),
     Unauthorized: (401, "unauthorized"),
+    Forbidden: (403, "forbidden"),
+    InvalidKey: (422, "invalid_key"),
+    UnknownKey: (404, "unknown_key"),
+    RecordsUnavailable: (503, "records_unavailable"),
     UpstreamUnreachable: (502, "upstream_unreachable"),
     ModelNotPulled: (404, "model_not_pulled"),
     UpstreamRefused: (400, "upstream_refused"),

@@ -85,21 +85,29 @@ class ServiceSettings(BaseModel):
         )
 
 
-def check_bind(settings: ServiceSettings) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a service that listens there."""
+    name = host.strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def check_bind(settings: ServiceSettings, *, keys: bool = False) -> None:
     """Refuse an address that other machines can reach, unless a key keeps them out.
 
+    Args:
+        settings: with the address, and the key file if there is one.
+        keys: whether the data folder has keys.
+
     Raises:
-        UnsafeBind: the address is not loopback, and there is no key file.
+        UnsafeBind: the address is not loopback, and there is no key.
     """
-    name = settings.host.strip("[]")
-    try:
-        loopback = ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        loopback = name == "localhost"
-    if not loopback and settings.api_key_file is None:
+    if not is_loopback(settings.host) and settings.api_key_file is None and not keys:
         raise UnsafeBind(
             f"refusing to listen on {settings.host}: other machines could reach it, and no key keeps "
-            "them out. Name a file with a key in LOREBASE_SERVICE_API_KEY_FILE, or use --host 127.0.0.1, and "
+            "them out. Make one (python -m service keys create NAME), or use --host 127.0.0.1, and "
             "from other machines an SSH tunnel: ssh -L 8000:127.0.0.1:8000 HOST"
         )
 

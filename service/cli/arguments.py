@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from service.keys import ROLES
+
 MODES = "base,finetuned,rag,rag+finetuned,grounded"
 EPILOG = """Settings come from lorebase.toml [service], LOREBASE_SERVICE_* and these flags; later ones win.
 Exit status: 0 answered, refused or stopped; 2 it could not be done."""
@@ -22,7 +24,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (anything but loopback needs a key file)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,classify}")
+    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,classify,keys}")
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -42,6 +44,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _shared(ask, argparse.SUPPRESS)
     _evaluate(commands)
     _classify(commands)
+    _keys(commands)
     return parser.parse_args(argv)
 
 
@@ -102,6 +105,38 @@ def _classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--include-prompt", action="store_true", help="with --json: what a model reads")
     parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
     _shared(parser, argparse.SUPPRESS)
+
+
+def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="make, list and revoke keys",
+        description="Keys with a role. As long as there is one, every request needs one; a running service "
+        "knows at once.",
+    )
+    parser.set_defaults(command="keys")
+    actions = parser.add_subparsers(dest="action", metavar="{create,list,revoke,forget}", required=True)
+    create = actions.add_parser("create", help="make a key and print it, once")
+    create.add_argument("name", help="whose it is, such as a person or a program")
+    create.add_argument(
+        "--role",
+        choices=ROLES,
+        default="reader",
+        help="reader: ask, search, read; editor: also change documents; admin: everything (default: reader)",
+    )
+    create.add_argument("--collections", metavar="A,B", help="only these collections (default: all)")
+    listed = actions.add_parser("list", help="all keys, without their secrets")
+    listed.add_argument("--json", action="store_true")
+    actions.add_parser("revoke", help="make a key void").add_argument("key", help="its name or id")
+    actions.add_parser(
+        "forget", help="take a revoked key off the list, with the conversations kept for it"
+    ).add_argument("key", help="its name or id")
+    for action in actions.choices.values():
+        action.add_argument(
+            "--home",
+            default=argparse.SUPPRESS,
+            help="data folder; by default LOREBASE_HOME or the nearest .lorebase",
+        )
 
 
 def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:

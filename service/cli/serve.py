@@ -15,8 +15,10 @@ import uvicorn
 
 from model.memory import one_arena
 from service.app import create_app
+from service.database import Database
 from service.deps import Parts
 from service.errors import PortInUse
+from service.keys import Keys
 from service.settings import ServiceSettings, check_bind
 
 
@@ -24,12 +26,13 @@ def run(settings: ServiceSettings, home: Path) -> int:
     """Serve; returns 0 when stopped by SIGINT or SIGTERM.
 
     Raises:
-        UnsafeBind: the address is not loopback, and there is no key file.
+        UnsafeBind: the address is not loopback, and there is no key.
         BadKeyFile: the key cannot be read.
         PortInUse: somebody else listens there.
     """
     started = time.monotonic()
-    check_bind(settings)
+    keys = Keys(Database(home))
+    check_bind(settings, keys=any(key.revoked_at is None for key in keys.all()))
     one_arena()
     app = create_app(settings, home)
     config = uvicorn.Config(
@@ -49,7 +52,9 @@ def run(settings: ServiceSettings, home: Path) -> int:
         f"          data folder {home}, collection {settings.collection}, model {settings.model}", flush=True
     )
     if settings.api_key_file is not None:
-        print(f"          every request needs the key in {settings.api_key_file}", flush=True)
+        print(f"          every request needs a key, such as the one in {settings.api_key_file}", flush=True)
+    elif keys.any:
+        print("          every request needs a key: python -m service keys list", flush=True)
     parts: Parts = app.state.parts
     threading.Thread(target=_announce, args=(parts, started), daemon=True).start()
     signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again when it has shut down

@@ -1,0 +1,137 @@
+"""`LOREBASE_HOME/service.sqlite`: what the service itself remembers, which is keys and conversations.
+
+Documents and vectors are not here; they belong to their collection. Losing this file loses no document.
+
+Invariants:
+- nothing is written, and no file made, before there is something to keep;
+- the file is readable by its owner only: it says who asked what;
+- every write is one transaction, on the disk when it returns (`synchronous=FULL`); processes may share the
+  file, so a key that one revokes is void for the other at its next request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.errors import RecordsUnavailable
+
+FILE_NAME = "service.sqlite"
+VERSION = 1
+BUSY_S = 5.0
+
+_SCHEMA = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, collections TEXT,
+    salt BLOB NOT NULL, digest BLOB NOT NULL, created_at TEXT NOT NULL, revoked_at TEXT
+) STRICT;
+CREATE UNIQUE INDEX live_names ON keys (name) WHERE revoked_at IS NULL;
+CREATE TABLE sessions (
+    owner TEXT NOT NULL, id TEXT NOT NULL, collection TEXT NOT NULL, title TEXT NOT NULL,
+    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, used INTEGER NOT NULL,
+    PRIMARY KEY (owner, id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE turns (
+    owner TEXT NOT NULL, session TEXT NOT NULL, number INTEGER NOT NULL, turn TEXT NOT NULL,
+    PRIMARY KEY (owner, session, number),
+    FOREIGN KEY (owner, session) REFERENCES sessions (owner, id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+"""
+
+
+class Database:
+    """One connection to the file, opened when it is first needed; safe from several threads."""
+
+    def __init__(self, home: Path) -> None:
+        self.file = home / FILE_NAME
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection | None]:
+        """The connection; None where nothing was ever written.
+
+        Raises:
+            RecordsUnavailable: the file cannot be read.
+        """
+        with self._lock, self._translated():
+            if self._connection is None and not self.file.is_file():
+                yield None
+            else:
+                yield self._opened()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection within one transaction, which an exception takes back.
+
+        Raises:
+            RecordsUnavailable: the file cannot be written.
+        """
+        with self._lock, self._translated():
+            connection = self._opened()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the connection; the next use opens another."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would ask the umask
+            connection = sqlite3.connect(
+                self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what was deleted is not left in free pages
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody was faster
+                    for statement in _SCHEMA.split(";\n"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version = {VERSION}")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version != VERSION:
+            raise RecordsUnavailable(
+                f"{FILE_NAME} was written by a newer Lorebase (version {version}, this one knows {VERSION}): "
+                "install that one, or move the file away"
+            )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise RecordsUnavailable(
+                f"{FILE_NAME} in the data folder cannot be used: {error}. Check the folder's permissions and "
+                "its disk; a damaged file can be moved away, which loses keys and conversations only."
+            ) from error
