@@ -63,7 +63,7 @@ def best_sentences(
             if span.kind == "heading" or place in seen or not evidence.terms(hit.text[span.start : span.end]):
                 continue
             seen.add(place)  # neighbouring chunks overlap
-            end = _announced(hit.text, spans, index)
+            end = announced(hit.text, spans, index)
             having = frozenset(evidence.terms(hit.text[span.start : end]))
             words = 0.8 * evidence.share(asked, having) + 0.2 * evidence.share(asked, having | around)
             rank = hit.score / best_score if best_score > 0 else 0.0
@@ -112,7 +112,7 @@ def _cut(hit: Hit, first: int, last: int) -> Hit:
     return replace(hit, text=text, char_start=first, char_end=last)
 
 
-def _announced(text: str, spans: Sequence[Span], index: int) -> int:
+def announced(text: str, spans: Sequence[Span], index: int) -> int:
     """Where the quote ends: at the sentence's end, or after the code or list that its colon announces."""
     span = spans[index]
     end = span.end

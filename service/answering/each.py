@@ -14,9 +14,11 @@ from service.answering.turn import Turn
 from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
+from service.quoting import announced
 from service.reading import select
 from service.reading.calibration import Calibrator
-from service.reading.readings import PassageReading, Readings
+from service.reading.readings import PassageReading, Readings, Span
+from service.sentences import split
 
 DISAGREE = "The documents give different answers."
 DISAGREE_CJK = "各文档的说法不一致。"
@@ -33,7 +35,7 @@ def answer(turn: Turn, reader: PassageReader, calibrator: Calibrator) -> Iterato
     ask = turn.ask
     readings = yield from _read(turn, reader)
     candidates = select.weigh(ask.question, readings.passages, turn.relevance, calibrator)
-    verdict = select.decide(candidates, calibrator.threshold)
+    verdict = select.decide(ask.question, candidates, calibrator.threshold)
     turn.reply = replace(
         turn.reply, reading="each", confidence=round(verdict.confidence, 4), calibrator=calibrator.name
     )
@@ -105,7 +107,7 @@ def _statements(
     """
     hit = reading.hit
     answer = without_forged_markers(reading.answer or "").strip()
-    if answer and select.supported(reading):
+    if answer and select.supported(question, reading):
         known = len(citer.citations)
         wanted = evidence.weights(question if reading.polar else answer)
         markers = []
@@ -115,8 +117,20 @@ def _statements(
         made = Statement(answer, tuple(dict.fromkeys(markers)))
         return [(made, tuple(citer.citations[known:]))], True
     found = []
-    for start, end in reading.sentences:
+    for start, end in _stretches(reading):
         known = len(citer.citations)
         marker = citer.add(hit, start, end, 1.0)
         found.append((Statement(hit.text[start:end], (marker,)), tuple(citer.citations[known:])))
     return found, False
+
+
+def _stretches(reading: PassageReading) -> list[Span]:
+    """The quoted sentences in the document's order; one that announces something comes with it."""
+    text = reading.hit.text
+    spans = split(text)
+    ends = {span.start: announced(text, spans, index) for index, span in enumerate(spans)}
+    found: list[Span] = []
+    for start, end in sorted(reading.sentences):
+        if not found or start >= found[-1][1]:
+            found.append((start, max(end, ends.get(start, end))))
+    return found

@@ -4,6 +4,8 @@
 2. The kept states become one batch, of which only the question's few tokens are read. The first step gives
    the model's own probability that a passage does not tell.
 3. Where it may tell, the reply is written, row by row of the same batch (`reading.reply`).
+4. Short answers are scored once more behind the question alone, without any passage: how much less likely
+   they are there is what their passage is evidence for. System turn and empty passage are a kept state, too.
 
 Invariants:
 
@@ -14,6 +16,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -50,6 +53,7 @@ class _Row:
     anchor: list[int]  #: the prompt of an empty question, which names the passage
     not_here: float = 1.0
     reply: Reply | None = None
+    gain: float = 0.0
 
 
 class Reader:
@@ -84,6 +88,12 @@ class Reader:
         return self._engine.name + (f"+{self._engine.adapter}" if self._engine.adapter else "")
 
     @property
+    def fingerprint(self) -> str:
+        """The weights and the adapter that read, by their content: what a calibrator belongs to."""
+        weights, adapter = self._engine.voice
+        return f"{weights[:16]}+{adapter}"
+
+    @property
     def context_tokens(self) -> int:
         """Length of the window that each passage has to itself."""
         return self._engine.config.context_length
@@ -110,7 +120,7 @@ class Reader:
         cached = 0
         for start in range(0, len(fitting), BATCH):
             some = fitting[start : start + BATCH]
-            before, states = zip(*(self._state(row, cancel) for row in some), strict=True)
+            before, states = zip(*(self._state(row.prompt, row.anchor, cancel) for row in some), strict=True)
             cached += sum(before)
             lengths = [shared(state.tokens, row.prompt) for state, row in zip(states, some, strict=True)]
             asked = max(len(row.prompt) - held for row, held in zip(some, lengths, strict=True))
@@ -126,6 +136,7 @@ class Reader:
             del caches
             chosen, first = [fitting[i] for i in telling], torch.stack([logits[i] for i in telling])
             yield from self._write(question, chosen, first, cache, cancel)
+            self._weigh(question, chosen, cancel)
         written = [row.reply.tokens for row in fitting if row.reply is not None]
         return Readings(
             tuple(_reading(row) for row in fitting),
@@ -146,17 +157,48 @@ class Reader:
         shift = len(hit.text) - len(hit.text.lstrip())
         return _Row(hit, rank, Text.of(passage, self._grammar.vocabulary), shift, prompt, anchor)
 
-    def _state(self, row: _Row, cancel: threading.Event | None) -> tuple[int, State]:
-        """How many of the row's tokens had been read before, and what is read of its passage now."""
+    def _state(
+        self, prompt: Sequence[int], anchor: Sequence[int], cancel: threading.Event | None
+    ) -> tuple[int, State]:
+        """How many of the prompt's tokens had been read before, and what is read of its passage now.
+
+        Args:
+            prompt: of the question.
+            anchor: of an empty question, which names the passage.
+            cancel: looked at between slices.
+        """
         engine = self._engine
-        known = self._states.get(*engine.voice, row.anchor)
+        known = self._states.get(*engine.voice, anchor)
         if known is not None:
-            return shared(known.tokens, row.prompt), known
-        tokens = row.anchor[: shared(row.anchor, row.prompt)]
+            return shared(known.tokens, prompt), known
+        tokens = anchor[: shared(anchor, prompt)]
         _, cache = engine.prefill([tokens], cancel=cancel)
         state = State(tuple(tokens), cache.take(0))
-        self._states.put(*engine.voice, row.anchor, state)
+        self._states.put(*engine.voice, anchor, state)
         return 0, state
+
+    def _weigh(self, question: str, rows: Sequence[_Row], cancel: threading.Event | None) -> None:
+        """What each short answer gains by its passage goes into the rows.
+
+        Both likelihoods are given that the reply is no refusal, which without a passage it would be.
+        """
+        answered = [row for row in rows if row.reply is not None and row.reply.answer_ids]
+        if not answered:
+            return
+        engine, begins = self._engine, list(self._grammar.refusal)
+        alone, anchor = (engine.prompt(passage_messages("", "", asked)) for asked in (question, ""))
+        _, state = self._state(alone, anchor, cancel)
+        cache = Cache.join(engine.config, [state.kept], [shared(state.tokens, alone)], room=len(alone))
+        texts = [row.reply.answer_ids for row in answered if row.reply is not None]
+        refusal, *scores = engine.score(alone, [begins, *texts], cache=cache, cancel=cancel)
+        refused = min(math.exp(sum(refusal)), 1 - 1e-6)
+        goes_on = min(math.exp(sum(refusal[1:])), 1 - 1e-6)
+        for row, tokens, found in zip(answered, texts, scores, strict=True):
+            without = sum(found) - math.log1p(-refused)
+            if tokens[0] == begins[0]:
+                without += math.log1p(-goes_on)
+            assert row.reply is not None
+            row.gain = row.reply.logprob - without / len(tokens)
 
     def _doubt(
         self, rows: Sequence[_Row], logprobs: Tensor, cache: Cache, cancel: threading.Event | None
@@ -234,16 +276,17 @@ def _reading(row: _Row) -> PassageReading:
     reply = row.reply
     if reply is None or reply.refused:
         return found
-    places = [] if reply.answer is None else row.text.places(reply.answer)
+    places = [] if reply.answer is None or reply.cut else row.text.places(reply.answer)
     inside = [
         (start, end) for start, end in places if any(a <= start and end <= b for a, b in reply.sentences)
     ]
     return replace(
         found,
         written=True,
-        answer=reply.answer,
+        answer=None if reply.cut else reply.answer,
         place=next(((a + row.shift, b + row.shift) for a, b in inside or places), None),
         polar=reply.polar,
+        gain=row.gain,
         sentences=tuple((start + row.shift, end + row.shift) for start, end in reply.sentences),
         logprob=reply.logprob,
     )

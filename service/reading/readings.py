@@ -22,6 +22,8 @@ class PassageReading:
     polar: bool = False  #: the answer is a yes or no to a question for one
     sentences: tuple[Span, ...] = ()
     logprob: float = 0.0  #: mean natural log-probability of the tokens that were chosen freely
+    #: What the passage adds to that for a short answer: the drop without it, natural logarithm a token.
+    gain: float = 0.0
 
     @property
     def quoted(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@
 
 The short answer is written freely, and scored. A sentence is one of the passage's own, byte for byte: what is
 decoded only decides which. Once one is left, the rest of it need not be written; it is read at once where
-another sentence may follow.
+another sentence may follow. A question for steps, a list or a summary gets sentences alone.
 
 Invariant: `sentences` are spans of the passage that `service.sentences` cuts, none twice.
 """
@@ -21,14 +21,19 @@ from torch import Tensor
 from model.engine.constrain import Quotation, Slices, Vocabulary
 from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
+from service import evidence
 from service.citations import POLAR
-from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, flat, parse_reply
+from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, WHOLE, flat, parse_reply
 from service.reading.readings import Span
 from service.sentences import split
 
 #: Tokens of a short answer; what is longer is cut there.
 MOST_ANSWER_TOKENS = 40
 POLAR_ANSWERS = frozenset({"yes", "no"})
+#: Terms of content that a sentence has at least, if it is to be quoted for itself.
+LEAST_TERMS = 2
+#: A yes or no rests on a sentence that has this share of what the best one has of the question.
+NEARLY_BEST = 0.7
 
 
 class Grammar:
@@ -80,14 +85,21 @@ class Text:
 
     text: str
     spans: tuple[Span, ...]
+    telling: tuple[Span, ...]  #: those that state something; all, where none does
     slices: Slices
 
     @classmethod
     def of(cls, passage: str, vocabulary: Vocabulary) -> Text:
         """Cut a passage (without white space around it) into what may be quoted."""
         text = flat(passage)
-        spans = tuple((span.start, span.end) for span in split(passage)) or ((0, len(text)),)
-        return cls(text, spans, Slices.only(text, spans, vocabulary))
+        cut = split(passage)
+        spans = tuple((span.start, span.end) for span in cut) or ((0, len(text)),)
+        telling = tuple(
+            (span.start, span.end)
+            for span in cut
+            if span.kind != "heading" and len(evidence.terms(text[span.start : span.end])) >= LEAST_TERMS
+        )
+        return cls(text, spans, telling or spans, Slices.only(text, spans, vocabulary))
 
     def places(self, answer: str) -> list[Span]:
         """Where the words of `answer` stand, whole words before parts of words; in order."""
@@ -101,9 +113,20 @@ class Text:
         return []
 
     def around(self, places: Iterable[Span]) -> list[Span]:
-        """The sentences that hold one of these places whole."""
+        """The sentences that hold one of these places whole; headings only where nothing else does."""
         places = list(places)
-        return [(a, b) for a, b in self.spans if any(a <= start and end <= b for start, end in places)]
+        found = [(a, b) for a, b in self.spans if any(a <= start and end <= b for start, end in places)]
+        return [span for span in found if span in self.telling] or found
+
+    def about(self, question: str) -> list[Span]:
+        """The sentences that speak most of what is asked; all, where none does."""
+        wanted = evidence.weights(question)
+        shares = [
+            evidence.share(wanted, frozenset(evidence.terms(self.text[start:end])))
+            for start, end in self.telling
+        ]
+        least = NEARLY_BEST * max(shares, default=0.0)
+        return [span for span, share in zip(self.telling, shares, strict=True) if share >= least]
 
 
 @dataclass(slots=True)
@@ -119,6 +142,7 @@ class Reply:
     answer: str | None = None
     sentences: list[Span] = field(default_factory=list)
     refused: bool = False  #: it says in other letters that the passage does not tell
+    cut: bool = False  #: the short answer was longer than it may be, and is none
     tokens: int = 0  #: written so far
     _logprobs: list[float] = field(default_factory=list)
     _answer_ids: list[int] = field(default_factory=list)
@@ -129,6 +153,11 @@ class Reply:
     def logprob(self) -> float:
         """Mean natural log-probability of the tokens that were free choices."""
         return sum(self._logprobs) / len(self._logprobs) if self._logprobs else 0.0
+
+    @property
+    def answer_ids(self) -> list[int]:
+        """The short answer's tokens and the line break behind it; none where there is no answer."""
+        return [] if self.answer is None else [*self._answer_ids, self.grammar.newline]
 
     @property
     def draft(self) -> str:
@@ -152,12 +181,15 @@ class Reply:
     def _write(self, logprobs: Tensor) -> list[int]:
         """A token of the short answer, or what ends it or stands in its place."""
         grammar, first = self.grammar, not self._answer_ids
+        if first and WHOLE.match(self.question.strip()):
+            self._logprobs.append(float(logprobs[grammar.mark]))
+            return self._open([])
         open_to = logprobs + (grammar.first if first else grammar.inside)
         if tuple(self._answer_ids) == grammar.refusal[:-1]:
             open_to[grammar.refusal[-1]] = -torch.inf
         token = int(open_to.argmax())
-        if len(self._answer_ids) >= MOST_ANSWER_TOKENS:
-            token = grammar.newline
+        if len(self._answer_ids) >= MOST_ANSWER_TOKENS and token != grammar.newline:
+            token, self.cut = grammar.newline, True
         self._logprobs.append(float(logprobs[token]))
         if token == grammar.newline:
             answer = flat(grammar.tokenizer.decode(self._answer_ids))
@@ -175,8 +207,10 @@ class Reply:
         Nothing where nothing is left to quote, or only one sentence, which is then taken up.
         """
         used = {self.passage.text[start:end] for start, end in self.sentences}
-        starts = [start for start, end in self.passage.spans if self.passage.text[start:end] not in used]
-        if self.answer is not None and not self.polar:
+        starts = [start for start, end in self.passage.telling if self.passage.text[start:end] not in used]
+        if self.polar:
+            starts = [start for start, _ in self.passage.about(self.question)] or starts
+        elif self.answer is not None:
             # A short answer is borne out by a sentence that has it, if there is one.
             starts = [start for start, _ in self.passage.around(self.passage.places(self.answer))] or starts
         quotation = Quotation(

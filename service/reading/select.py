@@ -16,6 +16,7 @@ from typing import Literal
 
 from service import evidence
 from service.reading.calibration import Calibrator
+from service.reading.form import WHOLE
 from service.reading.readings import PassageReading
 
 #: What a candidate's probability is made from, in this order; see `describe`.
@@ -30,6 +31,7 @@ FEATURES = (
     "stands",
     "short",
     "asked",
+    "gain",
 )
 #: A second answer contradicts the first if it is at least this likely beside it.
 CONTRADICTS = 0.75
@@ -37,10 +39,20 @@ CONTRADICTS = 0.75
 SAME_WORDS = 0.6
 #: Logits and log-probabilities are cut here: beyond, they tell of rounding.
 MOST_LOGIT, LEAST_LOGPROB = 8.0, -6.0
+#: Evidence gains, in nats a token, are cut here.
+LEAST_GAIN, MOST_GAIN = -2.0, 8.0
+#: What both of two passages need to be heard as a contradiction: telling, by the model; and speaking of what
+#: is asked, or in the same words as the other.
+TELLS, SPEAKS = 0.8, 0.5
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+(?:\.\d+)?")
+#: A question that names the answers to choose from.
+_CHOICE = re.compile(r"\bor\b|还是|還是|或", re.IGNORECASE)
+#: A number with its scale, where it is written with one.
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(thousand|million|billion|trillion))?\b", re.IGNORECASE)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,8 @@ def same(one: PassageReading, other: PassageReading) -> bool | None:
         left, right = words(one.answer), words(other.answer)
         if not left or not right:
             return one.answer == other.answer
+        if rounded(one.answer, other.answer):
+            return True
         shared = sum(min(left.count(word), right.count(word)) for word in {*left})
         return shared in (len(left), len(right)) or 2 * shared / (len(left) + len(right)) >= SAME_WORDS
     quoted = [set(words(" ".join(reading.quoted))) for reading in (one, other)]
@@ -81,6 +95,68 @@ def same(one: PassageReading, other: PassageReading) -> bool | None:
         return True if quoted[0] & quoted[1] >= min(quoted, key=len) else None
     short, long = (one, quoted[1]) if one.answer is not None else (other, quoted[0])
     return True if set(words(short.answer or "")) <= long else None
+
+
+def rounded(one: str, other: str) -> bool:
+    """Whether one answer is the other's number, rounded: 135 million and 134,515,008.
+
+    Told only where a scale is spelled out: a plain 1890 may be a year.
+    """
+    numbers = [_NUMBER.findall(_THOUSANDS.sub("", answer)) for answer in (one, other)]
+    if any(len(found) != 1 for found in numbers):
+        return False
+    (rough, rough_scale), (fine, fine_scale) = sorted(
+        (found[0] for found in numbers), key=lambda number: len(number[0].replace(".", ""))
+    )
+    if not rough_scale:
+        return False
+    step = _SCALES[rough_scale.lower()] / 10 ** len(rough.partition(".")[2])
+    exact = float(fine) * _SCALES.get(fine_scale.lower(), 1)
+    return bool(abs(exact - float(rough) * _SCALES[rough_scale.lower()]) <= step / 2)
+
+
+def echoes(question: str, reading: PassageReading) -> bool:
+    """Whether a short answer says no more than the question does, which offers nothing to choose from."""
+    if reading.answer is None or reading.polar or _CHOICE.search(question):
+        return False
+    said = words(reading.answer)
+    return bool(said) and set(said) <= set(words(question))
+
+
+def contradict(question: str, one: PassageReading, other: PassageReading) -> bool:
+    """Whether two passages give different answers of one kind to what is asked.
+
+    That two passages answer differently is ordinary: one is wrong, a list has several items, a thing has
+    several sides. A contradiction is two yes or no, or two short answers of which both or neither are
+    numbers, neither of which stands in the other's sentences; and these speak of what is asked, or in the
+    same words.
+    """
+    if same(one, other) is not False or one.polar != other.polar:
+        return False
+    if min(1.0 - one.not_here, 1.0 - other.not_here) < TELLS or WHOLE.match(question.strip()):
+        return False
+    sides = [(reading, _sentence(reading)) for reading in (one, other)]
+    if not one.polar:
+        answers = [words(reading.answer or "") for reading, _ in sides]
+        if any(_within(answers[i], words(" ".join(sides[1 - i][0].quoted))) for i in (0, 1)):
+            return False
+        if len({any(word[0].isdigit() for word in answer) for answer in answers}) > 1:
+            return False
+    asked = evidence.weights(question)
+    if all(evidence.share(asked, terms) >= SPEAKS for _, terms in sides):
+        return True
+    own = [terms - set(evidence.terms(reading.answer or "")) for reading, terms in sides]
+    return bool(own[0] and own[1]) and len(own[0] & own[1]) >= SPEAKS * min(map(len, own))
+
+
+def _sentence(reading: PassageReading) -> frozenset[str]:
+    return frozenset(evidence.terms(" ".join(reading.quoted)))
+
+
+def _within(few: Sequence[str], many: Sequence[str]) -> bool:
+    """Whether words stand in others, one after another."""
+    n = len(few)
+    return any(list(many[at : at + n]) == list(few) for at in range(len(many) - n + 1))
 
 
 def describe(question: str, readings: Sequence[PassageReading], relevance: float) -> list[tuple[float, ...]]:
@@ -94,9 +170,10 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     agree       of the others that say the same, how likely the likeliest tells
     differ      of the others that say something else, the same
     stands      1 if the short answer stands in the sentence, or is a yes or no to a question for one; a half
-                if it stands elsewhere in the passage; 1 for a quotation
+                if it stands elsewhere in the passage; 0 if it only repeats the question; 1 for a quotation
     short       1 for a short answer, 0 for a quotation
     asked       share of the question's content words in the sentences and their heading
+    gain        how much likelier the passage makes the short answer; 0 for a quotation
     """
     written = [reading for reading in readings if reading.sentences]
     asked = evidence.weights(question)
@@ -114,9 +191,10 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
                 reading.hit.score - best_other,
                 max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0),
                 max((1.0 - o.not_here for o, equal in others if equal is False), default=0.0),
-                _stands(reading),
+                _stands(question, reading),
                 float(reading.answer is not None),
                 evidence.share(asked, frozenset(evidence.terms(around))),
+                max(LEAST_GAIN, min(MOST_GAIN, reading.gain)),
             )
         )
     return found
@@ -134,10 +212,11 @@ def weigh(
     return sorted(candidates, key=lambda c: (-c.probability, c.reading.rank))
 
 
-def decide(candidates: Sequence[Candidate], threshold: float) -> Verdict:
+def decide(question: str, candidates: Sequence[Candidate], threshold: float) -> Verdict:
     """What is answered.
 
     Args:
+        question: as asked.
         candidates: likeliest first.
         threshold: probability below which nothing is answered.
     """
@@ -148,29 +227,34 @@ def decide(candidates: Sequence[Candidate], threshold: float) -> Verdict:
         return Verdict("refuse", best.probability, best)
     least = max(threshold, CONTRADICTS * best.probability)
     for other in candidates[1:]:
-        if other.probability >= least and same(best.reading, other.reading) is False:
+        if other.probability >= least and contradict(question, best.reading, other.reading):
             return Verdict("conflict", best.probability, best, other)
     return Verdict("answer", best.probability, best)
 
 
-def supported(reading: PassageReading) -> bool:
+def supported(question: str, reading: PassageReading) -> bool:
     """Whether a short answer may be given in its own words: its sentences bear it out.
 
-    Either it stands there, or it is a yes or no to a question for one, or all its content does.
+    Either it stands there, or it is a yes or no and they speak of what is asked, or all its content does.
+    Where it does not stand there word for word, the passage must make it likelier, too.
     """
-    if reading.answer is None or not reading.sentences:
+    if reading.answer is None or not reading.sentences or echoes(question, reading):
         return False
-    if _stands(reading) == 1.0:
+    if reading.polar:
+        heading = " ".join((reading.hit.title, *reading.hit.heading_path))
+        having = _sentence(reading) | frozenset(evidence.terms(heading))
+        return reading.gain > 0 and evidence.share(evidence.weights(question), having) >= SPEAKS
+    if _stands(question, reading) == 1.0:
         return True
     wanted = evidence.weights(reading.answer)
     having = frozenset(evidence.terms(" ".join(reading.quoted)))
-    return bool(wanted) and evidence.share(wanted, having) >= 1.0
+    return bool(wanted) and evidence.share(wanted, having) >= 1.0 and reading.gain > 0
 
 
-def _stands(reading: PassageReading) -> float:
+def _stands(question: str, reading: PassageReading) -> float:
     if reading.answer is None or reading.polar:
         return 1.0
-    if reading.place is None:
+    if reading.place is None or echoes(question, reading):
         return 0.0
     start, end = reading.place
     return 1.0 if any(a <= start and end <= b for a, b in reading.sentences) else 0.5

@@ -66,7 +66,8 @@ def same(one: Readings, other: Readings) -> None:
     for left, right in zip(one.passages, other.passages, strict=True):
         assert left.not_here == pytest.approx(right.not_here, rel=1e-4)
         assert left.logprob == pytest.approx(right.logprob, abs=1e-4)
-        assert replace(left, not_here=0, logprob=0) == replace(right, not_here=0, logprob=0)
+        assert left.gain == pytest.approx(right.gain, abs=1e-4)
+        assert replace(left, not_here=0, logprob=0, gain=0) == replace(right, not_here=0, logprob=0, gain=0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -177,6 +178,47 @@ def test_a_refusal_in_other_letters_is_one(engine: ReadingEngine, refusal: str) 
     engine.script = lambda passage, question: f"{refusal}\n> It is 330 metres tall."
     found, _ = read(reader(engine), hits=[HITS[0]])
     assert not found.passages[0].written and found.passages[0].answer is None
+
+
+def test_a_gain_is_what_the_passage_adds_to_the_answer(engine: ReadingEngine) -> None:
+    engine.script = scripted  # without a passage, too: there it is a refusal
+    (tower,) = read(reader(engine), hits=HITS[:1])[0].passages
+    alone = engine.prompt(_messages(hit("", title="")))
+    answer = [*engine.tokenizer.encode("330 metres"), engine.tokenizer.encode("\n")[0]]
+    begins = engine.tokenizer.encode("Not in")
+    refusal, without = engine.score(alone, [begins, answer])
+    mean = (sum(without) - math.log1p(-math.exp(sum(refusal)))) / len(answer)
+    assert tower.gain == pytest.approx(tower.logprob - mean, abs=1e-3) and tower.gain > 1
+
+
+def test_an_answer_that_is_too_long_is_none(engine: ReadingEngine) -> None:
+    engine.script = lambda passage, question: "330 metres and " * 30 + "\n> It is 330 metres tall."
+    (tower,) = read(reader(engine), hits=HITS[:1])[0].passages
+    assert tower.answer is None and tower.place is None and tower.quoted
+
+
+@pytest.mark.parametrize("question", ["How do I make tea?", "Summarise the tea.", "what is this about?"])
+def test_steps_and_summaries_are_sentences(engine: ReadingEngine, question: str) -> None:
+    engine.script = lambda passage, question: "tea\n> Add the tea; wait."
+    (tea,) = read(reader(engine), question, HITS[2:3])[0].passages
+    assert tea.answer is None and tea.quoted
+
+
+def test_headings_and_scraps_are_not_quoted_for_themselves(engine: ReadingEngine) -> None:
+    text = "# The modes of asking\n\n2\n\nMode quote lets the model write nothing. See there."
+    for seed in range(4):
+        (one,) = read(reader(reading_engine.over(engine.tokenizer, seed=seed)), "How to ask?", [hit(text)])[
+            0
+        ].passages
+        assert set(one.quoted) <= {"Mode quote lets the model write nothing."}
+    (bare,) = read(reader(engine), "How to ask?", [hit("# The modes")])[0].passages
+    assert bare.quoted == ("The modes",), "where nothing else is there"
+
+
+def test_yes_rests_on_a_sentence_about_what_is_asked(engine: ReadingEngine) -> None:
+    engine.script = lambda passage, question: "Yes\n> It was finished in 1889."
+    (tower,) = read(reader(engine), "Is the tower 330 metres tall?", HITS[:1])[0].passages
+    assert tower.polar and tower.quoted == ("It is 330 metres tall.",)
 
 
 def test_yes_needs_a_question_for_it(engine: ReadingEngine) -> None:

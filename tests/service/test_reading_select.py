@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,18 @@ from service.reading.calibration import (
     risk_coverage,
 )
 from service.reading.readings import PassageReading
-from service.reading.select import FEATURES, Candidate, decide, describe, same, supported, weigh, words
+from service.reading.select import (
+    FEATURES,
+    Candidate,
+    contradict,
+    decide,
+    describe,
+    rounded,
+    same,
+    supported,
+    weigh,
+    words,
+)
 from tests.service.reading_engine import hit
 
 TOWER = "The tower is 330 metres tall. It was finished in 1889. It is made of iron, not of stone."
@@ -41,6 +53,8 @@ def reading(
 
 
 TALL = reading("330 metres", "The tower is 330 metres tall.")
+OTHERS = "Others say that the tower is 324 metres tall."
+SHORTER = reading("324 metres", OTHERS, text=OTHERS, rank=2)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +84,20 @@ def test_a_quotation_agrees_where_it_has_the_answer_and_contradicts_nothing() ->
 
 
 def test_what_bears_an_answer_out() -> None:
-    assert supported(TALL)
-    assert not supported(reading("330 metres", "It was finished in 1889.")), "it stands elsewhere"
-    assert not supported(reading("brass", "It is made of iron, not of stone."))
-    assert supported(reading("stone and iron", "It is made of iron, not of stone.")), "all its content does"
-    assert supported(reading("No", "It is made of iron, not of stone.", polar=True))
-    assert not supported(reading("No", "It is made of iron, not of stone."))
-    assert not supported(reading(None, "It was finished in 1889."))
+    asked, iron = "How tall is the building?", "It is made of iron, not of stone."
+    assert supported(asked, TALL)
+    assert not supported(asked, reading("330 metres", "It was finished in 1889.")), "it stands elsewhere"
+    assert not supported(asked, reading("brass", iron, gain=1.0))
+    assert supported(asked, reading("stone and iron", iron, gain=1.0)), "all its content does"
+    assert not supported(asked, reading("stone and iron", iron, gain=-0.1)), "the passage speaks against it"
+    made = "Is it made of stone?"
+    assert supported(made, reading("No", iron, polar=True, gain=0.1))
+    assert not supported(made, reading("No", iron, polar=True, gain=0.0)), "the passage adds nothing"
+    assert not supported("Does it float?", reading("No", iron, polar=True, gain=1.0)), "about something else"
+    assert not supported(made, reading("No", iron))
+    assert not supported(asked, reading(None, "It was finished in 1889."))
+    assert not supported("What is the tower?", reading("The tower", "The tower is 330 metres tall.")), "echo"
+    assert supported("Tower or bridge?", reading("tower", "The tower is 330 metres tall."))
 
 
 def test_features_are_as_named() -> None:
@@ -98,15 +119,50 @@ def candidate(p: float, answer: str, rank: int = 0) -> Candidate:
 
 def test_the_likeliest_is_answered_and_contradictions_are_told() -> None:
     sure, unsure = candidate(0.8, "330 metres"), candidate(0.3, "324 metres", 1)
-    assert decide([], 0.0).kind == "refuse"
-    assert decide([sure, unsure], 0.5).kind == "answer" and decide([sure, unsure], 0.5).best is sure
-    assert decide([sure], 0.81).kind == "refuse" and decide([sure], 0.8).kind == "answer"
-    told = decide([sure, candidate(0.79, "330", 1), candidate(0.7, "324 metres", 2)], 0.5)
-    assert told.kind == "conflict" and told.other is not None and told.other.reading.rank == 2
-    assert decide([sure, candidate(0.59, "324 metres", 1)], 0.5).kind == "answer", "not nearly as likely"
-    assert decide([sure, candidate(0.7, "324 metres", 1)], 0.75).kind == "answer", (
-        "nobody would give it alone"
-    )
+    other = replace(sure, probability=0.7, reading=SHORTER)
+    q = "How tall is the tower?"
+    assert decide(q, [], 0.0).kind == "refuse"
+    assert decide(q, [sure, unsure], 0.5).kind == "answer" and decide(q, [sure, unsure], 0.5).best is sure
+    assert decide(q, [sure], 0.81).kind == "refuse" and decide(q, [sure], 0.8).kind == "answer"
+    told = decide(q, [sure, candidate(0.79, "330", 1), other], 0.5)
+    assert told.kind == "conflict" and told.other is other
+    assert decide(q, [sure, replace(other, probability=0.59)], 0.5).kind == "answer", "not nearly as likely"
+    assert decide(q, [sure, other], 0.75).kind == "answer", "nobody would give it alone"
+
+
+def test_what_contradicts_and_what_is_only_different() -> None:
+    q = "How tall is the tower?"
+    assert contradict(q, TALL, SHORTER) and contradict(q, SHORTER, TALL)
+    assert contradict("and the height, please", TALL, SHORTER), "the same words but for the answers"
+    assert not contradict(q, TALL, replace(SHORTER, not_here=0.3)), "one hardly tells"
+    iron = reading("iron", "It is made of iron, not of stone.", rank=1)
+    assert not contradict(q, TALL, iron), "a number and a word are answers to different things"
+    year = reading("1889", "It was finished in 1889.", rank=1)
+    assert not contradict(q, TALL, year), "it does not speak of what is asked"
+    both = "The tower was 312 metres tall and is now 330 metres tall."
+    assert not contradict(q, TALL, reading("312 metres", both, text=both, rank=1)), "it has both answers"
+    assert not contradict("How do I measure the tall tower?", TALL, SHORTER), "there may be several ways"
+    rebuilt = "The bridge was rebuilt. The bridge was never rebuilt."
+    yes = reading("Yes", "The bridge was rebuilt.", text=rebuilt, polar=True)
+    no = reading("No", "The bridge was never rebuilt.", text=rebuilt, polar=True, rank=1)
+    assert contradict("Was the bridge rebuilt?", yes, no) and not contradict("Was it?", yes, TALL)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("135 million", "134,515,008", True),
+        ("134,515,008 parameters", "135 million parameters", True),
+        ("134.5 million", "134,515,008", True),
+        ("136 million", "134,515,008", False),
+        ("1.2 billion", "1,249 million", True),
+        ("1890", "1889", False),
+        ("135 million in 1889", "134,515,008", False),
+        ("many", "135 million", False),
+    ],
+)
+def test_a_rounded_number_is_the_same(one: str, other: str, equal: bool) -> None:
+    assert rounded(one, other) is rounded(other, one) is equal
 
 
 def test_weighing_puts_the_likeliest_first() -> None:
