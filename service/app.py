@@ -23,8 +23,9 @@ from service.jobs import JobBoard
 from service.keys import Keys
 from service.library import Library
 from service.readiness import Readiness
-from service.routes import ask, classify, documents, models, ollama, openai, ops, search, vectors
+from service.routes import ask, classify, documents, models, ollama, openai, ops, search, sessions, vectors
 from service.runner import Runner
+from service.sessions import Sessions
 from service.settings import ServiceSettings, is_loopback
 
 #: Bodies other than uploads.
@@ -58,6 +59,7 @@ def assemble(
         readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
         classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
         classifiers=Shelf(home / "classifiers"),
+        sessions=Sessions(Database(home)),
     )
 
 
@@ -99,6 +101,7 @@ def create_app(
     )
     errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
     app.include_router(ask.router)
+    app.include_router(sessions.router)
     app.include_router(search.router)
     app.include_router(classify.router)
     app.include_router(documents.router)

@@ -31,8 +31,8 @@ CREATE TABLE keys (
 ) STRICT;
 CREATE UNIQUE INDEX live_names ON keys (name) WHERE revoked_at IS NULL;
 CREATE TABLE sessions (
-    owner TEXT NOT NULL, id TEXT NOT NULL, collection TEXT NOT NULL, title TEXT NOT NULL,
-    created_at TEXT NOT NULL, updated_at TEXT NOT NULL, used INTEGER NOT NULL,
+    owner TEXT NOT NULL, id TEXT NOT NULL, title TEXT NOT NULL, created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL, used INTEGER NOT NULL,
     PRIMARY KEY (owner, id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE turns (

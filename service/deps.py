@@ -18,6 +18,7 @@ from service.library import Library
 from service.models import Models
 from service.readiness import Readiness
 from service.runner import Runner
+from service.sessions import Sessions
 from service.settings import ServiceSettings
 
 
@@ -38,6 +39,7 @@ class Parts:
     readiness: Readiness
     classifying: Classifying
     classifiers: Shelf
+    sessions: Sessions
 
 
 def parts(request: Request) -> Parts:

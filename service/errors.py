@@ -16,6 +16,7 @@
     ├── DamagedClassifier   its file cannot be read
     ├── BuiltIn             it came with the program and cannot be deleted
     ├── UnknownJob          no job of that id
+    ├── UnknownSession      no conversation of that name
     ├── ForeignOrigin       a page of another site sent the request
     ├── Unauthorized        the request brought no key, or not the right one
     ├── Forbidden           the key's role or its collections do not reach so far
@@ -117,6 +118,10 @@ class InvalidUpload(ServiceError):
 
 class UnknownJob(ServiceError):
     """No job of that id."""
+
+
+class UnknownSession(ServiceError):
+    """No conversation of that name."""
 
 
 class ForeignOrigin(ServiceError):
@@ -222,6 +227,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     DamagedClassifier: (503, "damaged_classifier"),
     BuiltIn: (409, "built_in"),
     UnknownJob: (404, "unknown_job"),
+    UnknownSession: (404, "unknown_session"),
     ForeignOrigin: (403, "foreign_origin"),
     Unauthorized: (401, "unauthorized"),
     Forbidden: (403, "forbidden"),

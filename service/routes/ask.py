@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -13,6 +13,7 @@ from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
 from service import errors
+from service.access import access
 from service.answer import Ask, Source
 from service.deps import Parts, PartsDep
 from service.events import Checked, Event, Final, Reasoning, Sources, Token
@@ -20,6 +21,7 @@ from service.models import Choice
 from service.routes.listening import listen
 from service.runner import Ticket
 from service.schemas import AskReply, AskRequest, CitationReply, Passage, Reply
+from service.sessions import Exchange
 
 router = APIRouter(tags=["ask"])
 
@@ -57,7 +59,7 @@ _STREAM = {
 )
 async def ask(body: AskRequest, request: Request, parts: PartsDep) -> AskReply | StreamingResponse:
     """Answers from the documents with citations that can be checked, or refuses and says why."""
-    events = listen(request, submit(prepare(parts, body)))
+    events = listen(request, submit(prepare(parts, body, access(request).id)))
     if body.stream:
         first = await anext(events)  # what goes wrong before it still gets its own status
         return StreamingResponse(
@@ -77,16 +79,23 @@ class Prepared:
     parts: Parts
     ask: Ask
     choice: Choice
+    session: tuple[str, str] | None = None  #: owner and name of the conversation that it belongs to
 
     def run(self, cancel: threading.Event) -> Iterator[Event]:
         """The job: blocks, runs in a slot's thread."""
         parts = self.parts
         source = Source(None) if self.ask.mode == "closed_book" else parts.library.source(self.ask.collection)
-        yield from parts.answerer.answer(self.ask, source, self.choice.get(), cancel)
+        ask = self.ask
+        if self.session is not None:  # now, not before it waited: what waited in front of it belongs to it
+            ask = replace(ask, history=parts.sessions.history(*self.session))
+        for event in parts.answerer.answer(ask, source, self.choice.get(), cancel):
+            if self.session is not None and isinstance(event, Final):
+                parts.sessions.add(*self.session, Exchange.of(ask.question, ask.collection, event))
+            yield event
 
 
-def prepare(parts: Parts, body: AskRequest) -> Prepared:
-    """Check a question against limits, readiness and models.
+def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
+    """Check a question against limits, readiness and models; `owner` is whose conversations are meant.
 
     Raises:
         QuestionTooLong, NotReady, WeightsMissing, UnknownModel: nothing was done for it.
@@ -113,7 +122,7 @@ def prepare(parts: Parts, body: AskRequest) -> Prepared:
         on_no_answer=body.on_no_answer,
         sampling=body.sampling(settings.max_tokens),
     )
-    return Prepared(parts, asked, choice)
+    return Prepared(parts, asked, choice, None if body.session_id is None else (owner, body.session_id))
 
 
 def submit(prepared: Prepared) -> Ticket[Event]:

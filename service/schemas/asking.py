@@ -11,6 +11,7 @@ from model.config import Sampling
 from service.citations import Citation
 from service.events import AskMode, Final, ReadingWay, Refusal
 from service.followup import Said
+from service.schemas.sessions import SessionName
 from service.schemas.wire import CollectionName, Reply, Request, Words
 
 #: Of a conversation, at most so many turns, and characters in all of them together.
@@ -66,6 +67,11 @@ class AskRequest(Request):
     k: int | None = Field(None, ge=1, le=50, description="number of passages")
     search_mode: SearchMode | None = None
     on_no_answer: Literal["refuse", "answer"] = "refuse"
+    session_id: SessionName | None = Field(
+        None,
+        description="a conversation that the service remembers, made by the first question that names it; "
+        "with `question`, in place of `messages`",
+    )
     stream: bool = Field(False, description="server-sent events instead of one JSON document")
     max_tokens: int | None = Field(None, ge=1, le=4096)
     temperature: float = Field(0.0, ge=0, le=100)
@@ -80,6 +86,8 @@ class AskRequest(Request):
     def _one_question(self) -> Self:
         if (self.question is None) == (self.messages is None):
             raise ValueError("give either question or messages")
+        if self.messages is not None and self.session_id is not None:
+            raise ValueError("session_id goes with question: the service knows what was said in it before")
         if self.messages is not None:
             if self.messages[-1].role != "user":
                 raise ValueError("the last of messages must be the user's: it is the question")
