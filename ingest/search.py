@@ -29,6 +29,7 @@ import numpy as np
 from ingest import words
 from ingest.embed import Embedder
 from ingest.errors import IndexMismatch
+from ingest.filters import Filter
 from ingest.store import Reader, Store, Vectors
 from ingest.types import Hit, SearchMode, SearchResult
 
@@ -63,8 +64,13 @@ class Searcher:
         self._embedder = embedder
         self._floor: float | None = None
 
-    def search(self, query: str, k: int = 5, mode: SearchMode = "hybrid") -> SearchResult:
+    def search(
+        self, query: str, k: int = 5, mode: SearchMode = "hybrid", where: Filter | None = None
+    ) -> SearchResult:
         """The k best passages, best first; equal scores are ordered by chunk id.
+
+        With `where`, the k best of the documents that pass it: the arms look at no others, so k are found
+        where there are k, and no score depends on the filter.
 
         Raises:
             ValueError: `k` is below 1.
@@ -80,7 +86,9 @@ class Searcher:
             if vector is not None:
                 self._check(reader)  # a rebuild may have come between the question's vector and this moment
             share = {"dense": 1.0, "keyword": 0.0, "hybrid": DENSE_SHARE}[mode]
-            hits = self._hits(reader, terms, vector, k, share)
+            hits = self._hits(reader, terms, vector, k, share=share, where=where)
+            if where is not None:
+                reader.confirm(where, (hit.document_id for hit in hits))
             return SearchResult(tuple(hits), reader.generation, (time.perf_counter() - start) * 1000)
 
     def _vector(self, query: str) -> Vectors | None:
@@ -104,12 +112,20 @@ class Searcher:
             )
 
     def _hits(
-        self, reader: Reader, terms: Sequence[str], vector: Vectors | None, k: int, share: float
+        self,
+        reader: Reader,
+        terms: Sequence[str],
+        vector: Vectors | None,
+        k: int,
+        *,
+        share: float,
+        where: Filter | None,
     ) -> list[Hit]:
         depth = max(_DEPTH, _DEPTH_A_HIT * k)
-        keyword = {m.chunk_id: m.score for m in reader.matching(terms, depth)} if terms else {}
-        dense = {m.chunk_id: m.score for m in reader.nearest(vector, depth)} if vector is not None else {}
+        keyword = {m.chunk_id: m.score for m in reader.matching(terms, depth, where)} if terms else {}
+        dense = {}
         if vector is not None:
+            dense = {m.chunk_id: m.score for m in reader.nearest(vector, depth, where)}
             others = [chunk_id for chunk_id in keyword if chunk_id not in dense]
             dense |= zip(others, reader.cosines(vector, others), strict=True)
         most = _MOST_A_WORD * sum(reader.information(terms)) if keyword else 0.0

@@ -12,6 +12,9 @@ from typing import Literal
 
 SearchMode = Literal["hybrid", "dense", "keyword"]
 FileStatus = Literal["added", "updated", "unchanged", "forgotten", "skipped", "failed"]
+Scalar = str | int | float
+#: What the user can set a field to; a date is a text in ISO 8601. See `ingest.fields`.
+Value = Scalar | tuple[Scalar, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class StoredDocument:
     metadata: dict[str, str]
     warnings: tuple[str, ...]
     ingested_at: str  #: ISO 8601, UTC
+    #: fields that the user set; they outlive a changed file, and stand in front of `metadata`
+    own: dict[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

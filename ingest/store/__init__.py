@@ -20,7 +20,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.types import Chunk, Document, Hit, StoredDocument
+from ingest.filters import Filter
+from ingest.types import Chunk, Document, Hit, StoredDocument, Value
 
 Vectors = NDArray[np.float32]
 Origin = Literal["file", "upload"]
@@ -36,6 +37,15 @@ class Source:
     size: int = 0
     mtime_ns: int = 0  #: 0 where the time cannot be trusted; then the hash decides
     origin: Origin = "file"  #: `--sync` forgets only files
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be read, and how often that was tried with the same bytes and recipe."""
+
+    source: Source
+    tries: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +92,22 @@ class Reader(Protocol):
     embedder_id: str | None
     chunk_count: int
 
-    def nearest(self, vector: Vectors, k: int) -> list[Match]:
-        """The k passages of highest cosine to `vector` ((d,), unit length), best first, ties by chunk id."""
+    def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
+        """The k passages of highest cosine to `vector` ((d,), unit length), best first, ties by chunk id.
+
+        With `where`, of the documents that pass it: k are found where there are k.
+        """
         ...
 
     def cosines(self, vector: Vectors, chunk_ids: Sequence[int]) -> list[float]:
         """Cosine of `vector` to each of these passages."""
         ...
 
-    def matching(self, terms: Sequence[str], k: int) -> list[Match]:
-        """The k passages of highest BM25 for these terms (`ingest.words`), best first, ties by chunk id."""
+    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
+        """The k passages of highest BM25 for these terms (`ingest.words`), best first, ties by chunk id.
+
+        With `where`, of the documents that pass it; what a word weighs does not depend on it.
+        """
         ...
 
     def information(self, terms: Sequence[str]) -> list[float]:
@@ -100,6 +116,10 @@ class Reader(Protocol):
 
     def hits(self, chunk_ids: Sequence[int]) -> dict[int, Hit]:
         """The passages with their text and document; scores are left at 0."""
+        ...
+
+    def confirm(self, where: Filter, document_ids: Iterable[str]) -> None:
+        """Check that documents pass the filter by what is stored of them. Raises IndexDamaged."""
         ...
 
 
@@ -131,8 +151,8 @@ class Store(Protocol):
         """Counts up with every change that was committed."""
         ...
 
-    def documents(self) -> list[StoredDocument]:
-        """All documents, by path."""
+    def documents(self, where: Filter | None = None) -> list[StoredDocument]:
+        """All documents, or those that pass the filter, by path."""
         ...
 
     def document(self, document_id_or_path: str) -> StoredDocument:
@@ -170,9 +190,29 @@ class Store(Protocol):
         ...
 
     def replace_document(
-        self, source: Source, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+        self,
+        source: Source,
+        document: Document,
+        chunks: Sequence[Chunk],
+        vectors: Vectors,
+        own: Mapping[str, Value | None] | None = None,
     ) -> StoredDocument:
-        """Add the document or put it in the place of the one of the same path, in one transaction."""
+        """Add the document or put it in the place of the one of the same path, in one transaction.
+
+        The user's fields stay as they are, changed by `own` (None takes a field away).
+        """
+        ...
+
+    def annotate(self, changes: Mapping[str, Mapping[str, Value | None]]) -> tuple[str, ...]:
+        """Set and take away the user's fields of documents, by path, at once; returns the paths there are."""
+        ...
+
+    def failures(self) -> dict[str, Failure]:
+        """Files that could not be read, by path."""
+        ...
+
+    def note_failures(self, failed: Iterable[tuple[Source, str]]) -> None:
+        """Count a failed try for each of these files; a document that is written forgets its own."""
         ...
 
     def touch(self, sources: Iterable[Source]) -> None:

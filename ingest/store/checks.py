@@ -14,7 +14,8 @@ import numpy as np
 
 from ingest import words
 from ingest.errors import IndexDamaged
-from ingest.store import Verification
+from ingest.store import Verification, snapshots
+from ingest.store.facts import check_facts
 from ingest.store.rows import (
     CHUNK,
     DOCUMENT,
@@ -49,7 +50,7 @@ def verify(connection: sqlite3.Connection, file: Path) -> Verification:
 
 
 def _problems(connection: sqlite3.Connection, file: Path) -> Iterator[str]:
-    for check in (_structure, _counts, _vectors, _documents, _words):
+    for check in (_structure, _counts, _vectors, _documents, check_facts, _words, _snapshot):
         try:
             yield from check(connection, file)
         except (sqlite3.DatabaseError, IndexDamaged, ValueError, TypeError) as error:
@@ -168,3 +169,12 @@ def _words(connection: sqlite3.Connection, file: Path) -> Iterator[str]:  # noqa
             f"the keyword index disagrees with its content ({error}); "
             "`python -m ingest rebuild` makes it anew"
         )
+
+
+def _snapshot(connection: sqlite3.Connection, file: Path) -> Iterator[str]:
+    manifest = snapshots.registered(connection, file)
+    if manifest is not None and manifest.accepted and (wrong := snapshots.check(file.parent, manifest)):
+        yield f"index snapshot {manifest.name} {wrong}; searches are exact until an ingest makes a new one"
+    revived = one(connection, "SELECT count(*) FROM removed WHERE chunk_id IN (SELECT chunk_id FROM chunks)")
+    if revived:
+        yield f"{revived} passages are there that are noted as gone"

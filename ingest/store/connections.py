@@ -18,14 +18,18 @@ from pathlib import Path
 
 from ingest import words
 from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.store.files import make_folder, sync_folder
 from ingest.store.schema import check_version, connect, migrate, translated
 
 
 def make_file(file: Path) -> None:
     """An empty database file that only its owner reads, in a folder that only its owner enters."""
+    if file.exists():
+        return
+    make_folder(file.parent)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        sync_folder(file.parent)
     except OSError as error:
         raise StorageFull(
             f"{file} cannot be made: {error.strerror}. Check the folder and the space on its disk."

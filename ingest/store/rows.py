@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ingest.store import Origin, Source
 from ingest.store.schema import checksum, damaged
-from ingest.types import Chunk, Document, Hit, Page, Section, StoredDocument
+from ingest.types import Chunk, Document, Hit, Page, Section, StoredDocument, Value
 
 DOCUMENT = (
     "document_id, path, title, content_hash, recipe, size, mtime_ns, origin, characters, chunks, pages,"
@@ -106,8 +106,10 @@ def chunk_row(chunk_id: int, number: int, document_id: str, chunk: Chunk, vector
     return (*fields, checksum(*fields, document_id))
 
 
-def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
-    """From the columns `DOCUMENT` and checksum."""
+def stored_document(
+    row: Sequence[Any], file: Path, own: Mapping[str, dict[str, Value]] | None = None
+) -> StoredDocument:
+    """From the columns `DOCUMENT` and checksum, and the user's fields by path."""
     fields = dict(zip(_DOCUMENT_NAMES, intact(row, f"the entry of document {row[1]!r}", file), strict=True))
     return StoredDocument(
         document_id=fields["document_id"],
@@ -121,6 +123,7 @@ def stored_document(row: Sequence[Any], file: Path) -> StoredDocument:
         metadata=json.loads(fields["metadata"]),
         warnings=tuple(json.loads(fields["warnings"])),
         ingested_at=fields["ingested_at"],
+        own=(own or {}).get(fields["path"], {}),
     )
 
 

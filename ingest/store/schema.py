@@ -28,7 +28,6 @@ APPLICATION_ID = 0x4C4F5245  # "LORE", shown by file(1)
 _TOKENCHARS = PUNCTUATION.replace("'", "''''")  # a quote inside a quoted option inside a quoted SQL string
 
 
-
 def _fill_facts(connection: sqlite3.Connection) -> None:
     from ingest.store.facts import refill  # it needs rows, and rows need this module
 
@@ -133,6 +132,37 @@ MIGRATIONS: tuple[tuple[Step, ...], ...] = (
             made_at TEXT NOT NULL,
             checksum BLOB NOT NULL
         )""",
+    ),
+    (
+        # What the user said about a document: by path, so that it outlives a changed file.
+        """CREATE TABLE own (
+            path TEXT PRIMARY KEY,
+            fields TEXT NOT NULL,
+            checksum BLOB NOT NULL
+        )""",
+        # What filters compare, derived from documents and own: see ingest.fields.
+        """CREATE TABLE facts (
+            document INTEGER NOT NULL REFERENCES documents (number) ON DELETE CASCADE,
+            field TEXT NOT NULL,
+            place INTEGER NOT NULL,
+            text TEXT NOT NULL,
+            number REAL,
+            moment REAL,
+            PRIMARY KEY (document, field, place)
+        ) WITHOUT ROWID""",
+        "CREATE INDEX facts_by_field ON facts (field, text, number, moment)",
+        # Files that could not be read, so that a run does not try the same bytes for ever.
+        """CREATE TABLE failures (
+            path TEXT PRIMARY KEY,
+            content_hash TEXT NOT NULL,
+            recipe TEXT NOT NULL,
+            size INTEGER NOT NULL,
+            mtime_ns INTEGER NOT NULL,
+            tries INTEGER NOT NULL,
+            reason TEXT NOT NULL
+        )""",
+        "ALTER TABLE collection ADD COLUMN chunking TEXT",  # NULL: as the settings say
+        _fill_facts,
     ),
 )
 SCHEMA = len(MIGRATIONS)

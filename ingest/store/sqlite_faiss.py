@@ -9,47 +9,40 @@ transaction.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
-import numpy as np
-
 from ingest import words
-from ingest.errors import IndexMismatch, UnknownCollection
-from ingest.store import Match, Source, StoreStatus, Vectors, Verification, writing
+from ingest.errors import IndexMismatch, IngestError, UnknownCollection
+from ingest.filters import Filter
+from ingest.store import Failure, Match, Source, StoreStatus, Vectors, Verification, facts, snapshots, writing
 from ingest.store.checks import verify
 from ingest.store.connections import Connections, make_file
+from ingest.store.figures import cached_vectors, figures
+from ingest.store.indexes import APPROXIMATE_FROM, Indexes
 from ingest.store.lock import WriterLock
 from ingest.store.reader import SqliteReader
-from ingest.store.rows import (
-    DOCUMENT,
-    columns,
-    embedding_key,
-    one,
-    stored_document,
-)
-from ingest.store.schema import FILE_NAME, SCHEMA, checksum, damaged
-from ingest.store.vectors import VectorIndex
-from ingest.types import Chunk, Document, StoredDocument
+from ingest.store.rows import embedding_key, one
+from ingest.store.schema import FILE_NAME, SCHEMA
+from ingest.types import Chunk, Document, StoredDocument, Value
 
-_KEPT_INDEXES = 3  # they share their segments; a reader of a generation just gone still finds its own
+log = logging.getLogger(__name__)
 
 
 class SqliteFaissStore:
     """One collection in one folder; see `ingest.store.Store` for what each method promises."""
 
-    def __init__(self, folder: Path, connections: Connections, wait_s: float) -> None:
+    def __init__(self, folder: Path, connections: Connections, wait_s: float, approximate_from: int) -> None:
         self.folder = folder
         self.file = folder / FILE_NAME
         self._connections = connections
         self._lock = WriterLock(folder)
         self._wait_s = wait_s
-        self._indexes: list[tuple[int, VectorIndex]] = []  # (embedder number, index), oldest first
-        self._index_lock = threading.Lock()
+        self._indexes = Indexes(folder, approximate_from)
         with self.reading():  # fails early on a damaged file
             pass
         with connections.reading() as connection:
@@ -66,11 +59,13 @@ class SqliteFaissStore:
         dimension: int | None = None,
         wait_s: float = 10.0,
         busy_timeout_s: float = 10.0,
+        approximate_from: int = APPROXIMATE_FROM,
     ) -> SqliteFaissStore:
         """Open the collection in `folder`; with `create`, make it where there is none.
 
         `wait_s` is how long a writer waits for another one. An `embedder_id` is checked against the
-        collection's, and fixed for a new one.
+        collection's, and fixed for a new one. From `approximate_from` passages on, searches use an
+        approximate index, see `compact`.
 
         Raises:
             UnknownCollection: nothing there, and `create` is false.
@@ -90,7 +85,7 @@ class SqliteFaissStore:
         try:
             if create:
                 connections.describe(folder.name)
-            store = cls(folder, connections, wait_s)
+            store = cls(folder, connections, wait_s, approximate_from)
             if embedder_id is not None and dimension is not None:
                 store.bind(embedder_id, embedder_name or embedder_id, dimension)
             return store
@@ -118,43 +113,27 @@ class SqliteFaissStore:
         Raises IndexDamaged as soon as a row does not match its checksum.
         """
         with self._connections.reading() as connection:
-            yield SqliteReader(connection, self.file, self._index_at)
-
-    def _index_at(self, reader: SqliteReader) -> VectorIndex:
-        """The vectors of the reader's generation: kept, or made from older ones and the changes since."""
-        assert reader.dimension is not None
-        assert reader.embedder_number is not None
-        number = reader.embedder_number
-        with self._index_lock:
-            older = [i for n, i in self._indexes if n == number and i.generation <= reader.generation]
-            base = max(older, key=lambda i: i.generation, default=VectorIndex(-1, reader.dimension))
-            if base.generation == reader.generation:
-                return base
-            index = reader.load_vectors(base)
-            self._indexes.append((number, index))
-            self._indexes.sort(key=lambda pair: pair[1].generation)
-            del self._indexes[:-_KEPT_INDEXES]
-            return index
+            yield SqliteReader(connection, self.file, self._indexes.at)
 
     def generation(self) -> int:
         """The number of the last commit that changed what can be found."""
         with self.reading() as reader:
             return reader.generation
 
-    def nearest(self, vector: Vectors, k: int) -> list[Match]:
+    def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
         """The k nearest passages of the current generation."""
         with self.reading() as reader:
-            return reader.nearest(vector, k)
+            return reader.nearest(vector, k, where)
 
-    def matching(self, terms: Sequence[str], k: int) -> list[Match]:
+    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
         """The k passages of highest BM25 of the current generation."""
         with self.reading() as reader:
-            return reader.matching(terms, k)
+            return reader.matching(terms, k, where)
 
-    def documents(self) -> list[StoredDocument]:
-        """All documents, by path."""
+    def documents(self, where: Filter | None = None) -> list[StoredDocument]:
+        """All documents, or those that pass the filter, by path."""
         with self.reading() as reader:
-            return reader.documents()
+            return reader.documents(where)
 
     def sources(self) -> dict[str, Source]:
         """Sources by path."""
@@ -182,28 +161,13 @@ class SqliteFaissStore:
 
     def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
         """Vectors known for these keys; one that does not match its checksum raises IndexDamaged."""
-        found: dict[bytes, Vectors] = {}
         with self._connections.reading() as connection:
-            number = one(connection, "SELECT number FROM embedders WHERE embedder_id = ?", embedder_id)
-            for key in keys:
-                row = connection.execute(
-                    "SELECT key, vector, checksum FROM vectors WHERE embedder = ? AND key = ?", (number, key)
-                ).fetchone()
-                if row is not None:
-                    if checksum(*row[:2]) != row[2]:
-                        raise damaged(self.file, "a vector does not match its checksum")
-                    found[key] = np.frombuffer(row[1], np.float32)
-        return found
+            return cached_vectors(connection, self.file, embedder_id, keys)
 
     def status(self) -> StoreStatus:
         """Figures, without loading vectors."""
         with self._connections.reading() as connection:
-            row = connection.execute(
-                "SELECT c.name, c.generation, e.embedder_id, e.name, e.dimension, c.documents, c.chunks,"
-                " c.created_at,"
-                " (SELECT coalesce(sum(characters), 0) FROM documents)"
-                " FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
-            ).fetchone()
+            row = figures(connection)
         files = (f for f in self.folder.glob("**/*") if f.is_file())
         return StoreStatus(
             collection=row[0],
@@ -248,6 +212,31 @@ class SqliteFaissStore:
                 writing.rebuild_words(connection)
             yield connection
 
+    def compact(self) -> bool:
+        """Publish a new index snapshot where a large collection has none or the last one is far behind.
+
+        Reads, and then holds the collection for a moment; searches go on. An index is a cache: where it
+        cannot be made (no space, somebody else is making it), that is logged, and searches stay exact.
+        """
+        try:
+            with self.reading() as reader:
+                if not self._indexes.is_stale(reader):
+                    return False
+            with WriterLock(self._indexes.make_folder()).hold("building the search index", 0.0):
+                with self.reading() as reader:
+                    if not self._indexes.is_stale(reader):
+                        return False
+                    manifest = self._indexes.make(reader)
+                with self._transaction() as connection:
+                    before = snapshots.registered_name(connection)
+                    snapshots.register(connection, manifest)
+                    writing.forget_removed(connection, manifest.generation)
+                snapshots.collect(self.folder, {manifest.name, before or ""})
+                return manifest.accepted
+        except IngestError as error:
+            log.warning("no new search index for %s: %s", self.folder, error)
+            return False
+
     def bind(self, embedder_id: str, name: str, dimension: int) -> None:
         """Fix the embedder of a new collection.
 
@@ -290,12 +279,17 @@ class SqliteFaissStore:
             writing.add_vectors(connection, number, list(vectors), list(vectors.values()))
 
     def replace_document(
-        self, source: Source, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+        self,
+        source: Source,
+        document: Document,
+        chunks: Sequence[Chunk],
+        vectors: Vectors,
+        own: Mapping[str, Value | None] | None = None,
     ) -> StoredDocument:
         """Add the document, or put it in the place of the one of the same path, in one transaction.
 
         `vectors` is (n, d) float32 of unit length, one row a chunk. When this returns, the document survives
-        a power cut; when it raises, the old version is untouched.
+        a power cut; when it raises, the old version is untouched. The user's fields stay, changed by `own`.
 
         Raises:
             IndexMismatch: no embedder is fixed yet, or the vectors do not have its dimension.
@@ -319,11 +313,38 @@ class SqliteFaissStore:
             rows = writing.vector_ids(connection, bound[0], keys)
             writing.add_chunks(connection, number, document_id, document.title, chunks, vectors=rows)
             writing.drop_unused(connection, used)
+            connection.execute("DELETE FROM failures WHERE path = ?", (source.path,))
+            facts.annotate(connection, {source.path: own or {}}, self.file)
             writing.bump(connection)
-            row = connection.execute(
-                f"SELECT {columns(DOCUMENT, 'd')} FROM documents d WHERE number = ?", (number,)
-            ).fetchone()
-            return stored_document(row, self.file)
+            return SqliteReader(connection, self.file, self._indexes.at).document(document_id)
+
+    def annotate(self, changes: Mapping[str, Mapping[str, Value | None]]) -> tuple[str, ...]:
+        """Set and take away (None) the user's fields of documents, by path, in one transaction.
+
+        Returns the paths that are there.
+
+        Raises:
+            InvalidField: a document would have too many; then nothing has changed.
+        """
+        with self._transaction() as connection:
+            changed = facts.annotate(connection, changes, self.file)
+            if changed:
+                writing.bump(connection)
+        return tuple(changed)
+
+    def failures(self) -> dict[str, Failure]:
+        """Files that could not be read, by path."""
+        with self._connections.reading() as connection:
+            return writing.read_failures(connection)
+
+    def note_failures(self, failed: Iterable[tuple[Source, str]]) -> None:
+        """Count a failed try for each of these files; the generation stays."""
+        failed = list(failed)
+        if not failed:
+            return
+        with self._transaction() as connection:
+            for source, reason in failed:
+                writing.count_failure(connection, source, reason)
 
     def document_id(self, path: str) -> str:
         """The id that a document of this path has: the same whenever and wherever the collection is made."""
@@ -337,17 +358,7 @@ class SqliteFaissStore:
             return
         with self._transaction() as connection:
             for source in sources:
-                row = connection.execute(
-                    f"SELECT {DOCUMENT} FROM documents WHERE path = ?", (source.path,)
-                ).fetchone()
-                if row is None:
-                    continue
-                fields = list(row)
-                fields[5:8] = source.size, source.mtime_ns, source.origin
-                connection.execute(
-                    "UPDATE documents SET size = ?, mtime_ns = ?, origin = ?, checksum = ? WHERE path = ?",
-                    (*fields[5:8], checksum(*fields), source.path),
-                )
+                writing.touch(connection, source)
 
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Remove documents with all that was made of them, at once; returns the paths that were there."""
@@ -356,6 +367,7 @@ class SqliteFaissStore:
             used: list[int] = []
             for path in dict.fromkeys(paths):
                 vectors = writing.remove_document(connection, path)
+                writing.forget_about(connection, path)
                 if vectors is not None:
                     gone.append(path)
                     used += vectors

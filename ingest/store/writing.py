@@ -18,7 +18,7 @@ import numpy as np
 
 from ingest import words
 from ingest.errors import IndexMismatch
-from ingest.store import Source, Vectors
+from ingest.store import Failure, Source, Vectors
 from ingest.store.rows import CHUNK, DOCUMENT, TEXT, chunk_row, document_row, embedding_key, one, text_row
 from ingest.store.schema import checksum, damaged
 from ingest.types import Chunk, Document
@@ -163,17 +163,54 @@ def remove_chunks(connection: sqlite3.Connection, number: int) -> list[int]:
 
 
 def remove_document(connection: sqlite3.Connection, path: str) -> list[int] | None:
-    """Remove a document and all that was made of it, but its vectors: those are returned.
+    """Remove a document and all that was made of it, but the user's fields and its vectors.
 
-    None where there is none.
+    These vectors are returned; None where there is no such document.
     """
     number = one(connection, "SELECT number FROM documents WHERE path = ?", path)
     if number is None:
         return None
     used = remove_chunks(connection, number)
-    connection.execute("DELETE FROM documents WHERE number = ?", (number,))  # its text goes with it
+    connection.execute("DELETE FROM documents WHERE number = ?", (number,))  # text and facts go with it
     connection.execute("UPDATE collection SET documents = documents - 1")
     return used
+
+
+def forget_about(connection: sqlite3.Connection, path: str) -> None:
+    """Remove what is kept of a path beside its document."""
+    connection.execute("DELETE FROM own WHERE path = ?", (path,))
+    connection.execute("DELETE FROM failures WHERE path = ?", (path,))
+
+
+def read_failures(connection: sqlite3.Connection) -> dict[str, Failure]:
+    """Files that could not be read, by path."""
+    rows = connection.execute(
+        "SELECT path, content_hash, recipe, size, mtime_ns, tries, reason FROM failures"
+    )
+    return {row[0]: Failure(Source(*row[:5]), row[5], row[6]) for row in rows}
+
+
+def count_failure(connection: sqlite3.Connection, source: Source, reason: str) -> None:
+    """One more try that failed; other bytes or another recipe start from one."""
+    connection.execute(
+        "INSERT INTO failures VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6) ON CONFLICT (path) DO UPDATE SET"
+        " tries = CASE WHEN content_hash = ?2 AND recipe = ?3 THEN tries + 1 ELSE 1 END,"
+        " content_hash = ?2, recipe = ?3, size = ?4, mtime_ns = ?5, reason = ?6",
+        (source.path, source.content_hash, source.recipe, source.size, source.mtime_ns, reason[:2000]),
+    )
+
+
+def touch(connection: sqlite3.Connection, source: Source) -> None:
+    """Note size, time and origin of a document whose content did not change."""
+    row = connection.execute(f"SELECT {DOCUMENT} FROM documents WHERE path = ?", (source.path,)).fetchone()
+    if row is None:
+        return
+    fields = list(row)
+    fields[5:8] = source.size, source.mtime_ns, source.origin
+    connection.execute(
+        "UPDATE documents SET size = ?, mtime_ns = ?, origin = ?, checksum = ? WHERE path = ?",
+        (*fields[5:8], checksum(*fields), source.path),
+    )
 
 
 def drop_unused(connection: sqlite3.Connection, candidates: Iterable[int]) -> None:

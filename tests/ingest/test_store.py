@@ -537,7 +537,8 @@ def test_nearest_is_brute_force_over_any_history(data: st.DataObject) -> None:
         rows |= new
         matrix = np.array(list(new.values()), np.float32).reshape(len(new), dimension)
         living = np.array(sorted(rows), np.int64)
-        index = index.advance(generation, living, np.array(list(new), np.int64), matrix)
+        block = (np.array(list(new), np.int64), matrix)
+        index = index.advance(generation, np.array(sorted(gone), np.int64), [block])
         query = np.array(data.draw(st.lists(number, min_size=dimension, max_size=dimension)), np.float32)
         query[0] += 3
         query /= np.linalg.norm(query)
