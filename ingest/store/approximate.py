@@ -8,8 +8,8 @@ stands in an unread list can be missed.
 
 How many lists are read is measured, never assumed: `build` compares with exact search over the whole
 collection and reads as many lists as reach `AIM` of the true ten nearest; an index below `LEAST_RECALL` is
-never used. Half of the questions it asks are stored vectors, the other half lie between two of them, where
-lists border on each other and an approximate index is at its worst.
+never used. Its questions are harder than most: beside stored vectors, some lie half-way between two, where
+lists border on each other, and some are half noise, as a question can be unlike any passage.
 
 The ids in the FAISS index are chunk ids; deleted ones are masked while it searches.
 """
@@ -179,8 +179,11 @@ def build(
 
 
 def _questions(random: np.random.Generator, ids: Ids, fetch: Callable[[Sequence[int]], Vectors]) -> Vectors:
+    """A third of them stored vectors, a third half-way between two, a third half noise; (n, d), unit."""
     ones, others = (fetch(random.choice(ids, _QUESTIONS).tolist()) for _ in range(2))
-    ones[::2] += others[::2]
+    ones[::3] += others[::3]
+    noise = random.standard_normal(ones[1::3].shape)
+    ones[1::3] += noise / np.linalg.norm(noise, axis=1, keepdims=True)
     length = np.linalg.norm(ones, axis=1, keepdims=True)
     return np.where(length > 1e-3, ones / np.maximum(length, 1e-3), others).astype(np.float32)
 
