@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 
 from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.store.indexes import APPROXIMATE_FROM
 from ingest.store.schema import FILE_NAME
 from ingest.store.sqlite_faiss import SqliteFaissStore
 
@@ -54,7 +55,14 @@ def collection_folder(home: Path, name: str) -> Path:
     return home / FOLDER / checked_name(name)
 
 
-def open_collection(home: Path, name: str, create: bool = False, *, wait_s: float = 10.0) -> SqliteFaissStore:
+def open_collection(
+    home: Path,
+    name: str,
+    create: bool = False,
+    *,
+    wait_s: float = 10.0,
+    approximate_from: int = APPROXIMATE_FROM,
+) -> SqliteFaissStore:
     """Open a collection by name; with `create`, make it where there is none.
 
     Raises:
@@ -68,7 +76,7 @@ def open_collection(home: Path, name: str, create: bool = False, *, wait_s: floa
             f"There is no collection {name!r} in {home} (there: {there}). "
             f"`python -m ingest PATH --collection {name}` makes it."
         )
-    return SqliteFaissStore.open(folder, create=create, wait_s=wait_s)
+    return SqliteFaissStore.open(folder, create=create, wait_s=wait_s, approximate_from=approximate_from)
 
 
 def list_collections(home: Path) -> list[str]:

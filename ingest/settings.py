@@ -55,6 +55,11 @@ class IngestSettings(BaseModel):
         "auto", description="read text off pictures: of pages without a text layer, never, of every PDF page"
     )
     max_file_mb: int = Field(1024, ge=1, description="larger files are refused before they are read")
+    approximate_from: int = Field(
+        100_000,
+        ge=256,
+        description="passages from which on vectors are searched through an approximate index",
+    )
     search_k: int = Field(5, ge=1, le=100, description="passages a search returns")
 
 

@@ -229,6 +229,10 @@ class Store(Protocol):
         """Give every document new chunks (document id, recipe, chunks), vectors from the cache, at once."""
         ...
 
+    def compact(self) -> bool:
+        """Publish a new approximate index where a large collection wants one; True where it did."""
+        ...
+
     def status(self) -> StoreStatus:
         """Figures, without loading vectors."""
         ...
