@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from ingest.parse import supported
 from ingest.types import FileReport, FoundFile
 
-_SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
+SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
 _LOCK_PREFIXES = ("~$", ".~lock.")
 
 
@@ -42,6 +42,11 @@ def identity(file: Path, base: Path) -> str:
     path = file.relative_to(base) if file.is_relative_to(base) else file
     # A name that is no UTF-8 becomes `caf\xe9.txt`: it can be stored, shown and typed.
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is passed over without a word."""
+    return name.startswith((".", *_LOCK_PREFIXES))
 
 
 def below(path: str, root: str) -> bool:
@@ -122,14 +127,14 @@ def _files(walk: Walk, root: Path, base: Path, without: Path | None) -> Iterator
             continue
         inside: list[Path] = []
         for entry in ordered:
-            if entry.name.startswith((".", *_LOCK_PREFIXES)):
+            if is_hidden(entry.name):
                 continue
             path = Path(entry.path)
             if entry.is_symlink():
                 links.append(path)
             elif entry.is_dir(follow_symlinks=False):
                 if (
-                    entry.name not in _SKIPPED_FOLDERS
+                    entry.name not in SKIPPED_FOLDERS
                     and path != without
                     and not (path / "pyvenv.cfg").exists()
                 ):

@@ -35,6 +35,8 @@ def _command_first(argv: list[str]) -> list[str]:
         "--include",
         "--exclude",
         "--password",
+        "--set",
+        "--filter",
     }
     takes_value |= {"-k", "--mode"}
     at = 0
@@ -75,6 +77,24 @@ def _parser() -> argparse.ArgumentParser:
         "--sync", action="store_true", help="forget documents whose files are gone from these folders"
     )
     add.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="with --sync, forget also where a folder has become empty",
+    )
+    add.add_argument(
+        "--watch", action="store_true", help="then follow these folders, as with --sync, until Ctrl-C"
+    )
+    add.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a field for every document of these paths: a number, date, text or [list]; may be repeated",
+    )
+    add.add_argument(
+        "--retry", action="store_true", help="try also files that could not be read several times"
+    )
+    add.add_argument(
         "--include", action="append", default=[], metavar="GLOB", help="only files that fit; may be repeated"
     )
     add.add_argument(
@@ -93,6 +113,13 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("words", nargs="+", help="a question or some words")
     search.add_argument("-k", type=int, metavar="N", help="how many passages (default: the setting, else 5)")
     search.add_argument("--mode", choices=("hybrid", "dense", "keyword"), default="hybrid")
+
+    for reads in (search, made["list"]):
+        reads.add_argument(
+            "--filter",
+            metavar="EXPR",
+            help='only documents that pass, as in: author = "Li" and year >= 2020 or tag in (a, b)',
+        )
 
     made["show"].add_argument("path", metavar="PATH", help="path or id of a document")
     made["forget"].add_argument(

@@ -6,22 +6,20 @@ Only `add`, `search` and `rebuild` ever load an embedder.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from ingest.cli import terminal
-from ingest.collections import collection_folder, list_collections, open_collection
-from ingest.embed import Embedder, LazyEmbedder
-from ingest.errors import IndexMismatch, IngestError, UnknownDocument
+from ingest.cli.adding import add
+from ingest.cli.opening import FindEmbedder, embedder_of, open_store
+from ingest.collections import list_collections
+from ingest.embed import LazyEmbedder
+from ingest.errors import IngestError, UnknownDocument
+from ingest.filters import Filter
+from ingest.filters.text import parse
 from ingest.settings import IngestSettings
-from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import StoredDocument
 from ingest.walk import below, identity, matches
-
-#: Finds an embedder by name, fetching it where it is not installed.
-FindEmbedder = Callable[[str], Embedder]
 
 
 def run(
@@ -38,77 +36,9 @@ def run(
     }
     if arguments.command in commands:
         return commands[arguments.command](arguments, home, settings)
-    return {"add": _add, "search": _search, "rebuild": _rebuild}[arguments.command](
+    return {"add": add, "search": _search, "rebuild": _rebuild}[arguments.command](
         arguments, home, settings, find_embedder
     )
-
-
-@contextmanager
-def _store(
-    arguments: argparse.Namespace, home: Path, settings: IngestSettings, create: bool = False
-) -> Iterator[SqliteFaissStore]:
-    with open_collection(home, settings.collection, create, wait_s=arguments.wait) as store:
-        yield store
-
-
-def _add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
-    from ingest.pipeline import ingest_path
-
-    _check_paths(arguments.paths, collection_folder(home, settings.collection).exists())
-    with (
-        _store(arguments, home, settings, create=True) as store,
-        terminal.ProgressDisplay(arguments.json) as display,
-    ):
-        try:
-            report = ingest_path(
-                arguments.paths,
-                store,
-                _embedder(store, arguments.embedder, settings, find),
-                settings,
-                sync=arguments.sync,
-                include=arguments.include,
-                exclude=arguments.exclude,
-                password=arguments.password,
-                progress=display,
-            )
-        except (KeyboardInterrupt, IngestError):
-            terminal.note(
-                f"\nstopped; {display.written} files were written and stay. "
-                "The same command goes on from there."
-            )
-            raise
-    terminal.show_report(report, arguments.json)
-    return 1 if terminal.failed(report) else 0
-
-
-def _check_paths(paths: list[str], known: bool) -> None:
-    if pages := [path for path in paths if "://" in path]:
-        raise IngestError(f"{pages[0]}: web pages are not read yet. Save the page as a file and ingest that.")
-    if not known and not any(Path(path).expanduser().exists() for path in paths):
-        raise IngestError(
-            f"There is no such file or folder: {', '.join(paths)}. "
-            "Check the spelling and the folder you are in."
-        )
-
-
-def _embedder(
-    store: SqliteFaissStore, named: str | None, settings: IngestSettings, find: FindEmbedder
-) -> LazyEmbedder:
-    """The collection's own embedder; for a new collection the one that was named or set."""
-    status = store.status()
-    if (
-        named
-        and status.embedder_id
-        and named != status.embedder_name
-        and find(named).id != status.embedder_id
-    ):
-        raise IndexMismatch(
-            f"Collection {status.collection!r} was made with embedder {status.embedder_name!r}, "
-            f"not {named!r}. Leave out --embedder, or run "
-            f"`python -m ingest rebuild --embedder {named} --collection {status.collection}`."
-        )
-    name = status.embedder_name or named or settings.embedder
-    return LazyEmbedder(lambda: find(name))
 
 
 def _search(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
@@ -117,9 +47,10 @@ def _search(arguments: argparse.Namespace, home: Path, settings: IngestSettings,
     k = settings.search_k if arguments.k is None else arguments.k
     if not 1 <= k <= 1000:
         raise IngestError(f"-k must be between 1 and 1000, got {k}.")
-    with _store(arguments, home, settings) as store:
-        result = Searcher(store, _embedder(store, None, settings, find)).search(
-            " ".join(arguments.words), k, arguments.mode
+    where = _filter(arguments)
+    with open_store(arguments, home, settings) as store:
+        result = Searcher(store, embedder_of(store, None, settings, find)).search(
+            " ".join(arguments.words), k, arguments.mode, where=where
         )
     terminal.show_hits(result.hits, arguments.json)
     if arguments.json:
@@ -132,21 +63,25 @@ def _search(arguments: argparse.Namespace, home: Path, settings: IngestSettings,
 def _rebuild(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
     from ingest.pipeline import rebuild
 
-    with _store(arguments, home, settings) as store, terminal.ProgressDisplay(arguments.json) as display:
+    with open_store(arguments, home, settings) as store, terminal.ProgressDisplay(arguments.json) as display:
         name = arguments.embedder or store.status().embedder_name or settings.embedder
         report = rebuild(store, LazyEmbedder(lambda: find(name)), settings, progress=display)
     terminal.show_report(report, arguments.json)
     return 0
 
 
+def _filter(arguments: argparse.Namespace) -> Filter | None:
+    return None if arguments.filter is None else parse(arguments.filter)
+
+
 def _list(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
-    with _store(arguments, home, settings) as store:
-        terminal.show_documents(store.documents(), arguments.json)
+    with open_store(arguments, home, settings) as store:
+        terminal.show_documents(store.documents(_filter(arguments)), arguments.json)
     return 0
 
 
 def _show(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
-    with _store(arguments, home, settings) as store:
+    with open_store(arguments, home, settings) as store:
         try:
             stored = store.document(arguments.path)
         except UnknownDocument:
@@ -158,7 +93,7 @@ def _show(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -
 
 def _forget(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
     status = 0
-    with _store(arguments, home, settings) as store, store.writing("forget"):
+    with open_store(arguments, home, settings) as store, store.writing("forget"):
         documents = store.documents()
         for wanted in arguments.paths:
             gone = store.forget(d.path for d in documents if _is_meant(d, wanted, home))
@@ -185,13 +120,13 @@ def _identity(path: str, home: Path) -> str:
 
 
 def _status(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
-    with _store(arguments, home, settings) as store:
+    with open_store(arguments, home, settings) as store:
         terminal.show_status(store.status(), arguments.json)
     return 0
 
 
 def _verify(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
-    with _store(arguments, home, settings) as store:
+    with open_store(arguments, home, settings) as store:
         found = store.verify()
     if arguments.json:
         terminal.json_line(asdict(found))

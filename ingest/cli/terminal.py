@@ -11,8 +11,9 @@ from pathlib import PurePath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ingest.fields import plain
 from ingest.store import StoreStatus
-from ingest.types import Chunk, Document, FileReport, Hit, IngestReport, StoredDocument
+from ingest.types import Chunk, Document, FileReport, Hit, IngestReport, StoredDocument, Value
 
 if TYPE_CHECKING:  # at run time only `add` and `rebuild` need the pipeline and what it imports
     from ingest.pipeline import Progress
@@ -38,8 +39,9 @@ def note(text: str) -> None:
 class ProgressDisplay:
     """A bar on a terminal, a plain line now and then elsewhere; with `--json`, a line a file on stdout."""
 
-    def __init__(self, as_json: bool) -> None:
+    def __init__(self, as_json: bool, *, quiet: bool = False) -> None:
         self._as_json = as_json
+        self._quiet = quiet  # no bar, and no word of what did not change
         self._bar: Any = None
         self._started = self._told = time.monotonic()
         self.written = 0  #: files that were added or updated so far
@@ -49,8 +51,10 @@ class ProgressDisplay:
         file = progress.file
         if file is not None:
             self.written += file.status in ("added", "updated")
-            if self._as_json:
+            if self._as_json and not (self._quiet and file.status in ("unchanged", "skipped")):
                 json_line(asdict(file))
+        if self._quiet:
+            return
         now = time.monotonic()
         rate = progress.embedded / max(now - self._started, 1e-6)
         speed = f"{progress.embedded} passages embedded ({rate:.1f}/s)"
@@ -179,6 +183,7 @@ def show_document(
         "characters": str(stored.characters),
         "pages": str(stored.pages or "-"),
         **stored.metadata,
+        **{f"{key} *": plain_value(value) for key, value in stored.own.items()},
     }
     for name, value in facts.items():
         print(f"{name:<12} {printable(value)}")
@@ -192,6 +197,11 @@ def show_document(
             f"{chunk.char_end}{page}{headings}"
         )
         print("\n".join(printable(line) for line in chunk.text.splitlines()))
+
+
+def plain_value(value: Value) -> str:
+    """A field that the user set, as `--set` would take it."""
+    return f"[{', '.join(map(plain, value))}]" if isinstance(value, tuple) else plain(value)
 
 
 def show_status(status: StoreStatus, as_json: bool) -> None:

@@ -13,19 +13,20 @@ be loaded.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ingest import parse
 from ingest.embed import Embedder
 from ingest.errors import IngestError
+from ingest.pipeline.ahead import Item
 from ingest.pipeline.rebuild import rebuild
-from ingest.pipeline.run import Cancelled, Item, OnProgress, Progress, Run
+from ingest.pipeline.run import Cancelled, OnProgress, Progress, Run
 from ingest.settings import IngestSettings
 from ingest.store import Store
-from ingest.types import IngestReport
-from ingest.walk import find_files
+from ingest.types import IngestReport, Value
+from ingest.walk import chosen, find_files
 
 __all__ = [
     "InvalidPath",
@@ -50,6 +51,7 @@ class Upload:
 
     file: Path
     path: str  #: cleaned by `upload_path`
+    own: Mapping[str, Value | None] | None = None  #: the user's fields that come with it
 
 
 def upload_path(name: str) -> str:
@@ -80,6 +82,9 @@ def ingest_path(
     *,
     base: Path | None = None,
     sync: bool = False,
+    allow_empty: bool = False,
+    own: Mapping[str, Value | None] | None = None,
+    retry: bool = False,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     password: str | None = None,
@@ -96,6 +101,10 @@ def ingest_path(
         settings: chunk sizes, limits, workers.
         base: what identities are relative to; by default the folder that holds the store's data folder.
         sync: forget documents below the folders whose files are gone.
+        allow_empty: with `sync`, also where a folder has become empty, which else is taken for a disk that
+            is not mounted.
+        own: fields to set (None: to take away) on every document of these paths.
+        retry: try also files that were given up after `ahead.MOST_TRIES` tries.
         include: globs of which one must fit, see `ingest.walk.matches`.
         exclude: globs of which none may fit.
         password: tried on encrypted files.
@@ -108,17 +117,17 @@ def ingest_path(
     """
     home = store.folder.parent.parent
     base = base or home.parent
-    run = Run(store, embedder, settings, password, progress, cancel)
+    run = Run(store, embedder, settings, password, progress, cancel, retry)
     with store.writing("ingest", wait_s):
         walk = find_files(paths, base, include=include, exclude=exclude, without=home)
         run.total = len(walk.reports) + len(walk.files)
         for report in walk.reports:
             run.done(report)
-        run.process([Item(f.path, f.file, f.size, f.mtime_ns, "file") for f in walk.files])
+        run.process([Item(f.path, f.file, f.size, f.mtime_ns, "file", own) for f in walk.files])
         if sync and not run.cancelled:
-            there = {f.path for f in walk.files}
             for root in walk.roots:
-                run.forget_missing(root, there, walk.blind, include, exclude)
+                run.forget_missing(root, walk, lambda p: chosen(p, include, exclude), all_=allow_empty)
+    store.compact()
     return run.report()
 
 
@@ -139,11 +148,12 @@ def ingest_files(
         InvalidPath: a path is no path; nothing was done.
         CollectionLocked, StorageFull, IndexDamaged, IndexMismatch, EmbedderError: what would stop every file.
     """
-    items = [Item(upload_path(u.path), u.file, u.file.stat().st_size, 0, "upload") for u in uploads]
+    items = [Item(upload_path(u.path), u.file, u.file.stat().st_size, 0, "upload", u.own) for u in uploads]
     run = Run(store, embedder, settings, password, progress, cancel)
     run.total = len(items)
     with store.writing("upload", wait_s):
         run.process(items)
+    store.compact()
     return run.report()
 
 

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from ingest.embed import Embedder
-from ingest.pipeline.run import OnProgress, Progress, compose_recipe, cut
+from ingest.pipeline.ahead import compose_recipe
+from ingest.pipeline.run import OnProgress, Progress, cut
 from ingest.settings import IngestSettings
 from ingest.store import Store
 from ingest.store.rows import embedding_key
@@ -75,6 +76,7 @@ def rebuild(
 
         if not cancelled:
             store.recut(embedder.id, embedder.name, embedder.dimension, pieces())
+            store.compact()
         return IngestReport(
             files=() if cancelled else tuple(reports),
             parsed=0,

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ingest import parse
 from ingest.embed import Embedder
 from ingest.errors import EmbedderError, IngestError
+from ingest.fields import merged
+from ingest.pipeline.ahead import Failed, Item, Lookout, recipe_of
 from ingest.settings import IngestSettings
-from ingest.store import Origin, Source, Store, Vectors
+from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
-from ingest.types import Chunk, Document, FileReport, FileStatus, IngestReport
-from ingest.walk import below, chosen
+from ingest.types import Chunk, Document, FileReport, FileStatus, IngestReport, Value
+from ingest.walk import Walk, below
 
-CHUNKER = "chunks/1"  #: raise the number when the same document is cut otherwise than before
-MIB = 1 << 20
 _SLICE = 256  # texts between two looks at `cancel`
 _BATCH_TEXTS = 512  # texts that are embedded together, over files
-_BATCH_CHARACTERS = 16 * MIB  # and the most that waits for it
-_TIME_IS_SETTLED_NS = 2_000_000_000  # a younger file can change again without its time changing
+_BATCH_CHARACTERS = 16 << 20  # and the most that waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +39,6 @@ OnProgress = Callable[[Progress], None]
 Cancelled = Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A file to bring up to date."""
-
-    path: str
-    file: Path
-    size: int
-    mtime_ns: int
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """An item that was looked at: parsed, or (document None) unchanged though its size or time differ."""
-
-    source: Source
-    document: Document | None
-
-
 @dataclass(slots=True)
 class _Ready:
     """A document whose passages wait for their vectors."""
@@ -72,16 +47,7 @@ class _Ready:
     document: Document
     chunks: list[Chunk]
     keys: list[bytes]
-
-
-def recipe_of(path: str, settings: IngestSettings, embedder_id: str | None) -> str:
-    """What makes a document current: parser, chunker with its settings, embedder."""
-    return compose_recipe(parse.recipe(path, settings.ocr), settings, embedder_id)
-
-
-def compose_recipe(parser: str, settings: IngestSettings, embedder_id: str | None) -> str:
-    """See `recipe_of`; the parser's part comes first and holds no bar."""
-    return f"{parser}|{CHUNKER}|{settings.chunk_tokens}-{settings.chunk_overlap_tokens}|{embedder_id}"
+    own: Mapping[str, Value | None] | None
 
 
 @dataclass(slots=True)
@@ -94,6 +60,7 @@ class Run:
     password: str | None
     progress: OnProgress | None
     cancel: Cancelled | None
+    retry: bool = False  #: try also files that were given up
     started: float = field(default_factory=time.monotonic)
     reports: list[FileReport] = field(default_factory=list)
     total: int = 0
@@ -102,111 +69,99 @@ class Run:
     pages: int = 0
     cancelled: bool = False
     known: dict[str, Source] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    _failed: list[tuple[Source, str]] = field(default_factory=list)  #: to be remembered
+    _own: dict[str, Mapping[str, Value]] = field(default_factory=dict)  #: where items bring fields
 
     def process(self, items: Sequence[Item]) -> None:
         """Bring the items up to date, in order."""
-        self.known = self.store.sources()
+        self.known, self.failures = self.store.sources(), self.store.failures()
+        if any(item.own for item in items):
+            self._own = {d.path: d.own for d in self.store.documents()}
         with self.store.reading() as reader:
             embedder_id = reader.embedder_id
-        todo = [item for item in items if not self._is_current(item, embedder_id)]
-        if not todo:
-            return
+        lookout = Lookout(
+            self.settings, embedder_id, self.known, self.failures, self.password, retry=self.retry
+        )
+        todo = [item for item in items if not self._is_settled(item, lookout)]
         touched: list[Source] = []
         waiting: list[_Ready] = []
-        with closing(self._read_all(todo, embedder_id)) as outcomes:
-            for item, outcome in outcomes:
-                if isinstance(outcome, IngestError):
-                    self.done(FileReport(item.path, "failed", str(outcome)))
-                elif outcome.document is None:
-                    touched.append(outcome.source)
-                    self.done(FileReport(item.path, "unchanged"))
-                else:
-                    self._cut(outcome.source, outcome.document, waiting)
-                if self.is_cancelled():
-                    break
-        if waiting and not self.cancelled:
-            self._write(waiting)
+        try:
+            if todo:
+                self._read_on(lookout, todo, waiting, touched)
+            if waiting and not self.cancelled:
+                self._write(waiting)
+        finally:  # a run that breaks off has tried these all the same
+            self.store.note_failures(self._failed)
+            self._failed.clear()
         self.store.touch(touched)
+        self._annotate(items)
 
-    def _is_current(self, item: Item, embedder_id: str | None) -> bool:
-        """Whether size, time and recipe say that nothing has changed; then it is reported and not opened."""
-        known = self.known.get(item.path)
-        if (
-            known is None
-            or not item.mtime_ns
-            or (known.size, known.mtime_ns) != (item.size, item.mtime_ns)
-            or known.recipe != recipe_of(item.path, self.settings, embedder_id)
-        ):
+    def _is_settled(self, item: Item, lookout: Lookout) -> bool:
+        """Whether a file need not be opened: it is unchanged, or was given up; then that is reported."""
+        if lookout.is_current(item):
+            self._unchanged(item)
+        elif reason := lookout.given_up(item):
+            self.done(FileReport(item.path, "failed", reason))
+        else:
             return False
-        self.done(FileReport(item.path, "unchanged"))
         return True
 
-    def _read_all(
-        self, items: Sequence[Item], embedder_id: str | None
-    ) -> Generator[tuple[Item, _Read | IngestError]]:
-        """Hash and parse ahead of the consumer, a few files a worker; results in the order of the items."""
-        from ingest.sandbox import ParserPool  # a run that parses nothing starts no processes
+    def _unchanged(self, item: Item) -> None:
+        own = self._own.get(item.path, {})
+        changes = item.own is not None and merged(own, item.own) != own
+        self.done(FileReport(item.path, "updated" if changes else "unchanged"))
 
-        workers = min(self.settings.workers or os.cpu_count() or 1, len(items))
-        with (
-            ThreadPoolExecutor(workers, thread_name_prefix="parse") as threads,
-            # Left first: its processes end, and with them whatever the threads still wait for.
-            ParserPool(workers, self.settings.parse_timeout_s, self.settings.parse_memory_mb) as pool,
-        ):
-            ahead: deque[tuple[Item, Future[_Read | IngestError]]] = deque()
-            rest = iter(items)
-            try:
-                while True:
-                    while len(ahead) < 4 * workers and (item := next(rest, None)) is not None:
-                        ahead.append((item, threads.submit(self._read, item, embedder_id, pool.parse)))
-                    if not ahead:
-                        return
-                    item, future = ahead.popleft()
-                    yield item, future.result()
-            finally:
-                for _, future in ahead:
-                    future.cancel()
+    def _annotate(self, items: Sequence[Item]) -> None:
+        """Give the files that were not read anew the fields that come with them."""
+        changes = {
+            item.path: item.own
+            for item in items
+            if item.own and merged(own := self._own.get(item.path, {}), item.own) != own
+        }
+        if changes and not self.cancelled:
+            self.store.annotate(changes)
 
-    def _read(
-        self, item: Item, embedder_id: str | None, parse_file: Callable[..., Document]
-    ) -> _Read | IngestError:
-        """Hash, and parse where the hash is new. Runs in a thread, with a parser process behind it."""
-        most = self.settings.max_file_mb * MIB
-        try:
-            # A file beyond the limit is not read to be hashed: the parser refuses it by its size.
-            content_hash = _hash(item.file) if item.size <= most else ""
-            recipe = recipe_of(item.path, self.settings, embedder_id)
-            settled = item.mtime_ns and time.time_ns() - item.mtime_ns > _TIME_IS_SETTLED_NS
-            mtime_ns = item.mtime_ns if settled else 0
-            source = Source(item.path, content_hash, recipe, item.size, mtime_ns, item.origin)
-            known = self.known.get(item.path)
-            if known and (known.content_hash, known.recipe) == (content_hash, recipe):
-                return _Read(source, None)
-            name = PurePosixPath(item.path).name
-            document = parse_file(
-                item.file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
-            )
-            return _Read(source, document)
-        except IngestError as error:
-            return error
-        except OSError as error:
-            return IngestError(
-                f"{item.path} cannot be read: {error.strerror or error}. "
-                "Check that it is there, and its permissions."
-            )
+    def _read_on(
+        self, lookout: Lookout, todo: Sequence[Item], waiting: list[_Ready], touched: list[Source]
+    ) -> None:
+        with closing(lookout.read_all(todo)) as outcomes:
+            for item, outcome in outcomes:
+                if isinstance(outcome, Failed):
+                    self._fail(item.path, outcome.reason, outcome.source)
+                elif outcome.document is None:
+                    touched.append(outcome.source)
+                    self._unchanged(item)
+                else:
+                    self._cut(outcome.source, outcome.document, item.own, waiting)
+                if self.is_cancelled():
+                    break
 
-    def _cut(self, source: Source, document: Document, waiting: list[_Ready]) -> None:
+    def _fail(self, path: str, reason: str, source: Source | None) -> None:
+        """Report a file that could not be read, and remember what was tried with it."""
+        if source is not None and source.origin == "file":
+            tried = replace(source, recipe=parse.recipe(path, self.settings.ocr))
+            self._failed.append((tried, reason))
+        self.done(FileReport(path, "failed", reason))
+
+    def _cut(
+        self,
+        source: Source,
+        document: Document,
+        own: Mapping[str, Value | None] | None,
+        waiting: list[_Ready],
+    ) -> None:
         """Chunk a document; it waits with others for its vectors until they fill a batch."""
         self.parsed += 1
         self.pages += len(document.pages)
         self.store.bind(self.embedder.id, self.embedder.name, self.embedder.dimension)
         chunks = cut(document, self.embedder, self.settings)
         if not chunks and document.text:
-            self.done(FileReport(source.path, "failed", "there is no text in it"))
+            self._fail(source.path, "there is no text in it", source)
             return
         source = replace(source, recipe=recipe_of(source.path, self.settings, self.embedder.id))
         keys = [embedding_key(chunk, document.title) for chunk in chunks]
-        waiting.append(_Ready(source, document, chunks, keys))
+        waiting.append(_Ready(source, document, chunks, keys, own))
         if (
             sum(len(ready.keys) for ready in waiting) >= _BATCH_TEXTS
             or sum(len(ready.document.text) for ready in waiting) >= _BATCH_CHARACTERS
@@ -230,7 +185,8 @@ class Run:
                 return
             # A picture without text has no passage; it is kept, so that OCR does not look for some again.
             matrix = np.stack([vectors[key] for key in ready.keys]) if ready.keys else self._no_vectors()
-            self.store.replace_document(ready.source, ready.document, ready.chunks, matrix)
+            self.store.replace_document(ready.source, ready.document, ready.chunks, matrix, ready.own)
+            self._own.pop(ready.source.path, None)
             status: FileStatus = "updated" if ready.source.path in self.known else "added"
             reason = "; ".join(ready.document.warnings)
             self.done(
@@ -250,7 +206,7 @@ class Run:
                 failed += 1
                 if failed == len(waiting):
                     raise
-                self.done(FileReport(ready.source.path, "failed", str(error)))
+                self._fail(ready.source.path, str(error), None)
 
     def vectors(self, wanted: Mapping[bytes, tuple[Chunk, str]]) -> dict[bytes, Vectors]:
         """Vectors by key; those the store has not are embedded, in slices of like length.
@@ -272,29 +228,32 @@ class Run:
             self.tell(None)
         return vectors
 
-    def forget_missing(
-        self, root: str, there: set[str], blind: Sequence[str], include: Sequence[str], exclude: Sequence[str]
-    ) -> None:
-        """Forget documents below `root` whose files are gone, but none that this walk could not see."""
-        gone = [
-            path
-            for path, source in self.known.items()
-            if source.origin == "file"
-            and below(path, root)
-            and path not in there
-            and chosen(path, include, exclude)
-            and not any(below(path, unseen) for unseen in blind)
-        ]
-        if gone and not any(below(path, root) for path in there):
+    def forget_missing(self, root: str, walk: Walk, is_chosen: Callable[[str], bool], *, all_: bool) -> None:
+        """Forget documents below `root` whose files are gone, but none that this walk could not see.
+
+        Where nothing is left in the folder, only if `all_` says so: its disk may not be mounted.
+        """
+        there = {file.path for file in walk.files}
+
+        def is_gone(path: str) -> bool:
+            return (
+                below(path, root)
+                and path not in there
+                and is_chosen(path)
+                and not any(below(path, unseen) for unseen in walk.blind)
+            )
+
+        gone = [path for path, source in self.known.items() if source.origin == "file" and is_gone(path)]
+        if gone and not all_ and not any(below(path, root) for path in there):
             reason = (
                 f"the folder is empty, but {len(gone)} documents came from it; nothing was forgotten "
-                "(is a disk not mounted?). "
-                f'If they shall go: python -m ingest forget "{root}/*"'
+                "(is a disk not mounted?). If they shall go: run it again with --allow-empty"
             )
             self.done(FileReport(root, "failed", reason))
             return
         self.total += len(gone)
-        for path in self.store.forget(gone):
+        tried = [path for path in self.failures if path not in self.known and is_gone(path)]
+        for path in self.store.forget((*gone, *tried)) if gone or tried else ():
             self.done(FileReport(path, "forgotten"))
 
     def is_cancelled(self) -> bool:
@@ -344,8 +303,3 @@ def cut(document: Document, embedder: Embedder, settings: IngestSettings) -> lis
         )
     except ValueError as error:
         raise IngestError(f"{error}. Raise chunk_tokens in the settings.") from error
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as content:
-        return "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,40 @@ def test_json_is_one_object_a_line(project: Path, capsys: pytest.CaptureFixture[
     assert call("collections") == [{"name": "default"}]
 
 
+def test_fields_and_filters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def call(*arguments: str) -> tuple[int, str]:
+        return main(list(arguments)), capsys.readouterr().out
+
+    assert call("./docs", "--set", "year=2020", "--set", "tags=[law, tax]", "--include", "*.md")[0] == 0
+    assert call("--set", "year=2021", "./docs")[0] == 0
+    assert "2 documents" in call("list")[1]
+    assert "1 documents" in call("list", "--filter", "year >= 2021 and tags = law")[1]
+    status, out = call("search", "tortoise part", "--filter", "not tags in (law)")
+    assert status == 0 and "docs/b.txt" in out and "docs/a.md" not in out
+    assert "Nothing found" in call("search", "tortoise", "--filter", "year < 2021")[1]
+    status, out = call("show", "docs/a.md")
+    assert "tags *       [law, tax]" in out and "year *       2021" in out
+
+
+def test_watching_tells_what_changes_and_ends_with_ctrl_c(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outs: list[str] = []
+
+    def follow(folders: list[Path], home: Path, look: Callable[[], None], **_: object) -> None:
+        assert (folders, home) == ([project / "docs"], project / ".lorebase")
+        outs.append(capsys.readouterr().out)
+        for change in (lambda: None, (project / "docs" / "b.txt").unlink):
+            change()
+            look()
+            outs.append(capsys.readouterr().out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ingest.pipeline.watch.follow", follow)
+    assert main(["./docs", "--watch"]) == 0
+    assert "2 added" in outs[0] and outs[1] == "" and "1 unchanged, 1 forgotten" in outs[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -106,6 +141,11 @@ def test_json_is_one_object_a_line(project: Path, capsys: pytest.CaptureFixture[
         (["search", "x", "-k", "0"], 2, "between 1 and 1000"),
         (["./docs", "--embedder", "other"], 2, "was made with embedder"),
         (["list", "--wait", "soon"], 2, "invalid float"),
+        (["list", "--filter", "year >="], 2, "character 8: expected a value after >="),
+        (["search", "x", "--filter", "a = (1"], 2, "character 5: expected a value"),
+        (["./docs", "--set", "year"], 2, "key=value"),
+        (["./docs", "--set", "path=x"], 2, "cannot be set"),
+        (["./docs/a.md", "--watch"], 2, "--watch follows folders"),
         (["search"], 2, "required"),
         ([], 2, "required"),
         (["verify", "extra"], 2, "unrecognized"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import CollectionLocked, EmbedderError, IndexMismatch, IngestError, StorageFull
+from ingest.filters.text import parse
 from ingest.parse import OcrMode, parse_file
 from ingest.pipeline import (
     InvalidPath,
@@ -27,6 +29,7 @@ from ingest.pipeline import (
     rebuild,
     upload_path,
 )
+from ingest.pipeline.watch import _is_noise, follow
 from ingest.search import Searcher
 from ingest.settings import IngestSettings
 from ingest.store.sqlite_faiss import SqliteFaissStore
@@ -342,10 +345,137 @@ def test_sync_does_not_believe_that_a_whole_folder_became_empty(store: SqliteFai
         file.unlink()
     report = run(store, docs, sync=True)
     assert report.count("failed") == 1 and len(store.documents()) == 3
-    assert "forget" in next(f.reason for f in report.files if f.status == "failed")
+    assert "--allow-empty" in next(f.reason for f in report.files if f.status == "failed")
     (docs / "sub").rmdir()
     docs.rmdir()
     assert counts(run(store, docs, sync=True)) == {"failed": 1} and len(store.documents()) == 3
+    assert counts(run(store, docs, sync=True, allow_empty=True)) == {"failed": 1}  # there is no folder to ask
+    docs.mkdir()
+    assert run(store, docs, sync=True, allow_empty=True).count("forgotten") == 3 and not store.documents()
+
+
+# Fields
+
+
+def test_fields_are_set_on_every_document_and_outlive_a_change(store: SqliteFaissStore, docs: Path) -> None:
+    run(store, docs)
+    before = store.generation()
+    report = run(store, docs, own={"project": "x", "year": 2020}, include=["*.md"])
+    assert counts(report) == {"updated": 2} and report.parsed == 0
+    assert store.generation() == before + 1
+    assert counts(run(store, docs, own={"project": "x"})) == {"updated": 1, "unchanged": 2}
+    (docs / "a.md").write_text("# Tortoises\n\nThe tortoise has moved.\n")
+    assert counts(run(store, docs, own={"year": None})) == {"updated": 2, "unchanged": 1}
+    assert {d.path: d.own for d in store.documents()} == {
+        path: {"project": "x"} for path in ("docs/a.md", "docs/b.txt", "docs/sub/中文.md")
+    }
+    assert [d.path for d in store.documents(parse("project = x and path ~ .md"))] == [
+        "docs/a.md",
+        "docs/sub/中文.md",
+    ]
+
+
+def test_an_upload_brings_its_fields(store: SqliteFaissStore, docs: Path) -> None:
+    for own, expected in (({"a": 1}, {"a": 1}), (None, {"a": 1}), ({"a": None, "b": "x"}, {"b": "x"})):
+        ingest_files([Upload(docs / "a.md", "up.md", own)], store, HashEmbedder(), SETTINGS)
+        assert store.document("up.md").own == expected
+
+
+# Files that cannot be read
+
+
+def test_the_same_broken_bytes_are_tried_three_times(
+    store: SqliteFaissStore, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    parse_really = InProcessParsers.parse
+
+    def counted(self: InProcessParsers, file: Path, **options: object) -> Document:
+        tried.append(file.name)
+        return parse_really(self, file, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(InProcessParsers, "parse", counted)
+    broken = docs / "broken.docx"
+    broken.write_bytes(b"PK\3\4 no archive")
+    settle(docs)
+    run(store, docs)
+    for _ in range(5):
+        report = run(store, docs)
+        assert counts(report) == {"unchanged": 3, "failed": 1}
+    assert tried.count("broken.docx") == 3 and "tried 3 times" in "".join(f.reason for f in report.files)
+    os.utime(broken)  # touched, but the same bytes
+    run(store, docs)
+    assert tried.count("broken.docx") == 3
+    run(store, docs, retry=True)
+    assert tried.count("broken.docx") == 4
+    broken.write_bytes(b"PK\3\4 other bytes")
+    run(store, docs)
+    assert tried.count("broken.docx") == 5
+    broken.unlink()
+    run(store, docs, sync=True)
+    assert store.failures() == {}
+
+
+def test_following_a_folder(store: SqliteFaissStore, docs: Path, tmp_path: Path) -> None:
+    """New, changed and vanished files, a look that fails, a folder that goes and comes back; then an end."""
+    looks: list[IngestReport] = []
+    said: list[str] = []
+    busy = [True]
+
+    def look() -> None:
+        if busy.pop() if busy else False:
+            raise CollectionLocked("somebody writes.")
+        looks.append(run(store, docs, sync=True))
+
+    def until(paths: set[str]) -> None:
+        deadline = time.monotonic() + 60
+        while {d.path for d in store.documents()} != paths:
+            assert time.monotonic() < deadline, (paths, looks[-1:], said)
+            time.sleep(0.05)
+
+    stop = threading.Event()
+    home = tmp_path / ".lorebase"
+    thread = threading.Thread(
+        target=follow, args=([docs], home, look), kwargs={"say": said.append, "stop": stop}, daemon=True
+    )
+    thread.start()
+    first = {"docs/a.md", "docs/b.txt", "docs/sub/中文.md"}
+    until(first)  # the first look failed, the second did not
+    assert said == ["somebody writes. Trying again."]
+    (docs / "new.md").write_text("# New\n\nA fourth file.\n")
+    until(first | {"docs/new.md"})
+    (docs / "new.md").rename(docs / "other.md")
+    until(first | {"docs/other.md"})
+    (docs / "other.md").unlink()
+    until(first)
+    docs.rename(tmp_path / "away")  # as when a disk is taken out: nothing is forgotten
+    (tmp_path / "back").mkdir()
+    (tmp_path / "back" / "a.md").write_text("# Back\n\nAnother disk.\n")
+    (tmp_path / "back").rename(docs)
+    until({"docs/a.md"})
+    stop.set()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_following_ends_with_what_waiting_does_not_mend(docs: Path, tmp_path: Path) -> None:
+    def look() -> None:
+        raise IndexMismatch("another embedder")
+
+    with pytest.raises(IndexMismatch):
+        follow([docs], tmp_path / ".lorebase", look, say=print)
+
+
+@pytest.mark.parametrize(
+    ("path", "noise"),
+    [
+        ("docs/a.md", False), ("docs/sub/b.md", False), ("docs/.git/x", True), ("docs/~$a.docx", True),
+        ("docs/node_modules/x.md", True), (".lorebase/collections/x", True), ("docs/.lorebase/x", True),
+    ],
+)  # fmt: skip
+def test_what_does_not_wake_a_follower(path: str, noise: bool) -> None:
+    root = Path("/base")
+    assert _is_noise(root / path, [root / "docs"], root / ".lorebase") is noise
 
 
 def test_include_and_exclude(store: SqliteFaissStore, docs: Path) -> None:

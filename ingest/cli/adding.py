@@ -1,0 +1,107 @@
+"""`add`: take in files and folders, once or for as long as they are watched."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ingest.cli import terminal
+from ingest.cli.opening import FindEmbedder, embedder_of, open_store
+from ingest.collections import collection_folder
+from ingest.embed import Embedder
+from ingest.errors import IngestError
+from ingest.fields import parse_settings
+from ingest.settings import IngestSettings
+from ingest.store.sqlite_faiss import SqliteFaissStore
+from ingest.types import IngestReport, Value
+
+
+def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
+    """Take in the paths; with `--watch` follow them until Ctrl-C."""
+    own = parse_settings(arguments.set)
+    paths = arguments.paths
+    _check_paths(paths, collection_folder(home, settings.collection).exists())
+    if arguments.watch and (files := [path for path in paths if not Path(path).expanduser().is_dir()]):
+        raise IngestError(f"--watch follows folders, and {files[0]} is none. Name the folder that it is in.")
+    with open_store(arguments, home, settings, create=True) as store:
+        run = _runner(arguments, store, settings, embedder_of(store, arguments.embedder, settings, find), own)
+        report = run(paths, quiet=False)
+        if arguments.watch:
+            _watch([Path(path).expanduser().resolve() for path in paths], home, run, report, arguments.json)
+            return 0
+    return 1 if terminal.failed(report) else 0
+
+
+Runner = Callable[..., IngestReport]
+
+
+def _runner(
+    arguments: argparse.Namespace,
+    store: SqliteFaissStore,
+    settings: IngestSettings,
+    embedder: Embedder,
+    own: Mapping[str, Value | None],
+) -> Runner:
+    """A function that takes in paths as the arguments say and prints what became of them."""
+    from ingest.pipeline import ingest_path
+
+    def run(paths: list[str], *, quiet: bool) -> IngestReport:
+        with terminal.ProgressDisplay(arguments.json, quiet=quiet) as display:
+            try:
+                report = ingest_path(
+                    paths,
+                    store,
+                    embedder,
+                    settings,
+                    sync=arguments.sync or arguments.watch,
+                    allow_empty=arguments.allow_empty,
+                    own=own or None,
+                    retry=arguments.retry and not quiet,
+                    include=arguments.include,
+                    exclude=arguments.exclude,
+                    password=arguments.password,
+                    progress=display,
+                )
+            except (KeyboardInterrupt, IngestError):
+                if not quiet:
+                    terminal.note(
+                        f"\nstopped; {display.written} files were written and stay. "
+                        "The same command goes on from there."
+                    )
+                raise
+        if not quiet:
+            terminal.show_report(report, arguments.json)
+        return report
+
+    return run
+
+
+def _watch(folders: list[Path], home: Path, run: Runner, first: IngestReport, as_json: bool) -> None:
+    from ingest.pipeline.watch import follow
+
+    told = {(f.path, f.reason) for f in first.files if f.status == "failed"}
+
+    def look() -> None:
+        nonlocal told
+        report = run([str(folder) for folder in folders], quiet=True)
+        failed = {(f.path, f.reason) for f in report.files if f.status == "failed"}
+        if failed - told or any(file.status in ("added", "updated", "forgotten") for file in report.files):
+            terminal.show_report(report, as_json)
+        told = failed
+
+    terminal.note("watching " + ", ".join(map(str, folders)) + "; Ctrl-C ends it")
+    try:
+        follow(folders, home, look, say=terminal.note)
+    except KeyboardInterrupt:
+        terminal.note("\nno longer watching; what was written stays")
+
+
+def _check_paths(paths: list[str], known: bool) -> None:
+    if pages := [path for path in paths if "://" in path]:
+        raise IngestError(f"{pages[0]}: web pages are not read yet. Save the page as a file and ingest that.")
+    if not known and not any(Path(path).expanduser().exists() for path in paths):
+        raise IngestError(
+            f"There is no such file or folder: {', '.join(paths)}. "
+            "Check the spelling and the folder you are in."
+        )

@@ -1,0 +1,163 @@
+"""Looking at files ahead of the run: what is unchanged or given up is not opened, the rest hashed and parsed.
+
+A document is current where size, time and recipe of its file are those it was read with; else where the hash
+is. A file that could not be read `MOST_TRIES` times is not tried again before its bytes, the parser or the
+settings change, so that a folder with a broken file in it does not cost its deadline at every run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ingest import parse
+from ingest.errors import IngestError
+from ingest.settings import IngestSettings
+from ingest.store import Failure, Origin, Source
+from ingest.types import Document, Value
+
+CHUNKER = "chunks/1"  #: raise the number when the same document is cut otherwise than before
+MIB = 1 << 20
+#: How often the same bytes are tried that cannot be read: a deadline may be missed on a busy day.
+MOST_TRIES = 3
+_TIME_IS_SETTLED_NS = 2_000_000_000  # a younger file can change again without its time changing
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file to bring up to date."""
+
+    path: str
+    file: Path
+    size: int
+    mtime_ns: int
+    origin: Origin
+    own: Mapping[str, Value | None] | None = None  #: the user's fields that come with it
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An item that was looked at: parsed, or (document None) unchanged though its size or time differ."""
+
+    source: Source
+    document: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item that could not be read; without a source where nothing shall be remembered of it."""
+
+    reason: str
+    source: Source | None = None
+
+
+def recipe_of(path: str, settings: IngestSettings, embedder_id: str | None) -> str:
+    """What makes a document current: parser, chunker with its settings, embedder."""
+    return compose_recipe(parse.recipe(path, settings.ocr), settings, embedder_id)
+
+
+def compose_recipe(parser: str, settings: IngestSettings, embedder_id: str | None) -> str:
+    """See `recipe_of`; the parser's part comes first and holds no bar."""
+    return f"{parser}|{CHUNKER}|{settings.chunk_tokens}-{settings.chunk_overlap_tokens}|{embedder_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """What a run knows before it opens a file."""
+
+    settings: IngestSettings
+    embedder_id: str | None
+    known: Mapping[str, Source]
+    failures: Mapping[str, Failure]
+    password: str | None
+    retry: bool  #: try also what was given up
+
+    def is_current(self, item: Item) -> bool:
+        """Whether size, time and recipe say that nothing has changed; then the file is not opened."""
+        recipe = recipe_of(item.path, self.settings, self.embedder_id)
+        known = self.known.get(item.path)
+        return known is not None and _is_same(known, item, recipe)
+
+    def given_up(self, item: Item) -> str | None:
+        """Why the file is not tried again, where size, time and recipe say that it is the same."""
+        failure = self.failures.get(item.path)
+        recipe = parse.recipe(item.path, self.settings.ocr)  # chunks and vectors have no part in it
+        same = failure is not None and _is_same(failure.source, item, recipe)
+        return self._reason(item, failure) if failure and same else None
+
+    def _reason(self, item: Item, failure: Failure) -> str | None:
+        if failure.tries < MOST_TRIES or self.retry or self.password is not None or item.origin == "upload":
+            return None
+        return f"{failure.reason} (tried {failure.tries} times; again when it changes, or with --retry)"
+
+    def read_all(self, items: Sequence[Item]) -> Generator[tuple[Item, Read | Failed]]:
+        """Hash and parse ahead of the consumer, a few files a worker; results in the order of the items."""
+        from ingest.sandbox import ParserPool  # a run that parses nothing starts no processes
+
+        workers = min(self.settings.workers or os.cpu_count() or 1, len(items))
+        with (
+            ThreadPoolExecutor(workers, thread_name_prefix="parse") as threads,
+            # Left first: its processes end, and with them whatever the threads still wait for.
+            ParserPool(workers, self.settings.parse_timeout_s, self.settings.parse_memory_mb) as pool,
+        ):
+            ahead: deque[tuple[Item, Future[Read | Failed]]] = deque()
+            rest = iter(items)
+            try:
+                while True:
+                    while len(ahead) < 4 * workers and (item := next(rest, None)) is not None:
+                        ahead.append((item, threads.submit(self._read, item, pool.parse)))
+                    if not ahead:
+                        return
+                    item, future = ahead.popleft()
+                    yield item, future.result()
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _read(self, item: Item, parse_file: Callable[..., Document]) -> Read | Failed:
+        """Hash, and parse where the hash is new. Runs in a thread, with a parser process behind it."""
+        most = self.settings.max_file_mb * MIB
+        source = None
+        try:
+            # A file beyond the limit is not read to be hashed: the parser refuses it by its size.
+            content_hash = _hash(item.file) if item.size <= most else ""
+            recipe = recipe_of(item.path, self.settings, self.embedder_id)
+            settled = item.mtime_ns and time.time_ns() - item.mtime_ns > _TIME_IS_SETTLED_NS
+            mtime_ns = item.mtime_ns if settled else 0
+            source = Source(item.path, content_hash, recipe, item.size, mtime_ns, item.origin)
+            known, failure = self.known.get(item.path), self.failures.get(item.path)
+            if known and (known.content_hash, known.recipe) == (content_hash, recipe):
+                return Read(source, None)
+            tried = (content_hash, parse.recipe(item.path, self.settings.ocr))
+            if failure and (failure.source.content_hash, failure.source.recipe) == tried:
+                reason = self._reason(item, failure)
+                if reason is not None:
+                    return Failed(reason)
+            name = PurePosixPath(item.path).name
+            document = parse_file(
+                item.file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
+            )
+            return Read(source, document)
+        except IngestError as error:
+            return Failed(str(error), source)
+        except OSError as error:
+            return Failed(
+                f"{item.path} cannot be read: {error.strerror or error}. "
+                "Check that it is there, and its permissions."
+            )
+
+
+def _is_same(source: Source, item: Item, recipe: str) -> bool:
+    same = (source.size, source.mtime_ns, source.recipe) == (item.size, item.mtime_ns, recipe)
+    return same and bool(item.mtime_ns)
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return "sha256:" + hashlib.file_digest(content, "sha256").hexdigest()
