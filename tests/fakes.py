@@ -28,6 +28,7 @@ class HashEmbedder:
         self.max_tokens = max_tokens
         self.id = f"hash:{name}:{dimension}"
         self.encoded = 0
+        self._directions: dict[str, NDArray[np.float64]] = {}
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         return [2 + len(re.findall(r"\w{1,6}|[^\w\s]", text)) for text in texts]
@@ -48,10 +49,11 @@ class HashEmbedder:
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
     def _direction(self, word: str) -> NDArray[np.float64]:
-        seed = int.from_bytes(
-            hashlib.blake2b(f"{self.name}:{word}".encode("utf-8", "replace"), digest_size=8).digest()
-        )
-        return np.random.default_rng(seed).standard_normal(self.dimension)
+        if word not in self._directions:
+            name = f"{self.name}:{word}".encode("utf-8", "replace")
+            seed = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest())
+            self._directions[word] = np.random.default_rng(seed).standard_normal(self.dimension)
+        return self._directions[word]
 
 
 class OllamaRegistry:
