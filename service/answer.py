@@ -25,10 +25,12 @@ from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.evidence import script
 from service.generators import Generator, PassageReader, Reads
-from service.reading.calibration import Calibrator
-from service.reading.select import FEATURES
+from service.reading.calibrators import Calibrators
 
 __all__ = ["Answerer", "Ask", "Search", "Source", "writes"]
+
+#: Relevance from which on a reader is asked, which then judges each passage; below, it would only cost time.
+READ_FROM = 0.2
 
 
 class Answerer:
@@ -38,17 +40,17 @@ class Answerer:
         self,
         refuse_below: float = 0.5,
         clock: Callable[[], float] = time.perf_counter,
-        calibrator: Calibrator | None = None,
+        calibrators: Calibrators | None = None,
     ) -> None:
         """Set the thresholds.
 
         Args:
             refuse_below: relevance of what was found under which nothing is read.
             clock: seconds.
-            calibrator: of what readers find; the shipped one by default.
+            calibrators: of what readers find; the shipped one alone by default.
         """
         self.refuse_below = refuse_below
-        self.calibrator = calibrator or Calibrator.load(features=FEATURES)
+        self.calibrators = calibrators or Calibrators()
         self._clock = clock
 
     def answer(
@@ -94,19 +96,27 @@ class Answerer:
         if not found.hits:
             turn.reply = replace(turn.reply, confidence=0.0)
             yield turn.refuse("nothing_found" if found.generation else "nothing_ingested")
-        elif judged.probability < self.refuse_below and ask.on_no_answer == "refuse":
+        elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
             yield turn.refuse("nothing_relevant")
         elif ask.mode == "quote" or not writes(turn.generator, ask.question, found.hits[0].text):
             yield from quoted.answer(turn)
         else:
             yield from self._read(turn)
 
+    def _least(self, turn: Turn) -> float:
+        """Relevance under which nothing is read: lower where a reader will judge for itself."""
+        reads = (
+            turn.ask.mode == "rag" and turn.ask.reading == "each" and reader_of(turn.generator) is not None
+        )
+        return min(self.refuse_below, READ_FROM) if reads else self.refuse_below
+
     def _read(self, turn: Turn) -> Iterator[Event]:
         """Each passage apart where there is a reader, else or failing that all in one prompt."""
         reader = reader_of(turn.generator) if turn.ask.reading == "each" else None
         if reader is not None:
             before = turn.reply
-            for event in each.answer(turn, reader, self.calibrator):
+            speaking = self.calibrators.of(turn.ask.collection, reader.fingerprint, turn.source.embedder)
+            for event in each.answer(turn, reader, speaking):
                 yield event
                 if isinstance(event, Final):
                     return

@@ -45,7 +45,7 @@ def assemble(
         home=home,
         library=shelves,
         models=generators,
-        answerer=Answerer(settings.refuse_below),
+        answerer=Answerer(settings.refuse_below, calibrators=wiring.calibrators(home)),
         runner=Runner("answers", 1, settings.queue_length),
         upstream_runner=Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
         search_runner=Runner("search", 1, 4 * (settings.queue_length + 1)),

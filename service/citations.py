@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ingest.types import Hit
@@ -109,6 +109,7 @@ class Citer:
     question: str
     hits: Sequence[Hit]
     citations: list[Citation] = field(default_factory=list)
+    passages: dict[int, Hit] = field(default_factory=dict)  #: of each marker, what it was cut from
     _windows: list[_Window] = field(default_factory=list)
     _echoed: frozenset[str] = frozenset()
     _polar: bool = False  #: asked for yes or no, where repeating the question is an answer
@@ -169,7 +170,19 @@ class Citer:
             ):
                 return known.marker
         self.citations.append(made)
+        self.passages[made.marker] = hit
         return made.marker
+
+    def keep(self, statements: Sequence[Statement]) -> list[Statement]:
+        """The statements with their markers counted anew; citations that none of them uses are dropped."""
+        by_marker = {citation.marker: citation for citation in self.citations}
+        passages, self.citations, self.passages = self.passages, [], {}
+        new: dict[int, int] = {}
+        for old in dict.fromkeys(marker for statement in statements for marker in statement.markers):
+            new[old] = len(new) + 1
+            self.citations.append(replace(by_marker[old], marker=new[old]))
+            self.passages[new[old]] = passages[old]
+        return [replace(s, markers=tuple(new[marker] for marker in s.markers)) for s in statements]
 
 
 def _joinable(a: Span, b: Span) -> bool:

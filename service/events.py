@@ -5,11 +5,13 @@ JSON replies, server-sent events and the terminal are three ways to read these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ingest.types import Hit
 from service.citations import Citation, Statement
+from service.reading.calibration import OperatingPoint
 
 AskMode = Literal["rag", "closed_book", "quote"]
 #: Each passage apart, or all in one prompt.
@@ -85,6 +87,9 @@ class Final:
     sources: tuple[Hit, ...] = ()
     confidence: float | None = None
     calibrator: str | None = None  #: whose probability `confidence` is; None: the retrieval's alone
+    calibrator_note: str | None = None  #: why that is not the one that one might expect
+    operating_point: OperatingPoint | None = None  #: None: no calibrator spoke
+    checks: Mapping[str, str] = field(default_factory=dict)  #: of citations, and what came of each
     reading: ReadingWay | None = None  #: how the generator read; None where it did not
     conflict: bool = False  #: the passages give different answers, and all of them are shown
     model: str = ""

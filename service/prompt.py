@@ -42,20 +42,20 @@ def pack(question: str, hits: Sequence[Hit], count_tokens: CountTokens, room_tok
     Raises:
         ContextOverflow: not even the question fits.
     """
-    messages = _messages(question, ())
-    tokens = count_tokens(messages)
+    shown = messages(question, ())
+    tokens = count_tokens(shown)
     if tokens > room_tokens:
         raise ContextOverflow(
             f"the question takes {tokens} tokens and there is room for {room_tokens}. Ask a shorter question."
         )
     kept: list[Hit] = []
     for hit in hits:
-        tried = _messages(question, (*kept, hit))
+        tried = messages(question, (*kept, hit))
         needed = count_tokens(tried)
         if needed <= room_tokens:
             kept.append(hit)
-            messages, tokens = tried, needed
-    return Packed(tuple(messages), tuple(kept), len(hits) - len(kept), tokens)
+            shown, tokens = tried, needed
+    return Packed(tuple(shown), tuple(kept), len(hits) - len(kept), tokens)
 
 
 def closed_book(question: str, count_tokens: CountTokens, room_tokens: int) -> Packed:
@@ -64,16 +64,16 @@ def closed_book(question: str, count_tokens: CountTokens, room_tokens: int) -> P
     Raises:
         ContextOverflow: the question does not fit.
     """
-    messages: tuple[Message, ...] = (
+    shown: tuple[Message, ...] = (
         {"role": "system", "content": SYSTEM_CLOSED_BOOK},
         {"role": "user", "content": question},
     )
-    tokens = count_tokens(messages)
+    tokens = count_tokens(shown)
     if tokens > room_tokens:
         raise ContextOverflow(
             f"the question takes {tokens} tokens and there is room for {room_tokens}. Ask a shorter question."
         )
-    return Packed(messages, (), 0, tokens)
+    return Packed(shown, (), 0, tokens)
 
 
 def fenced(hit: Hit) -> str:
@@ -83,7 +83,8 @@ def fenced(hit: Hit) -> str:
     return f"{heading}\n{FENCE}\n{body}\n{FENCE}"
 
 
-def _messages(question: str, hits: Sequence[Hit]) -> tuple[Message, ...]:
+def messages(question: str, hits: Sequence[Hit]) -> tuple[Message, ...]:
+    """The conversation that asks the question of these passages, or of none."""
     passages = "\n\n".join(fenced(hit) for hit in hits)
     user = f"Text:\n{passages}\n\nQuestion: {question}" if passages else f"Question: {question}"
     return ({"role": "system", "content": SYSTEM}, {"role": "user", "content": user})

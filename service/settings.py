@@ -51,6 +51,12 @@ class ServiceSettings(BaseModel):
     refuse_below: float = Field(
         0.5, ge=0, le=1, description="relevance under which a question is refused; 0 never refuses"
     )
+    acceptable_error: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of answers that may be wrong, such as 0.1; none: what the calibrator says",
+    )
     reading_cache_mb: int = Field(
         256, ge=0, le=1_000_000, description="memory for what was read of passages; 6 MB hold 256 tokens"
     )

@@ -111,7 +111,7 @@ class Shelves:
             with store.reading() as reader:
                 return reader.information(terms)
 
-        return Source(shelf.searcher, similarity, rarity, self._floor(embedder))
+        return Source(shelf.searcher, similarity, rarity, self._floor(embedder), embedder=shelf.embedder_id)
 
     def documents(self, collection: str) -> list[StoredDocument]:
         """Its documents, by path; none in the default collection before the first ingest."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ingest.collections import collection_folder
 from ingest.settings import IngestSettings, read_table
 from model.errors import AdapterError, UnknownModel
 from service.errors import WeightsMissing
 from service.generators import Generator
 from service.library import Library
 from service.models import AdapterInfo, Models
+from service.reading.calibrators import Calibrators
 from service.residents import Resident
 from service.settings import ServiceSettings, ollama_host
 
@@ -28,6 +30,11 @@ def library(settings: ServiceSettings, home: Path) -> Library:
 
     ingest_settings = read_table("ingest", IngestSettings)
     return Shelves(home, settings.collection, ingest_settings, lambda name: find_embedder(name, home))
+
+
+def calibrators(home: Path) -> Calibrators:
+    """The shipped calibrator, and those of the collections of `home`."""
+    return Calibrators(lambda name: collection_folder(home, name))
 
 
 def models(settings: ServiceSettings, home: Path, generator: Generator | None) -> Models:

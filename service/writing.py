@@ -7,6 +7,9 @@ survives.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from service import evidence
 from service.citations import Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Reasoning, Token
@@ -38,6 +41,14 @@ class Writing:
         lengths = [len(statement.text) for statement in self.statements]
         return sum(n * s for n, s in zip(lengths, self.supports, strict=True)) / max(1, sum(lengths))
 
+    def unmark(self, places: Sequence[int]) -> None:
+        """Take the markers of these statements away: their evidence has failed another check."""
+        if self.citer is None or not places:
+            return
+        for at in places:
+            self.statements[at], self.supports[at] = replace(self.statements[at], markers=()), 0.0
+        self.statements = self.citer.keep(self.statements)
+
     def feed(self, piece: Piece) -> list[Event]:
         """What a piece adds."""
         self.last = piece
@@ -62,6 +73,7 @@ class Writing:
             self.supports.clear()
             if self.citer:
                 self.citer.citations.clear()
+                self.citer.passages.clear()
         if answer:
             events.append(Token(answer))
         if answer or final:

@@ -21,7 +21,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -145,6 +145,7 @@ class Attached:
 
     label: str  #: what caches remember: the name and a hash of what it says, for names are given again
     layers: tuple[Layer, ...]
+    digest: str = ""  #: of what it says, whatever it is called
 
     @property
     def nbytes(self) -> int:
@@ -175,8 +176,9 @@ class Rack:
             raise AdapterError("an adapter needs a name")
         if name in self._held:
             raise AdapterError(f"an adapter {name!r} is attached already: detach it first")
-        label = f"{name} ({_digest(adapter)[:12]})"
-        self._held[name] = prepare(adapter, self._matrices(), self._n_layers, label)
+        digest = _digest(adapter)[:12]
+        held = prepare(adapter, self._matrices(), self._n_layers, f"{name} ({digest})")
+        self._held[name] = replace(held, digest=digest)
 
     def detach(self, name: str) -> None:
         """Let go of it.

@@ -141,6 +141,12 @@ class Engine:
         return self.base or self.name, None if self._attached is None else self._attached.label
 
     @property
+    def fingerprint(self) -> str:
+        """The weights and the adapter that speaks by their content alone, whatever they are called."""
+        weights = (self.base or self.name)[:12]
+        return weights if self._attached is None else f"{weights}+{self._attached.digest}"
+
+    @property
     def adapters(self) -> list[str]:
         """Names of the attached adapters."""
         return self._rack.names

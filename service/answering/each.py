@@ -16,7 +16,7 @@ from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
 from service.quoting import announced
 from service.reading import select
-from service.reading.calibration import Calibrator
+from service.reading.calibrators import Speaking
 from service.reading.readings import PassageReading, Readings, Span
 from service.sentences import split
 
@@ -24,20 +24,35 @@ DISAGREE = "The documents give different answers."
 DISAGREE_CJK = "各文档的说法不一致。"
 
 
-def answer(turn: Turn, reader: PassageReader, calibrator: Calibrator) -> Iterator[Event]:
+#: What is said of a check that was made, and of one that the documents' own words do not need.
+DONE, NOT_NEEDED = "done", "not needed: the words are the documents' own"
+
+
+def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Event]:
     """Read each passage and answer from the best; ends without `Final` where the caller has to find a way.
 
     That is where nothing qualifies and the user wants an answer all the same.
+
+    Args:
+        turn: the question.
+        reader: reads.
+        speaking: judges what it read.
 
     Raises:
         Cancelled: the question was withdrawn.
     """
     ask = turn.ask
     readings = yield from _read(turn, reader)
-    candidates = select.weigh(ask.question, readings.passages, turn.relevance, calibrator)
-    verdict = select.decide(ask.question, candidates, calibrator.threshold)
+    point = speaking.calibrator.operating_point(ask.acceptable_error)
+    candidates = select.weigh(ask.question, readings.passages, turn.relevance, speaking.calibrator)
+    verdict = select.decide(ask.question, candidates, point.threshold)
     turn.reply = replace(
-        turn.reply, reading="each", confidence=round(verdict.confidence, 4), calibrator=calibrator.name
+        turn.reply,
+        reading="each",
+        confidence=round(verdict.confidence, 4),
+        calibrator=speaking.calibrator.name,
+        calibrator_note=speaking.note,
+        operating_point=point,
     )
     if verdict.best is None or (verdict.kind == "refuse" and ask.on_no_answer == "refuse"):
         if ask.on_no_answer == "refuse":
@@ -66,6 +81,11 @@ def answer(turn: Turn, reader: PassageReader, calibrator: Calibrator) -> Iterato
         llm_generated=generated,
         citations=tuple(citer.citations),
         conflict=verdict.kind == "conflict",
+        checks={
+            "quotation": DONE,
+            "overlap": DONE if generated else NOT_NEEDED,
+            "evidence_gain": DONE if generated else NOT_NEEDED,
+        },
     )
 
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 from model.config import Sampling
 from service import prompt
-from service.answering import quoted
+from service.answering import gains, quoted
+from service.answering.each import DONE
 from service.answering.turn import Turn
 from service.citations import Citer
 from service.events import Event, Final, Usage
+from service.generators import Scores
 from service.quoting import best_sentences, focus
 from service.writing import Writing
 
@@ -41,7 +43,7 @@ def answer(turn: Turn) -> Iterator[Event]:
         return
     writing = Writing(Citer(ask.question, packed.hits))
     yield from _write(turn, packed, writing, sampling)
-    turn.reply = replace(turn.reply, reading="joint")
+    turn.reply = replace(turn.reply, reading="joint", checks=_weigh(turn, writing))
     if (ask.on_no_answer == "answer" and writing.statements) or _stands(turn, writing):
         yield _generated(turn, writing, answered=True)
     else:  # what answers does not stand in the passages: their own words do, and they replace the draft
@@ -86,6 +88,31 @@ def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampli
         ),
         timings=replace(turn.reply.timings, first_token_ms=first_token_ms),
     )
+
+
+def _weigh(turn: Turn, writing: Writing) -> dict[str, str]:
+    """Take markers away whose passage adds nothing to their sentence; what was checked, and what was not.
+
+    What stands in a passage word for word is no less true for being known without it, and keeps its marker.
+    """
+    checks = {"quotation": "not needed: nothing is quoted", "overlap": DONE}
+    generator, citer = turn.generator, writing.citer
+    if not isinstance(generator, Scores):
+        return checks | {"evidence_gain": f"not possible: {generator.name} cannot score a given text"}
+    assert citer is not None
+    cited = {citation.marker: citer.passages[citation.marker] for citation in citer.citations}
+    passages = [next((cited[m] for m in s.markers), None) for s in writing.statements]
+    found = gains.gains(generator, turn.ask.question, writing.statements, passages, turn.cancel)
+    if found is None:
+        return checks | {"evidence_gain": "left out: too much to read again"}
+    writing.unmark(
+        [
+            at
+            for at, (gain, support) in enumerate(zip(found, writing.supports, strict=True))
+            if gain is not None and gain <= 0 and support < 1
+        ]
+    )
+    return checks | {"evidence_gain": DONE}
 
 
 def _generated(turn: Turn, writing: Writing, *, answered: bool) -> Final:

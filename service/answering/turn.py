@@ -31,6 +31,7 @@ class Ask:
     k: int = 5
     search_mode: SearchMode = "hybrid"
     on_no_answer: Literal["refuse", "answer"] = "refuse"
+    acceptable_error: float | None = None  #: share of wrong answers; None: as the calibrator says
     sampling: Sampling = field(default_factory=Sampling)
 
 
@@ -49,6 +50,7 @@ class Source:
     similarity: Similarity | None = None
     rarity: Rarity | None = None  #: how rare each term is in the collection
     unrelated_cosine: float = 0.0  #: what the embedder gives texts that have nothing to do with each other
+    embedder: str | None = None  #: which one searched, where a collection did
 
 
 @dataclass(slots=True)

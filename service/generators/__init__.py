@@ -48,6 +48,10 @@ class PassageReader(Protocol):
         """What a reply calls it."""
 
     @property
+    def fingerprint(self) -> str:
+        """What reads, by its content: what a calibrator belongs to."""
+
+    @property
     def context_tokens(self) -> int:
         """Length of the window that each passage has to itself."""
 

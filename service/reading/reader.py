@@ -90,8 +90,7 @@ class Reader:
     @property
     def fingerprint(self) -> str:
         """The weights and the adapter that read, by their content: what a calibrator belongs to."""
-        weights, adapter = self._engine.voice
-        return f"{weights[:16]}+{adapter}"
+        return self._engine.fingerprint
 
     @property
     def context_tokens(self) -> int:

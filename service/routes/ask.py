@@ -120,6 +120,9 @@ def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
         k=body.k or settings.k,
         search_mode=body.search_mode or settings.search_mode,
         on_no_answer=body.on_no_answer,
+        acceptable_error=body.acceptable_error
+        if body.acceptable_error is not None
+        else settings.acceptable_error,
         sampling=body.sampling(settings.max_tokens),
     )
     return Prepared(parts, asked, choice, None if body.session_id is None else (owner, body.session_id))

@@ -56,7 +56,7 @@ async def healthz() -> HealthReply:
 async def readyz(parts: PartsDep) -> JSONResponse:
     """200 when index and models are loaded, 503 before, with what is missing."""
     state = parts.readiness.state
-    reply = ReadyReply(status=state, parts=parts.readiness.parts())
+    reply = ReadyReply(status=state, parts=parts.readiness.parts(), notes=parts.answerer.calibrators.notes)
     home = str(parts.home)
     shown = reply.model_copy(
         update={"parts": {k: v.replace(home, "LOREBASE_HOME") for k, v in reply.parts.items()}}

@@ -67,6 +67,12 @@ class AskRequest(Request):
     k: int | None = Field(None, ge=1, le=50, description="number of passages")
     search_mode: SearchMode | None = None
     on_no_answer: Literal["refuse", "answer"] = "refuse"
+    acceptable_error: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of answers that may be wrong; if not given the setting, or the calibrator's own",
+    )
     session_id: SessionName | None = Field(
         None,
         description="a conversation that the service remembers, made by the first question that names it; "
@@ -194,6 +200,17 @@ class TimingsReply(Reply):
     total_ms: float
 
 
+class OperatingPointReply(Reply):
+    """Which answers are given, and what is known of them."""
+
+    threshold: float = Field(description="an answer is given from this confidence on")
+    expected_error: float | None = Field(
+        description="share of such answers that were wrong when the calibrator was made; null: not known"
+    )
+    coverage: float | None = Field(description="share of the questions that were answered then")
+    acceptable_error: float | None = Field(description="what was asked for; null: the calibrator's own point")
+
+
 class AskReply(Reply):
     """The reply to `POST /ask`, and the data of the event `final`."""
 
@@ -213,6 +230,13 @@ class AskReply(Reply):
     sources: list[Passage]
     confidence: float | None = Field(description="probability that the answer is right, or would have been")
     calibrator: str | None = Field(description="who gave it; null: the retrieval alone")
+    calibrator_note: str | None = Field(description="why that is not the one that one might expect")
+    operating_point: OperatingPointReply | None = Field(
+        description="from where on an answer is given; null where no calibrator spoke"
+    )
+    checks: dict[str, str] = Field(
+        description="each check of the citations (quotation, overlap, evidence_gain): done, or why it was not"
+    )
     reading: ReadingWay | None = Field(description="how the model read the passages; null where it did not")
     conflict: bool = Field(description="passages contradict each other; the answer shows both")
     model: str
@@ -241,6 +265,11 @@ class AskReply(Reply):
             sources=[Passage.of(h) for h in final.sources],
             confidence=final.confidence,
             calibrator=final.calibrator,
+            calibrator_note=final.calibrator_note,
+            operating_point=OperatingPointReply.model_validate(final.operating_point, from_attributes=True)
+            if final.operating_point
+            else None,
+            checks=dict(final.checks),
             reading=final.reading,
             conflict=final.conflict,
             model=final.model,

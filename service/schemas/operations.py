@@ -100,3 +100,4 @@ class ReadyReply(Reply):
 
     status: Literal["ready", "loading", "failed"]
     parts: dict[str, str] = Field(description="each part: ready, loading, or what is wrong with it")
+    notes: list[str] = Field([], description="what works otherwise than expected, such as calibrators")

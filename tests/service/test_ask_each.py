@@ -26,6 +26,7 @@ from service.events import Final, Sources, Token
 from service.generators.own import OwnGenerator
 from service.reading.cache import States
 from service.reading.calibration import Calibrator
+from service.reading.calibrators import Calibrators
 from service.reading.form import NOT_HERE
 from service.reading.reader import Reader
 from service.settings import ServiceSettings
@@ -160,7 +161,7 @@ def test_yes_is_an_answer(client: TestClient) -> None:
 def test_an_invention_gives_way_to_the_sentence(engine: ReadingEngine, library: MemoryLibrary) -> None:
     lenient = replace(Calibrator.load(), threshold=0.0)
     question = Ask(question="Who did paint the Eiffel Tower with paint?")
-    *_, final = Answerer(calibrator=lenient).answer(
+    *_, final = Answerer(calibrators=Calibrators(shipped=lenient)).answer(
         question, library.source("default"), generator(engine), threading.Event()
     )
     assert isinstance(final, Final) and final.answered and not final.llm_generated

@@ -15,6 +15,7 @@ from service.errors import ServiceError
 from service.reading.calibration import (
     SHIPPED,
     Calibrator,
+    OperatingPoint,
     area,
     calibration_error,
     fit,
@@ -219,6 +220,36 @@ def test_a_fitted_calibrator_means_what_it_says(tmp_path: Path) -> None:
         Calibrator.load(tmp_path / "d.json")
     with pytest.raises(ServiceError):
         fit("x", ["a"], [[([1.0], True)]])
+
+
+def test_few_questions_hardly_move_what_was_known_and_many_do() -> None:
+    draw = np.random.default_rng(2)
+
+    def questions(n: int, slope: float, bias: float) -> list[list[tuple[list[float], bool]]]:
+        x = draw.normal(size=n)
+        return [[([float(a)], bool(draw.random() < 1 / (1 + np.exp(-slope * a - bias))))] for a in x]
+
+    known = fit("shipped", ["signal"], questions(3000, 2.0, 0.0))
+    few, many = (fit("mine", ["signal"], questions(n, 0.5, -2.0), prior=known) for n in (12, 4000))
+
+    def distance(one: Calibrator, other: Calibrator) -> float:
+        return max(abs(one.probability([x]) - other.probability([x])) for x in (-1.0, 0.0, 1.0))
+
+    alone = fit("mine", ["signal"], questions(4000, 0.5, -2.0))
+    assert distance(few, known) < 0.5 * distance(many, known) and distance(many, alone) < 0.05
+    assert fit("mine", ["signal"], [[([0.0], True)], [([1.0], False)]], prior=known).questions == 2
+
+
+def test_an_acceptable_error_becomes_a_threshold_and_says_what_it_stands_for() -> None:
+    curve = ((0.9, 0.1, 0.0), (0.7, 0.5, 0.05), (0.4, 0.8, 0.2))
+    made = Calibrator("c", ("a",), (1.0,), 0.0, threshold=0.5, curve=curve, questions=1000)
+    assert made.operating_point() == OperatingPoint(0.5, 0.05, 0.5)
+    assert made.operating_point(0.25) == OperatingPoint(0.4, 0.2, 0.8, 0.25)
+    assert made.operating_point(0.1) == OperatingPoint(0.7, 0.05, 0.5, 0.1)
+    assert made.operating_point(0.001) == OperatingPoint(1.0, None, 0.0, 0.001), "nothing was as good"
+    few = replace(made, questions=20)
+    assert few.operating_point(0.1).threshold == 1.0, "two right answers and ten prove little"
+    assert replace(made, curve=()).operating_point(0.1) == OperatingPoint(0.5, None, None, 0.1)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.4, 0.4001, 0.9]), st.booleans()), min_size=1, max_size=30))

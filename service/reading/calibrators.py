@@ -1,0 +1,112 @@
+"""Which calibrator speaks: the collection's own where it fits, else the shipped one.
+
+A collection's own lies in its folder (`calibrator.json`, made by `python -m service calibrate`) and belongs
+to what it was fitted on: the weights and the adapter that read, and the embedder that searched. With another
+of these its probabilities would mean nothing, so the shipped one speaks, and the reply, `/readyz` and the log
+say why. A file that is made or removed while the service runs counts from the next question on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.errors import ServiceError
+from service.reading.calibration import Calibrator
+from service.reading.select import FEATURES
+
+logger = logging.getLogger(__name__)
+
+FILE = "calibrator.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """The calibrator of a reply."""
+
+    calibrator: Calibrator
+    note: str | None = None  #: why it is not the one that one might expect
+
+
+class Calibrators:
+    """The shipped calibrator and those of collections. Any thread may use it."""
+
+    def __init__(
+        self, folder_of: Callable[[str], Path] | None = None, shipped: Calibrator | None = None
+    ) -> None:
+        """Look for collections' own ones in `folder_of(collection)`; without it there are none."""
+        self.shipped = shipped or Calibrator.load(features=FEATURES)
+        self._folder_of = folder_of
+        self._read: dict[Path, tuple[tuple[int, int], Calibrator | ServiceError]] = {}
+        self._notes: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def notes(self) -> list[str]:
+        """What was noticed about collections' calibrators, as it stands now."""
+        return [note for _, note in sorted(self._notes.items())]
+
+    def of(self, collection: str, reader: str, embedder: str | None) -> Speaking:
+        """The calibrator for questions to a collection.
+
+        Args:
+            collection: its name.
+            reader: fingerprint of what reads (`PassageReader.fingerprint`).
+            embedder: that of the collection; None where passages come from elsewhere.
+        """
+        with self._lock:
+            own = None if embedder is None else self._own(collection)
+            speaking = self._judge(collection, own, {"reader": reader, "embedder": embedder or ""})
+            if speaking.note is None:
+                self._notes.pop(collection, None)
+            elif self._notes.get(collection) != speaking.note:
+                self._notes[collection] = speaking.note
+                logger.warning("%s", speaking.note)
+            return speaking
+
+    def _judge(
+        self, collection: str, own: Calibrator | ServiceError | None, here: dict[str, str]
+    ) -> Speaking:
+        again = f"Make a new one: python -m service calibrate --collection {collection}"
+        if isinstance(own, ServiceError):
+            return Speaking(
+                self.shipped,
+                f"the shipped calibrator speaks for the collection {collection!r}: {own}. {again}",
+            )
+        if own is not None:
+            other = [what for what, which in here.items() if own.made_for.get(what) != which]
+            if not other:
+                return Speaking(own)
+            return Speaking(
+                self.shipped,
+                f"the collection {collection!r} has a calibrator that was made for another "
+                f"{' and another '.join(other)}, so the shipped one speaks. {again}",
+            )
+        if self.shipped.made_for.get("reader", here["reader"]) != here["reader"]:
+            return Speaking(
+                self.shipped,
+                "the shipped calibrator was fitted on another reader than the one that reads here; its "
+                f"probabilities are rough. {again}",
+            )
+        return Speaking(self.shipped)
+
+    def _own(self, collection: str) -> Calibrator | ServiceError | None:
+        """The collection's own, read again where its file has changed; the error where it cannot be read."""
+        if self._folder_of is None:
+            return None
+        file = self._folder_of(collection) / FILE
+        try:
+            found = file.stat()
+        except OSError:
+            self._read.pop(file, None)
+            return None
+        version = (found.st_mtime_ns, found.st_size)
+        if file not in self._read or self._read[file][0] != version:
+            try:
+                self._read[file] = version, Calibrator.load(file, features=FEATURES)
+            except ServiceError as error:
+                self._read[file] = version, error
+        return self._read[file][1]
