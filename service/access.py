@@ -76,6 +76,7 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/documents"): READER,
     ("POST", "/documents"): EDITOR,
     ("GET", "/documents/{document_id}"): READER,
+    ("PATCH", "/documents/{document_id}"): EDITOR,
     ("DELETE", "/documents/{document_id}"): EDITOR,
     ("GET", "/documents/{document_id}/text"): READER,
     ("GET", "/documents/{document_id}/chunks"): READER,

@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from service import followup, refusal
 from service.answering import each, joint, quoted
@@ -81,7 +82,8 @@ class Answerer:
             yield Sources((), 0)
             yield turn.refuse("nothing_ingested")
             return
-        found = followup.search_all(turn.source.search.search, asked, ask.k, ask.search_mode)
+        search = partial(turn.source.search.search, where=ask.where)
+        found = followup.search_all(search, asked, ask.k, ask.search_mode)
         turn.check_cancel()
         judged = refusal.relevance(ask.question, found.hits, turn.source.rarity, turn.source.unrelated_cosine)
         turn.relevance = judged.probability

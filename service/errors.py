@@ -52,6 +52,8 @@ from starlette.requests import ClientDisconnect
 
 from ingest import errors as ingest_errors
 from ingest.collections import InvalidName
+from ingest.fields import InvalidField
+from ingest.filters import InvalidFilter
 from ingest.pipeline import InvalidPath
 from ingest.settings import SettingsError
 from model import errors as model_errors
@@ -251,6 +253,8 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.CollectionLocked: (409, "collection_locked"),
     ingest_errors.StorageFull: (507, "storage_full"),
     InvalidPath: (422, "invalid_path"),
+    InvalidFilter: (422, "invalid_filter"),
+    InvalidField: (422, "invalid_field"),
     InvalidName: (422, "invalid_collection_name"),
     SettingsError: (422, "invalid_setting"),
     ingest_errors.IngestError: (500, "ingest_error"),

@@ -6,13 +6,14 @@ collections, tests over memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ingest.embed import Embedder
-from ingest.types import Chunk, FileReport, StoredDocument
+from ingest.filters import Filter
+from ingest.types import Chunk, FileReport, StoredDocument, Value
 from service.answer import Source
 
 
@@ -35,7 +36,7 @@ class Upload:
 
     path: str  #: what it will be known by within the collection
     file: Path  #: where its bytes wait
-    metadata: tuple[tuple[str, str], ...] = ()
+    own: Mapping[str, Value | None] | None = None  #: fields that come with it; None takes one away
 
 
 OnFile = Callable[[FileReport], None]
@@ -56,8 +57,8 @@ class Library(Protocol):
         """
         ...
 
-    def documents(self, collection: str) -> list[StoredDocument]:
-        """Its documents, by path."""
+    def documents(self, collection: str, where: Filter | None = None) -> list[StoredDocument]:
+        """Its documents, or those that pass the filter, by path."""
         ...
 
     def document(self, collection: str, document_id: str) -> StoredDocument:
@@ -70,6 +71,16 @@ class Library(Protocol):
 
     def chunks(self, collection: str, document_id: str) -> Sequence[Chunk]:
         """Its passages in order. Raises UnknownDocument."""
+        ...
+
+    def annotate(
+        self, collection: str, document_id: str, changes: Mapping[str, Value | None]
+    ) -> StoredDocument:
+        """Set fields of a document (None takes one away); searches that filter see them at once.
+
+        Raises:
+            UnknownDocument, InvalidField: nothing was changed.
+        """
         ...
 
     def forget(self, collection: str, document_id: str) -> None:

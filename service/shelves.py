@@ -7,7 +7,7 @@ next question. Embedders are shared between collections and loaded once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from ingest import pipeline
 from ingest.collections import list_collections, open_collection
 from ingest.embed import Embedder
 from ingest.errors import UnknownCollection, UnknownDocument
+from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
 from ingest.settings import IngestSettings
 from ingest.store import Store
-from ingest.types import Chunk, StoredDocument
+from ingest.types import Chunk, StoredDocument, Value
 from service.answer import Source
 from service.library import CollectionInfo, OnFile, Upload
 
@@ -113,10 +114,10 @@ class Shelves:
 
         return Source(shelf.searcher, similarity, rarity, self._floor(embedder), embedder=shelf.embedder_id)
 
-    def documents(self, collection: str) -> list[StoredDocument]:
+    def documents(self, collection: str, where: Filter | None = None) -> list[StoredDocument]:
         """Its documents, by path; none in the default collection before the first ingest."""
         try:
-            return self._shelf(collection).store.documents()
+            return self._shelf(collection).store.documents(where)
         except UnknownCollection:
             if collection == self._default:
                 return []
@@ -141,6 +142,14 @@ class Shelves:
         """Its passages in order."""
         return self._shelf(collection).store.chunks(document_id)
 
+    def annotate(
+        self, collection: str, document_id: str, changes: Mapping[str, Value | None]
+    ) -> StoredDocument:
+        """Set fields of a document in one transaction."""
+        store = self._shelf(collection).store
+        store.annotate({store.document(document_id).path: changes})
+        return store.document(document_id)
+
     def forget(self, collection: str, document_id: str) -> None:
         """Remove a document in one transaction."""
         store = self._shelf(collection).store
@@ -158,7 +167,7 @@ class Shelves:
             if progress.file is not None:
                 on_file(progress.file)
 
-        files = [pipeline.Upload(u.file, u.path) for u in uploads]
+        files = [pipeline.Upload(u.file, u.path, u.own) for u in uploads]
         pipeline.ingest_files(files, store, self._embedder(name), self._settings, progress=tell)
 
     def _shelf(self, collection: str) -> _Shelf:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from ingest.filters import Filter
 from ingest.types import SearchMode, SearchResult
 from model.config import Sampling
 from model.errors import Cancelled
@@ -30,6 +31,7 @@ class Ask:
     reading: ReadingWay = "each"  #: each passage apart, where there is a reader; or all in one prompt
     k: int = 5
     search_mode: SearchMode = "hybrid"
+    where: Filter | None = None  #: only documents that pass
     on_no_answer: Literal["refuse", "answer"] = "refuse"
     acceptable_error: float | None = None  #: share of wrong answers; None: as the calibrator says
     sampling: Sampling = field(default_factory=Sampling)
@@ -38,8 +40,8 @@ class Ask:
 class Search(Protocol):
     """The search of one collection, as `ingest.search.Searcher` offers it."""
 
-    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:
-        """The best `k` passages, all from one generation of the index."""
+    def search(self, query: str, k: int, mode: SearchMode, where: Filter | None = None) -> SearchResult:
+        """The best `k` passages, all from one generation of the index, of documents that pass `where`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ingest.filters import Filter
 from ingest.types import Hit, SearchMode, SearchResult
 from service.answer import Source
 from service.evaluation import scoring
@@ -24,7 +25,13 @@ class OwnPassages:
     passages: Sequence[Passage]
     cosines: Sequence[float] | None
 
-    def search(self, query: str, k: int, mode: SearchMode) -> SearchResult:  # noqa: ARG002 - ranked already
+    def search(
+        self,
+        query: str,  # noqa: ARG002 - ranked already
+        k: int,
+        mode: SearchMode,  # noqa: ARG002
+        where: Filter | None = None,  # noqa: ARG002
+    ) -> SearchResult:
         """The best `k` of the passages."""
         cosines = self.cosines
         order = list(range(len(self.passages)))

@@ -119,6 +119,7 @@ def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
         reading=body.reading,
         k=body.k or settings.k,
         search_mode=body.search_mode or settings.search_mode,
+        where=body.filters,
         on_no_answer=body.on_no_answer,
         acceptable_error=body.acceptable_error
         if body.acceptable_error is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -17,7 +18,10 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile as Uploaded
 
+from ingest.fields import checked
+from ingest.filters.text import LONGEST, parse
 from ingest.pipeline import upload_path
+from ingest.types import Value
 from service import errors
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload, UploadTooLarge
@@ -28,6 +32,7 @@ from service.schemas import (
     ChunksReply,
     CollectionName,
     DeletedReply,
+    DocumentPatch,
     DocumentReply,
     DocumentsReply,
     JobReply,
@@ -54,6 +59,7 @@ _BODY = {
                         "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
                         "path": {"type": "string", "description": "what a single file will be known by"},
                         "collection": {"type": "string"},
+                        "metadata": {"type": "string", "description": "fields of every file, as JSON"},
                     },
                 }
             },
@@ -64,10 +70,21 @@ _BODY = {
 
 
 @router.get("/documents", summary="List documents", responses={**errors.declared(404, 500, 503)})
-def list_documents(parts: PartsDep, collection: Collection = None) -> DocumentsReply:
-    """All documents of a collection, by path."""
+def list_documents(
+    parts: PartsDep,
+    collection: Collection = None,
+    filter_: Annotated[
+        str | None,
+        Query(
+            alias="filter",
+            max_length=LONGEST,
+            description='only documents that pass, as in: author = "Li" and year >= 2020',
+        ),
+    ] = None,
+) -> DocumentsReply:
+    """All documents of a collection, or those that pass the filter, by path."""
     name = collection or parts.settings.collection
-    found = parts.library.documents(name)
+    found = parts.library.documents(name, None if filter_ is None else parse(filter_))
     return DocumentsReply(documents=[DocumentReply.of(d) for d in found], collection=name, total=len(found))
 
 
@@ -99,19 +116,22 @@ async def upload(request: Request, parts: PartsDep) -> JobReply:
 async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[str | None, list[Upload]]:
     most = parts.settings.max_upload_files
     async with request.form(max_files=most, max_fields=8) as form:
-        unknown = sorted(set(form) - {"files", "file", "path", "collection"})
+        unknown = sorted(set(form) - {"files", "file", "path", "collection", "metadata"})
         if unknown:
-            raise InvalidUpload(f"unknown form field {unknown[0]!r}; known are files, path and collection")
+            raise InvalidUpload(
+                f"unknown form field {unknown[0]!r}; known are files, path, collection and metadata"
+            )
         files = [f for name in ("files", "file") for f in form.getlist(name) if isinstance(f, Uploaded)]
         named, collection = form.get("path"), form.get("collection")
         if not files:
             raise InvalidUpload("the form holds no file; put files into the field 'files'")
         if named is not None and len(files) > 1:
             raise InvalidUpload("'path' names one document, but there are several files")
+        own = _fields(form.get("metadata"))
         uploads: list[Upload] = []
         for number, file in enumerate(files):
             path = upload_path(named if isinstance(named, str) else file.filename or "")
-            uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}"))
+            uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}", own))
             await run_in_threadpool(_save, file, uploads[-1].file)
     twice = sorted({u.path for u in uploads if sum(o.path == u.path for o in uploads) > 1})
     if twice:
@@ -130,7 +150,20 @@ async def _receive_text(request: Request, parts: Parts, folder: Path) -> tuple[s
     path = upload_path(body.path)
     file = folder / f"0000{safe_suffix(path) or '.txt'}"
     await run_in_threadpool(file.write_text, body.text, encoding="utf-8", newline="")
-    return body.collection, [Upload(path, file)]
+    return body.collection, [Upload(path, file, body.metadata)]
+
+
+def _fields(given: object) -> dict[str, Value | None] | None:
+    """The form field `metadata`: a JSON object. Raises InvalidUpload, InvalidField."""
+    if given is None:
+        return None
+    try:
+        value = json.loads(given if isinstance(given, str) else "")
+    except (ValueError, RecursionError) as error:
+        raise InvalidUpload("'metadata' must be a JSON object, such as {\"year\": 2020}") from error
+    if not isinstance(value, dict):
+        raise InvalidUpload("'metadata' must be a JSON object, such as {\"year\": 2020}")
+    return checked(value)
 
 
 def _save(upload: UploadFile | Uploaded, file: Path) -> None:
@@ -148,6 +181,19 @@ def safe_suffix(path: str) -> str:
 def one_document(document_id: str, parts: PartsDep, collection: Collection = None) -> DocumentReply:
     """What the index knows about a document."""
     return DocumentReply.of(parts.library.document(collection or parts.settings.collection, document_id))
+
+
+@router.patch(
+    "/documents/{document_id}",
+    summary="Set fields of a document",
+    responses={**errors.declared(404, 409, 500, 503)},
+)
+def patch_document(
+    document_id: str, body: DocumentPatch, parts: PartsDep, collection: Collection = None
+) -> DocumentReply:
+    """Sets, changes or (null) takes away fields that filters can ask for; they outlive a changed file."""
+    name = collection or parts.settings.collection
+    return DocumentReply.of(parts.library.annotate(name, document_id, body.metadata))
 
 
 @router.delete(

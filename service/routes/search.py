@@ -43,5 +43,8 @@ def _search(parts: Parts, body: SearchRequest, _: threading.Event) -> Iterator[S
         yield SearchResult((), 0, 0.0)
     else:
         yield source.search.search(
-            body.query, body.k or parts.settings.k, body.search_mode or parts.settings.search_mode
+            body.query,
+            body.k or parts.settings.k,
+            body.search_mode or parts.settings.search_mode,
+            body.filters,
         )

@@ -22,6 +22,7 @@ from service.schemas.classifying import (
     ClassifyReply,
     ClassifyRequest,
 )
+from service.schemas.filtering import DocumentPatch, Fields, Filters
 from service.schemas.library import (
     ChunkReply,
     ChunksReply,
@@ -66,9 +67,12 @@ __all__ = [
     "CollectionReply",
     "CollectionsReply",
     "DeletedReply",
+    "DocumentPatch",
     "DocumentReply",
     "DocumentsReply",
+    "Fields",
     "FileReply",
+    "Filters",
     "HealthReply",
     "JobReply",
     "JobsReply",

@@ -11,6 +11,7 @@ from model.config import Sampling
 from service.citations import Citation
 from service.events import AskMode, Final, ReadingWay, Refusal
 from service.followup import Said
+from service.schemas.filtering import Filters
 from service.schemas.sessions import SessionName
 from service.schemas.wire import CollectionName, Reply, Request, Words
 
@@ -66,6 +67,7 @@ class AskRequest(Request):
     )
     k: int | None = Field(None, ge=1, le=50, description="number of passages")
     search_mode: SearchMode | None = None
+    filters: Filters | None = None
     on_no_answer: Literal["refuse", "answer"] = "refuse"
     acceptable_error: float | None = Field(
         None,
@@ -288,6 +290,7 @@ class SearchRequest(Request):
     collection: CollectionName | None = None
     k: int | None = Field(None, ge=1, le=50)
     search_mode: SearchMode | None = None
+    filters: Filters | None = None
 
 
 class SearchReply(Reply):

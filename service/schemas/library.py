@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from ingest.types import Chunk, StoredDocument
+from service.schemas.filtering import Fields
 from service.schemas.wire import CollectionName, Reply, Request, Words, encodable
 
 
@@ -24,6 +25,7 @@ class TextUpload(Request):
         description="what the document will be known by; a suffix such as .md decides how it is read"
     )
     collection: CollectionName | None = None
+    metadata: Fields | None = Field(None, description="fields that come with it, as for PATCH")
 
 
 class DocumentReply(Reply):
@@ -36,7 +38,8 @@ class DocumentReply(Reply):
     characters: int
     chunks: int
     pages: int
-    metadata: dict[str, str]
+    metadata: dict[str, str] = Field(description="what the file says")
+    own: dict[str, Any] = Field({}, description="fields that were set; they stand in front of the file's")
     warnings: list[str]
     ingested_at: str
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from ingest.errors import UnknownCollection, UnknownDocument
-from ingest.types import Chunk, FileReport, Hit, SearchResult, StoredDocument
+from ingest.fields import document_facts, merged
+from ingest.filters import Filter, fits
+from ingest.types import Chunk, FileReport, Hit, SearchResult, StoredDocument, Value
 from ingest.words import terms
 from model.config import Sampling
 from model.errors import Cancelled
@@ -86,6 +88,7 @@ class MemoryLibrary:
         self.mode = mode
         self.shelves: dict[str, dict[str, str]] = {default: dict(texts)} if texts else {}
         self.generation = 1
+        self.own: dict[str, dict[str, Value]] = {}
         self.searched: list[str] = []
         self.embedded: list[str] = []
         self.failure: Exception | None = None  #: raised by everything that looks into a collection
@@ -128,10 +131,18 @@ class MemoryLibrary:
         asked = set(terms(question))
         return [len(asked & set(terms(t))) / (1 + len(set(terms(t)))) for t in texts]
 
-    def documents(self, collection: str) -> list[StoredDocument]:
+    def documents(self, collection: str, where: Filter | None = None) -> list[StoredDocument]:
         if collection == self.default and collection not in self.shelves and self.failure is None:
             return []
-        return [self._stored(path, text) for path, text in sorted(self._shelf(collection).items())]
+        found = [self._stored(path, text) for path, text in sorted(self._shelf(collection).items())]
+        return [d for d in found if where is None or fits(where, document_facts(d))]
+
+    def annotate(
+        self, collection: str, document_id: str, changes: Mapping[str, Value | None]
+    ) -> StoredDocument:
+        path = self.document(collection, document_id).path
+        self.own[path] = merged(self.own.get(path, {}), changes)
+        return self.document(collection, path)
 
     def _stored(self, path: str, text: str) -> StoredDocument:
         count = len(list(paragraphs(text)))
@@ -147,6 +158,7 @@ class MemoryLibrary:
             {},
             (),
             "2026-01-01T00:00:00Z",
+            self.own.get(path, {}),
         )
 
     def document(self, collection: str, document_id: str) -> StoredDocument:
@@ -186,6 +198,7 @@ class MemoryLibrary:
                 shelf = self.shelves.setdefault(collection, {})
                 status = "updated" if upload.path in shelf else "added"
                 shelf[upload.path] = text
+                self.own[upload.path] = merged(self.own.get(upload.path, {}), upload.own or {})
                 self.generation += 1
             on_file(FileReport(upload.path, status, "", len(list(paragraphs(text)))))
 
@@ -206,8 +219,9 @@ class _Words:
     def __init__(self, library: MemoryLibrary, collection: str) -> None:
         self.library, self.collection = library, collection
 
-    def search(self, query: str, k: int, mode: str = "hybrid") -> SearchResult:
+    def search(self, query: str, k: int, mode: str = "hybrid", where: Filter | None = None) -> SearchResult:
         self.library.searched.append(query)
+        allowed = {d.path for d in self.library.documents(self.collection, where)}
         asked = set(terms(query))
         hits: list[Hit] = []
         number = 0
@@ -233,7 +247,7 @@ class _Words:
                         shared or None,
                     )
                 )
-        hits.sort(key=lambda h: -h.score)
+        hits = sorted((h for h in hits if h.path in allowed), key=lambda h: -h.score)
         return SearchResult(tuple(hits[:k]), self.library.generation, 0.1)
 
 
