@@ -65,6 +65,7 @@ NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/"): OPEN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
+    ("GET", "/metrics"): WHOLE_READER,
     ("POST", "/ask"): READER,
     ("POST", "/search"): READER,
     ("POST", "/classify"): READER,

@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service import access, auth, errors, wiring
+from service import access, auth, errors, gauges, wiring
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
@@ -22,6 +22,9 @@ from service.guard import Guard
 from service.jobs import JobBoard
 from service.keys import Keys
 from service.library import Library
+from service.metrics import Metrics
+from service.observing import Mender, Observer
+from service.rates import Rates
 from service.readiness import Readiness
 from service.routes import ask, classify, documents, models, ollama, openai, ops, search, sessions, vectors
 from service.runner import Runner
@@ -40,16 +43,18 @@ def assemble(
     """Everything that answers questions, wired together; nothing is loaded yet."""
     shelves = library or wiring.library(settings, home)
     generators = wiring.models(settings, home, generator)
-    return Parts(
+    metrics = Metrics()
+    most = settings.queue_length
+    parts = Parts(
         settings=settings,
         home=home,
         library=shelves,
         models=generators,
         answerer=Answerer(settings.refuse_below, calibrators=wiring.calibrators(home)),
-        runner=Runner("answers", 1, settings.queue_length),
-        upstream_runner=Runner("upstream", UPSTREAM_SLOTS, settings.queue_length),
-        search_runner=Runner("search", 1, 4 * (settings.queue_length + 1)),
-        embed_runner=Runner("embeddings", 1, settings.queue_length),
+        runner=Runner("answers", 1, most, heed=metrics.heed),
+        upstream_runner=Runner("upstream", UPSTREAM_SLOTS, most, heed=metrics.heed),
+        search_runner=Runner("search", 1, 4 * (most + 1), heed=metrics.heed),
+        embed_runner=Runner("embeddings", 1, most, heed=metrics.heed),
         jobs=JobBoard(
             shelves,
             home / "uploads",
@@ -60,7 +65,10 @@ def assemble(
         classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
         classifiers=Shelf(home / "classifiers"),
         sessions=Sessions(Database(home)),
+        metrics=metrics,
     )
+    metrics.watch(lambda: gauges.read(parts))
+    return parts
 
 
 def create_app(
@@ -74,7 +82,7 @@ def create_app(
         parts.readiness.start()
         yield
         parts.jobs.close()
-        for runner in (parts.runner, parts.upstream_runner, parts.search_runner, parts.embed_runner):
+        for runner in parts.runners:
             await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)
         await anyio.to_thread.run_sync(parts.library.close)
 
@@ -92,13 +100,16 @@ def create_app(
     auth.describe(app)
     shared = None if settings.api_key_file is None else auth.SharedKey.read(settings.api_key_file)
     doorman = auth.Doorman(Keys(Database(home)), shared, open_without_keys=is_loopback(settings.host))
-    app.add_middleware(auth.Gate, doorman=doorman)  # inside the guard: strangers are refused before
+    app.add_middleware(Mender, home=home)  # the last added is the outermost
+    rates = Rates(settings.rate_limit) if settings.rate_limit else None
+    app.add_middleware(auth.Gate, doorman=doorman, rates=rates)  # inside the guard: strangers end there
     app.add_middleware(
         Guard,
         trusted_hosts=settings.trusted_hosts,
         body_bytes=MAX_BODY_BYTES,
         upload_bytes=settings.max_upload_mb * 1_000_000 + MAX_BODY_BYTES,
     )
+    app.add_middleware(Observer, metrics=parts.metrics)
     errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
     app.include_router(ask.router)
     app.include_router(sessions.router)

@@ -8,7 +8,7 @@ a caller may do is decided behind the router, in `service.access`.
 - No key is asked for as long as there is none, and only on a loopback address.
 - The file's key is never in a variable or a flag, which other programs on a machine can read; only its
   SHA-256 is kept, and compared in constant time. No key is ever logged and no error repeats one.
-- A refused request's body is not read.
+- A refused request's body is not read; neither is one that comes too fast (`service.rates`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import LOCAL, SCOPE_KEY, Access
-from service.errors import BadKeyFile, RecordsUnavailable, Unauthorized, error_response
+from service.errors import BadKeyFile, RateLimited, RecordsUnavailable, Unauthorized, error_response
 from service.keys import Keys
+from service.rates import Rates
 
 #: The characters of RFC 6750's b64token; 24 of them can hold more than 128 random bits.
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{24,512}")
@@ -102,9 +103,10 @@ class Doorman:
 class Gate:
     """ASGI middleware: no key, no entry, and everybody behind it is known by name."""
 
-    def __init__(self, app: ASGIApp, doorman: Doorman) -> None:
+    def __init__(self, app: ASGIApp, doorman: Doorman, rates: Rates | None = None) -> None:
         self.app = app
         self.doorman = doorman
+        self.rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what brings a key or needs none; 401 with a challenge to the rest."""
@@ -118,10 +120,14 @@ class Gate:
             except RecordsUnavailable as error:  # nobody can be told from anybody: closed
                 await error_response(error, path=scope["path"])(scope, receive, send)
                 return
-            if caller is None:
+            if caller is not None:
+                scope[SCOPE_KEY] = caller
+            if caller is not NOBODY and (wait_s := self._wait_s(scope, caller)):
+                late = RateLimited(f"too many requests from this caller. Try again in {wait_s} s.", wait_s)
+                await error_response(late, path=scope["path"])(scope, receive, send)
+            elif caller is None:
                 await self._refuse(scope, receive, send)
             else:
-                scope[SCOPE_KEY] = caller
                 await self.app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Access | None:
@@ -134,6 +140,12 @@ class Gate:
         if path in _OPEN or path.startswith(_OPEN_UNDER):
             return NOBODY
         return None if self.doorman.asks_for_key() else LOCAL
+
+    def _wait_s(self, scope: Scope, caller: Access | None) -> int:
+        """Seconds until this key, or this address where there is none, may send the next request."""
+        address = (scope.get("client") or ("",))[0]
+        name = f"key {caller.id}" if caller is not None and caller.id else f"address {address}"
+        return 0 if self.rates is None else self.rates.take(name)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         brought = "authorization" in Headers(scope=scope)

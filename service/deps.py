@@ -15,6 +15,7 @@ from service.classifier.classify import Classifying
 from service.classifier.shelf import Shelf
 from service.jobs import JobBoard
 from service.library import Library
+from service.metrics import Metrics
 from service.models import Models
 from service.readiness import Readiness
 from service.runner import Runner
@@ -40,6 +41,12 @@ class Parts:
     classifying: Classifying
     classifiers: Shelf
     sessions: Sessions
+    metrics: Metrics
+
+    @property
+    def runners(self) -> tuple[Runner, ...]:
+        """All of them."""
+        return self.runner, self.upstream_runner, self.search_runner, self.embed_runner
 
 
 def parts(request: Request) -> Parts:

@@ -73,7 +73,8 @@ def declared(dialect: Literal["openai", "ollama"], *statuses: int) -> Mapping[in
     """What a route of that family declares in OpenAPI beside success; an unreadable body is a 400."""
     model = OpenAIErrorReply if dialect == "openai" else OllamaErrorReply
     named: dict[int | str, dict[str, Any]] = {
-        s: {"model": model, "description": HTTPStatus(s).phrase} for s in (400, 401, 403, 413, 500, *statuses)
+        s: {"model": model, "description": HTTPStatus(s).phrase}
+        for s in (400, 401, 403, 413, 429, 500, 503, *statuses)
     }
     # Without it FastAPI declares a 422 in a form of its own.
     return named | {"default": {"model": model, "description": "Any other error"}}

@@ -2,6 +2,7 @@
 
     ServiceError
     ├── Busy                the queue is full; nothing was done for this request
+    ├── RateLimited         one caller sends too many requests
     ├── DeadlineExceeded    the request ran past `deadline_s`; its slot is free again
     ├── NotReady            the index or the models are still being loaded
     ├── WeightsMissing      weights are not installed; names the command that fetches them
@@ -82,6 +83,14 @@ class ServiceError(Exception):
 
 class Busy(ServiceError):
     """The queue is full."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(ServiceError):
+    """One caller sends too many requests."""
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -214,6 +223,7 @@ class UpstreamRefused(UpstreamError):
 #: row.
 TABLE: dict[type[Exception], tuple[int, str]] = {
     Busy: (429, "busy"),
+    RateLimited: (429, "rate_limited"),
     DeadlineExceeded: (504, "deadline_exceeded"),
     NotReady: (503, "not_ready"),
     WeightsMissing: (503, "weights_missing"),
@@ -342,5 +352,5 @@ def declared(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
     """What a route declares in OpenAPI: the statuses it may answer beside success, all in the same form."""
     return {
         s: {"model": ErrorReply, "description": HTTPStatus(s).phrase}
-        for s in (400, 401, 403, 413, 422, *statuses)
+        for s in (400, 401, 403, 413, 422, 429, 503, *statuses)
     }

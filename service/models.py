@@ -91,6 +91,10 @@ class Installed(Protocol):
         """A model, loaded. Raises WeightsMissing, ModelError."""
         ...
 
+    def cache_bytes(self) -> int:
+        """What was read of passages and is kept for the next question, of all models together."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -128,6 +132,10 @@ class Models:
     def default_is_own(self) -> bool:
         """Whether questions go to our own engine unless they say otherwise."""
         return not self.default.startswith(OLLAMA)
+
+    def cache_bytes(self) -> int:
+        """What was read of passages and is kept for the next question."""
+        return self._installed.cache_bytes()
 
     def warm(self) -> None:
         """Load the default generator, unless another server has it.

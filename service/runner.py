@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from model.memory import give_back
 from service.errors import Busy, DeadlineExceeded, NotReady
+from service.logs import request_id
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Ticket(Generic[Event]):
         self.deadline_s = deadline_s
         self.deadline = loop.time() + deadline_s
         self.lost = False
+        self.request_id = request_id.get()
 
     def post(self, kind: str, value: Any) -> None:
         """Called by the worker: hand something to the event loop (which may be gone)."""
@@ -90,11 +92,20 @@ class Ticket(Generic[Event]):
 class Runner:
     """A few worker threads behind a bounded queue."""
 
-    def __init__(self, name: str, slots: int = 1, queue_length: int = 4, grace_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        slots: int = 1,
+        queue_length: int = 4,
+        grace_s: float = 1.0,
+        heed: Callable[[Any], None] = lambda _: None,
+    ) -> None:
+        """Start the workers; each event of each job is shown to `heed` first."""
         self.name = name
         self.slots = slots
         self.queue_length = queue_length
         self.grace_s = grace_s
+        self._heed = heed
         self._waiting: deque[Ticket[Any]] = deque()
         self._running: set[Ticket[Any]] = set()
         self._changed = threading.Condition()
@@ -176,8 +187,10 @@ class Runner:
     def _work(self) -> None:
         while ticket := self._next():
             started = time.monotonic()
+            request_id.set(ticket.request_id)
             try:
                 for event in ticket.job(ticket.cancel):
+                    self._heed(event)
                     ticket.post("event", event)
                     if ticket.cancel.is_set():
                         break

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ingest.types import SearchMode
 from service.errors import UnsafeBind
+from service.logs import LogFormat, LogLevel
 
 
 class ServiceSettings(BaseModel):
@@ -70,6 +71,19 @@ class ServiceSettings(BaseModel):
     deadline_s: float = Field(
         120.0, gt=0, le=3600, description="longest time for one question, waiting included"
     )
+    requests_per_minute: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="requests that one key, or one address without a key, may send; past it: 429; 0: any "
+        "number; none given: any number on loopback, elsewhere 600",
+    )
+    log_format: LogFormat = Field(
+        "text", description="what the service writes to standard error: text or json"
+    )
+    log_level: LogLevel = Field(
+        "warning", description="from which level on; info has a line for every request, without its text"
+    )
     shutdown_grace_s: float = Field(
         10.0, ge=0, le=600, description="time that running questions get to finish at the end"
     )
@@ -79,6 +93,13 @@ class ServiceSettings(BaseModel):
     ollama_context_tokens: int = Field(
         8192, ge=512, description="num_ctx sent to Ollama, unless the model's own window is smaller"
     )
+
+    @property
+    def rate_limit(self) -> int:
+        """Requests that one caller may send in a minute; 0: any number."""
+        if self.requests_per_minute is not None:
+            return self.requests_per_minute
+        return 0 if is_loopback(self.host) else 600
 
     @field_validator("trusted_hosts", mode="before")
     @classmethod

@@ -91,6 +91,10 @@ class OnDisk:
             self._states = States(self._cache_mb * MEGABYTE)
         return OwnModel(Engine.load(path, kernel=self._kernel), self._home, self._states)
 
+    def cache_bytes(self) -> int:
+        """Of the states that are held."""
+        return self._states.nbytes if self._states is not None else 0
+
 
 class Given:
     """One generator that somebody made; a `service.models.Installed` and its only resident."""
@@ -109,6 +113,10 @@ class Given:
     def load(self, name: str) -> Resident:  # noqa: ARG002
         """It is there already."""
         return _GivenResident(self._generator)
+
+    def cache_bytes(self) -> int:
+        """None."""
+        return 0
 
 
 class _GivenResident:

@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from model.memory import one_arena
+from service import logs
 from service.app import create_app
 from service.database import Database
 from service.deps import Parts
@@ -34,12 +35,14 @@ def run(settings: ServiceSettings, home: Path) -> int:
     keys = Keys(Database(home))
     check_bind(settings, keys=any(key.revoked_at is None for key in keys.all()))
     one_arena()
+    logs.configure(settings.log_format, settings.log_level)
     app = create_app(settings, home)
     config = uvicorn.Config(
         app,
         host=settings.host.strip("[]"),
         port=settings.port,
-        log_level="warning",
+        log_config=None,
+        access_log=False,  # it would write paths and queries; `service.observing` writes routes
         server_header=False,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
     )

@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import errors
 from service.deps import PartsDep
@@ -63,6 +64,24 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     )
     headers = {"Retry-After": "2"} if state == "loading" else {}
     return JSONResponse(shown.model_dump(), 200 if state == "ready" else 503, headers)
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    tags=["ops"],
+    response_class=Response,
+    responses={
+        200: {
+            "description": "Prometheus's text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **errors.declared(500),
+    },
+)
+def metrics(parts: PartsDep) -> Response:
+    """Requests, latencies, queues and slots, tokens, indexes, memory. Tells no path and no text."""
+    return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)
