@@ -26,7 +26,19 @@ from service.metrics import Metrics
 from service.observing import Mender, Observer
 from service.rates import Rates
 from service.readiness import Readiness
-from service.routes import ask, classify, documents, models, ollama, openai, ops, search, sessions, vectors
+from service.routes import (
+    ask,
+    classify,
+    documents,
+    models,
+    ollama,
+    openai,
+    ops,
+    search,
+    sessions,
+    syncing,
+    vectors,
+)
 from service.runner import Runner
 from service.sessions import Sessions
 from service.settings import ServiceSettings, is_loopback
@@ -115,6 +127,7 @@ def create_app(
     app.include_router(sessions.router)
     app.include_router(search.router)
     app.include_router(classify.router)
+    app.include_router(syncing.router)
     app.include_router(documents.router)
     app.include_router(models.router)
     app.include_router(vectors.router)

@@ -63,7 +63,7 @@ class Guard:
             await send(message)
 
         refused = self._refusal(Headers(scope=scope), scope["method"], scope["path"])
-        most = self.upload_bytes if scope["path"] == "/documents" else self.body_bytes
+        most = self.upload_bytes if scope["path"] in ("/documents", "/documents/sync") else self.body_bytes
         await (refused or self.app)(scope, _at_most(most, receive), send_guarded)
 
     def _refusal(self, headers: Headers, method: str, path: str) -> JSONResponse | None:

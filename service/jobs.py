@@ -20,6 +20,7 @@ from ingest.types import FileReport
 from service.errors import Busy, NotReady, UnknownJob
 from service.library import Library, Upload
 
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
 #: Finished jobs that are still remembered.
 REMEMBERED = 200
 
@@ -36,11 +37,12 @@ class Job:
     collection: str
     uploads: Sequence[Upload]
     folder: Path
-    status: Literal["queued", "running", "done", "failed"] = "queued"
+    status: Status = "queued"
     files: list[FileReport] = field(default_factory=list)
     error: dict[str, Any] | None = None  #: code, message, detail: where the job as a whole failed
     created_at: str = field(default_factory=_now)
     finished_at: str | None = None
+    cancel: threading.Event = field(default_factory=threading.Event)
 
     @property
     def total(self) -> int:
@@ -109,11 +111,29 @@ class JobBoard:
         """All remembered jobs, newest first."""
         return list(self._jobs.values())[::-1]
 
+    def cancel(self, job_id: str) -> Job:
+        """End a job: a waiting one never begins, a running one stops after the file it is at.
+
+        What it has ingested stays. A job that has ended stays as it is. Raises UnknownJob.
+        """
+        job = self.job(job_id)
+        with self._changed:
+            job.cancel.set()
+            if job in self._waiting:
+                self._waiting.remove(job)
+                job.finished_at = _now()
+                job.status = "cancelled"
+        if job.status == "cancelled":
+            shutil.rmtree(job.folder, ignore_errors=True)
+        return job
+
     def close(self) -> None:
         """Begin no further job; the running one ends with the file it is at, or with the process."""
         with self._changed:
             self._closed = True
             self._waiting.clear()
+            for job in self._jobs.values():
+                job.cancel.set()
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -126,10 +146,11 @@ class JobBoard:
             job.status = "running"
             failed: Exception | None = None
             try:
-                self._library.add(job.collection, job.uploads, job.files.append)
+                self._library.add(job.collection, job.uploads, job.files.append, job.cancel.is_set)
             except Exception as error:
                 failed = error
             shutil.rmtree(job.folder, ignore_errors=True)
             job.error = self._describe(failed) if failed else None
             job.finished_at = _now()
-            job.status = "failed" if failed else "done"
+            stopped = job.cancel.is_set() and len(job.files) < job.total
+            job.status = "failed" if failed else "cancelled" if stopped else "done"

@@ -87,8 +87,17 @@ class Library(Protocol):
         """Remove a document; the next search no longer finds it. Raises UnknownDocument."""
         ...
 
-    def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
-        """Ingest files, reporting each, into a collection that is made if need be; bad files stop nothing."""
+    def add(
+        self,
+        collection: str,
+        uploads: Sequence[Upload],
+        on_file: OnFile,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Ingest files, reporting each, into a collection that is made if need be; bad files stop nothing.
+
+        Once `cancelled` says so, no further file is begun; what was reported as added stays.
+        """
         ...
 
     def embedder(self) -> Embedder:

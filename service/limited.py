@@ -73,6 +73,9 @@ class _Jobs(_Limited):
             raise UnknownJob(f"no job {job_id!r}; jobs are forgotten when the service restarts")
         return job
 
+    def cancel(self, job_id: str) -> Any:
+        return self._inner.cancel(self.job(job_id).id)
+
     def jobs(self) -> list[Any]:
         return [job for job in self._inner.jobs() if self._access.sees(job.collection)]
 

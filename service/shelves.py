@@ -155,7 +155,13 @@ class Shelves:
         store = self._shelf(collection).store
         store.forget([store.document(document_id).path])
 
-    def add(self, collection: str, uploads: Sequence[Upload], on_file: OnFile) -> None:
+    def add(
+        self,
+        collection: str,
+        uploads: Sequence[Upload],
+        on_file: OnFile,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Ingest files, making the collection where there is none."""
         with self._lock:
             if collection not in self._shelves:
@@ -168,7 +174,8 @@ class Shelves:
                 on_file(progress.file)
 
         files = [pipeline.Upload(u.file, u.path, u.own) for u in uploads]
-        pipeline.ingest_files(files, store, self._embedder(name), self._settings, progress=tell)
+        embedder = self._embedder(name)
+        pipeline.ingest_files(files, store, embedder, self._settings, progress=tell, cancel=cancelled)
 
     def _shelf(self, collection: str) -> _Shelf:
         """The open collection, opened anew where it was deleted or rebuilt since."""

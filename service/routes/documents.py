@@ -266,6 +266,14 @@ def one_job(job_id: str, parts: PartsDep) -> JobReply:
     return JobReply.of(parts.jobs.job(job_id))
 
 
+@router.delete(
+    "/jobs/{job_id}", summary="Cancel an upload", tags=["jobs"], responses={**errors.declared(404, 500)}
+)
+def cancel_job(job_id: str, parts: PartsDep) -> JobReply:
+    """It stops after the file it is at; what it has ingested stays. One that has ended stays as it is."""
+    return JobReply.of(parts.jobs.cancel(job_id))
+
+
 @router.get(
     "/jobs/{job_id}/events",
     summary="Progress of an upload",

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ingest.types import FileReport
 from service.errors import ErrorBody
-from service.jobs import Job
+from service.jobs import Job, Status
 from service.library import CollectionInfo
 from service.schemas.wire import Reply
 
@@ -57,7 +57,7 @@ class JobReply(Reply):
 
     id: str
     kind: Literal["upload"] = "upload"
-    status: Literal["queued", "running", "done", "failed"]
+    status: Status
     collection: str
     total: int = Field(description="files to ingest")
     completed: int

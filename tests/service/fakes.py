@@ -183,12 +183,20 @@ class MemoryLibrary:
             del self._shelf(collection)[path]
             self.generation += 1
 
-    def add(self, collection: str, uploads: Sequence[Upload], on_file: Callable[[FileReport], None]) -> None:
+    def add(
+        self,
+        collection: str,
+        uploads: Sequence[Upload],
+        on_file: Callable[[FileReport], None],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
         if self.add_gate is not None:
             self.add_gate.wait(20)
         if self.add_failure is not None:
             raise self.add_failure
         for upload in uploads:
+            if cancelled():
+                return
             try:
                 text = upload.file.read_bytes().decode("utf-8")
             except UnicodeDecodeError:
