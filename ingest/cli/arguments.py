@@ -15,6 +15,9 @@ COMMANDS = {
     "verify": "check every hash and every count",
     "rebuild": "cut and embed anew from the stored text, also for another embedder",
     "collections": "list the collections",
+    "export": "write the collection into one ZIP file with a manifest",
+    "backup": "copy the collection's database, while it is in use",
+    "import": "make a collection of an export or a backup",
 }
 
 
@@ -125,5 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     made["forget"].add_argument(
         "paths", nargs="+", metavar="PATH|GLOB", help="paths, folders or globs in quotes"
     )
+    for name in ("export", "backup", "import"):
+        made[name].add_argument("file", metavar="FILE")
     made["rebuild"].add_argument("--embedder", metavar="ID", help="move the collection to this embedder")
     return parser

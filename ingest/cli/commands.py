@@ -9,7 +9,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from ingest.cli import terminal
+from ingest.cli import moving, terminal
 from ingest.cli.adding import add
 from ingest.cli.opening import FindEmbedder, embedder_of, open_store
 from ingest.collections import list_collections
@@ -33,6 +33,9 @@ def run(
         "status": _status,
         "verify": _verify,
         "collections": _collections,
+        "export": moving.export,
+        "backup": moving.backup,
+        "import": moving.import_,
     }
     if arguments.command in commands:
         return commands[arguments.command](arguments, home, settings)

@@ -296,8 +296,9 @@ class SqliteFaissStore:
             ValueError: chunks and vectors do not fit together, or a chunk is not a slice of the text.
         """
         writing.check(document, chunks, vectors)
-        document_id = self.document_id(source.path)
         with self._transaction() as connection:
+            known = one(connection, "SELECT document_id FROM documents WHERE path = ?", source.path)
+            document_id = known or self.document_id(source.path)
             bound = connection.execute(
                 "SELECT e.number, e.dimension FROM collection c JOIN embedders e ON e.number = c.embedder"
             ).fetchone()

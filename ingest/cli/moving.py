@@ -1,0 +1,51 @@
+"""`export`, `backup` and `import`: a collection as one file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ingest import transfer
+from ingest.cli import terminal
+from ingest.cli.opening import open_store
+from ingest.settings import IngestSettings
+
+
+def export(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
+    """Write the collection into a ZIP file with a manifest."""
+    target = Path(arguments.file).expanduser().absolute()
+    with open_store(arguments, home, settings) as store:
+        manifest = transfer.export(store, target)
+    if arguments.json:
+        terminal.json_line({"file": str(target)} | manifest.model_dump(by_alias=True))
+    else:
+        print(f"{manifest.documents} documents, {manifest.chunks} passages written to {target}")
+    return 0
+
+
+def backup(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
+    """Copy the collection's database, while it is in use."""
+    target = Path(arguments.file).expanduser().absolute()
+    with open_store(arguments, home, settings) as store:
+        transfer.backup(store, target)
+    size = target.stat().st_size
+    if arguments.json:
+        terminal.json_line({"file": str(target), "size": size})
+    else:
+        print(f"{size / 1e6:.1f} MB written to {target}")
+    return 0
+
+
+def import_(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:  # noqa: ARG001
+    """Make a collection of an export or a backup."""
+    status = transfer.import_(Path(arguments.file).expanduser().absolute(), home, arguments.collection)
+    if arguments.json:
+        terminal.json_line(
+            {"collection": status.collection, "documents": status.documents, "chunks": status.chunks}
+        )
+    else:
+        print(
+            f"{status.documents} documents, {status.chunks} passages are now collection "
+            f"{terminal.printable(status.collection)}"
+        )
+    return 0
