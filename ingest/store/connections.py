@@ -19,7 +19,7 @@ from pathlib import Path
 from ingest import words
 from ingest.errors import IngestError, StorageFull, UnknownCollection
 from ingest.store.files import make_folder, sync_folder
-from ingest.store.schema import check_version, connect, migrate, translated
+from ingest.store.schema import check_version, connect, log_ahead, migrate, translated
 
 
 def make_file(file: Path) -> None:
@@ -57,6 +57,7 @@ class Connections:
             try:
                 check_version(connection, self.file)
                 self.created = migrate(connection, self.file)
+                log_ahead(connection)
                 connection.execute(
                     "BEGIN"
                 )  # a WAL file needs shared memory beside it: fails here on a read-only disk

@@ -245,7 +245,7 @@ def connect(file: Path, *, busy_timeout_s: float = 10.0, immutable: bool = False
     try:
         for pragma in (
             "foreign_keys = ON",
-            "synchronous = FULL",
+            "synchronous = EXTRA",  # FULL, and where the log is not used, the folder is synced as well
             "secure_delete = ON",  # forgotten text is overwritten, not left in free pages
             "trusted_schema = OFF",
             "cell_size_check = ON",
@@ -271,7 +271,7 @@ def migrate(
     check_version(connection, file, len(migrations))
     if connection.execute("PRAGMA user_version").fetchone()[0] == len(migrations):
         return False
-    connection.execute("PRAGMA journal_mode = WAL")
+    log_ahead(connection)
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[
@@ -290,6 +290,16 @@ def migrate(
             connection.execute("ROLLBACK")
         raise
     return bool(version == 0)
+
+
+def log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log where the file is not in that mode.
+
+    A disk error in a collection's first moments can leave it in the other one, where readers and writers keep
+    each other out. A file system without shared memory stays there; `synchronous = EXTRA` keeps it safe.
+    """
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def check_version(connection: sqlite3.Connection, file: Path, known: int = SCHEMA) -> None:

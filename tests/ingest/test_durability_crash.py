@@ -1,0 +1,114 @@
+"""Killed, or cut off from power, at every operation on the disk: what was acknowledged is there, whole.
+
+A life of a collection is recorded once (`tests.ingest.faults`); then the disk is put back to what each moment
+would have left of it, and opened. Only one of two states may be found: the last one that was acknowledged, or
+the one that was under way. `make test` takes a sample of the moments, `make nightly` all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.ingest import lives
+from tests.ingest.faults import Disk, sqlite_library, watched
+from tests.ingest.lives import NIGHTLY, Step, open_store, sound
+
+pytestmark = pytest.mark.skipif(
+    sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
+)
+
+
+def recorded(root: Path, steps: list[Step], large: bool = False) -> Disk:
+    """The disk of a whole life, with a mark before and after each step."""
+    disk = Disk(root)
+    with watched(disk):
+        store = open_store(root, large)
+        for number, step in enumerate(steps):
+            disk.mark(("begin", number))
+            step.do(store)
+            disk.mark(("done", number))
+        store.close()
+    return disk
+
+
+def crash_everywhere(
+    disk: Disk, steps: list[Step], before: lives.State, scratch: Path, *, every: int, cuts: int, large: bool
+) -> Counter[str]:
+    """Look at what a kill, and a number of power cuts, would leave behind each `every`-th operation.
+
+    Moments around an acknowledgement or a sync are never left out.
+    """
+    draw = random.Random(20261122)
+    seen: set[bytes] = set()
+    counts: Counter[str] = Counter()
+    states = [before, *(step.after for step in steps)]
+    done = begun = 0
+    for upto, (kind, *rest) in enumerate(disk.log, 1):
+        if kind == "mark":
+            what, number = rest[0]
+            begun, done = (number + 1, done) if what == "begin" else (begun, number + 1)
+        telling = kind not in ("write", "truncate") or disk.log[min(upto, len(disk.log) - 1)][0] != "write"
+        if upto % every and not telling:
+            continue
+        for cut in range(cuts + 1):
+            image = disk.left(upto, draw if cut else None, garble=0.2 if cut % 2 else 0.0)
+            digest = hashlib.sha256(repr(sorted(image.items())).encode() + bytes([begun, done])).digest()
+            if digest in seen:
+                counts["alike"] += 1
+                continue
+            seen.add(digest)
+            target = scratch / "left"
+            disk.lay(image, target)
+            found = sound(target, states[done : begun + 1], large)
+            counts["cut" if cut else "kill"] += 1
+            if begun > done:
+                counts["new" if found == states[begun] and found != states[done] else "old"] += 1
+            shutil.rmtree(target)
+    return counts
+
+
+def test_every_crash_of_a_small_life_leaves_old_or_new(tmp_path: Path) -> None:
+    root = (tmp_path / "home").resolve()
+    root.mkdir()
+    steps = lives.small_life()
+    disk = recorded(root, steps)
+    empty: lives.State = ({}, lives.EMBEDDER.name)
+    counts = crash_everywhere(
+        disk,
+        steps,
+        empty,
+        tmp_path,
+        every=1 if NIGHTLY else 29,
+        cuts=12 if NIGHTLY else 2,
+        large=False,
+    )
+    print(f"\n{len(disk.log)} operations: {dict(counts)}")
+    assert counts["old"] and counts["new"]  # both outcomes of an interrupted step were met
+    assert counts["kill"] > 40 and counts["cut"] > 20
+
+
+def test_every_crash_while_a_snapshot_is_published_leaves_old_or_new(tmp_path: Path) -> None:
+    root = (tmp_path / "home").resolve()
+    root.mkdir()
+    made = lives.make_large(root)
+    steps = lives.large_life(made)
+    disk = recorded(root, steps, large=True)
+    names = [path.name for kind, path, *_ in disk.log if kind == "rename"]
+    assert len(names) == 2  # two snapshots were published while we looked
+    counts = crash_everywhere(
+        disk,
+        steps,
+        (made, lives.EMBEDDER.name),
+        tmp_path,
+        every=1 if NIGHTLY else 97,
+        cuts=8 if NIGHTLY else 1,
+        large=True,
+    )
+    print(f"\n{len(disk.log)} operations: {dict(counts)}")
+    assert counts["kill"] > 15 and counts["cut"] > 5
