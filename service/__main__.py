@@ -37,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import classify
 
             return classify.execute(given, settings, home)
+        if given.command == "calibrate":
+            from service.cli import calibrate
+
+            return calibrate.execute(given, settings, home)
         if given.command == "evaluate":
             from service.cli import evaluate
 
@@ -50,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
             k=given.k,
             search_mode=given.search_mode,
             max_tokens=given.max_tokens,
+            acceptable_error=given.acceptable_error,
         )
         if not given.json:
             print(

@@ -24,7 +24,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (anything but loopback needs a key file)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,classify,keys}")
+    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,calibrate,classify,keys}")
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -37,12 +37,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     ask.add_argument("--search-mode", choices=("hybrid", "dense", "keyword"))
     ask.add_argument("--max-tokens", type=int, help="longest generated answer")
+    ask.add_argument("--acceptable-error", type=float, help="share of answers that may be wrong, such as 0.1")
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")
     ask.add_argument(
         "--follow", action="store_true", help="go on asking, line by line; follow-up questions are understood"
     )
     _shared(ask, argparse.SUPPRESS)
     _evaluate(commands)
+    _calibrate(commands)
     _classify(commands)
     _keys(commands)
     return parser.parse_args(argv)
@@ -84,6 +86,31 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     evaluate.add_argument("--again", action="store_true", help="ask anew what has been asked before")
     _shared(evaluate, argparse.SUPPRESS)
+
+
+def _calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        help="learn on a collection's own questions how likely its answers are right",
+        description="Ask questions with known answers, each once more with its document left out, and "
+        "questions of other collections; fit the collection's own calibrator and compare the two.",
+        epilog="Exit status: 0 written; 1 the shipped one is no worse and stays; 2 it could not be done; "
+        "130 interrupted (the same command goes on where it stopped).",
+    )
+    calibrate.set_defaults(command="calibrate")
+    calibrate.add_argument(
+        "--questions", type=Path, help="as evaluate reads them; without it those that tune has kept"
+    )
+    calibrate.add_argument("--corpus", help="only questions about this corpus")
+    calibrate.add_argument("--limit", type=int, help="only the first N questions")
+    calibrate.add_argument("--foreign", type=Path, help="questions that the collection does not answer")
+    calibrate.add_argument(
+        "--acceptable-error", type=float, help="share of answers that may be wrong, such as 0.1"
+    )
+    calibrate.add_argument("--k", "-k", type=int, help="passages that a question retrieves")
+    calibrate.add_argument("--force", action="store_true", help="write it even if it looks worse")
+    calibrate.add_argument("--json", action="store_true", help="print the figures as JSON")
+    _shared(calibrate, argparse.SUPPRESS)
 
 
 def _classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

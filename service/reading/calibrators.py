@@ -74,7 +74,8 @@ class Calibrators:
         if isinstance(own, ServiceError):
             return Speaking(
                 self.shipped,
-                f"the shipped calibrator speaks for the collection {collection!r}: {own}. {again}",
+                f"the calibrator of the collection {collection!r} is damaged or of another version, so the "
+                f"shipped one speaks. {again}",
             )
         if own is not None:
             other = [what for what, which in here.items() if own.made_for.get(what) != which]
@@ -108,5 +109,6 @@ class Calibrators:
             try:
                 self._read[file] = version, Calibrator.load(file, features=FEATURES)
             except ServiceError as error:
+                logger.warning("%s", error)
                 self._read[file] = version, error
         return self._read[file][1]
