@@ -97,6 +97,10 @@ class Reader:
         """Length of the window that each passage has to itself."""
         return self._engine.config.context_length
 
+    def forget(self) -> None:
+        """Let go of every passage's state."""
+        self._states.clear()
+
     def read(
         self, question: str, hits: Sequence[Hit], cancel: threading.Event | None = None
     ) -> Generator[str, None, Readings]:
