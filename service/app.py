@@ -30,10 +30,13 @@ from service.routes import (
     ask,
     classify,
     documents,
+    evaluations,
     models,
     ollama,
     openai,
     ops,
+    originals,
+    runs,
     search,
     sessions,
     syncing,
@@ -42,6 +45,10 @@ from service.routes import (
 from service.runner import Runner
 from service.sessions import Sessions
 from service.settings import ServiceSettings, is_loopback
+from service.workshop.comparisons import Comparisons
+from service.workshop.making import Making
+from service.workshop.runs import Training
+from service.workshop.sets import DataSets
 
 #: Bodies other than uploads.
 MAX_BODY_BYTES = 1_000_000
@@ -77,6 +84,10 @@ def assemble(
         classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
         classifiers=Shelf(home / "classifiers"),
         sessions=Sessions(Database(home)),
+        datasets=(sets := DataSets(home)),
+        training=Training(home, sets),
+        comparisons=Comparisons(home, sets),
+        making=Making(home),
         metrics=metrics,
     )
     metrics.watch(lambda: gauges.read(parts))
@@ -129,7 +140,10 @@ def create_app(
     app.include_router(classify.router)
     app.include_router(syncing.router)
     app.include_router(documents.router)
+    app.include_router(originals.router)
     app.include_router(models.router)
+    app.include_router(runs.router)
+    app.include_router(evaluations.router)
     app.include_router(vectors.router)
     app.include_router(openai.router)
     app.include_router(ollama.router)

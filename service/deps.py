@@ -21,6 +21,10 @@ from service.readiness import Readiness
 from service.runner import Runner
 from service.sessions import Sessions
 from service.settings import ServiceSettings
+from service.workshop.comparisons import Comparisons
+from service.workshop.making import Making
+from service.workshop.runs import Training
+from service.workshop.sets import DataSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,10 @@ class Parts:
     classifying: Classifying
     classifiers: Shelf
     sessions: Sessions
+    datasets: DataSets
+    training: Training
+    comparisons: Comparisons
+    making: Making
     metrics: Metrics
 
     @property

@@ -17,6 +17,11 @@
     ├── DamagedClassifier   its file cannot be read
     ├── BuiltIn             it came with the program and cannot be deleted
     ├── UnknownJob          no job of that id
+    ├── UnknownName         no training run, set, comparison or page of that name
+    ├── UnreadablePage      a page that cannot be drawn
+    ├── NoOriginal          the file of a document is gone, or has changed
+    ├── NameTaken           something has that name already
+    ├── RunActive           another run or comparison has the machine
     ├── UnknownSession      no conversation of that name
     ├── ForeignOrigin       a page of another site sent the request
     ├── Unauthorized        the request brought no key, or not the right one
@@ -30,6 +35,7 @@
     └── UpstreamError       another server (Ollama) failed while answering
         ├── UpstreamUnreachable   it does not answer at all; names the address tried
         ├── ModelNotPulled        it answers and lacks the model; names the command that pulls it
+        │   └── ModelNotServed    the same of an OpenAI-style server
         └── UpstreamRefused       it finds fault with the request itself
 
 A message says what happened, where, and what to do next. The wire form is `{"error": {"code", "message",
@@ -135,6 +141,26 @@ class UnknownSession(ServiceError):
     """No conversation of that name."""
 
 
+class UnknownName(ServiceError):
+    """No training run, set, comparison or page of that name."""
+
+
+class UnreadablePage(ServiceError):
+    """A page that cannot be drawn."""
+
+
+class NoOriginal(ServiceError):
+    """The file of a document is gone, or has changed."""
+
+
+class NameTaken(ServiceError):
+    """Something has that name already."""
+
+
+class RunActive(ServiceError):
+    """Another run or comparison has the machine."""
+
+
 class ForeignOrigin(ServiceError):
     """A page of another site sent the request."""
 
@@ -215,6 +241,10 @@ class ModelNotPulled(UpstreamError):
     """The upstream lacks the model."""
 
 
+class ModelNotServed(ModelNotPulled):
+    """An OpenAI-style server lacks the model."""
+
+
 class UpstreamRefused(UpstreamError):
     """The upstream finds fault with the request itself."""
 
@@ -239,6 +269,11 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     DamagedClassifier: (503, "damaged_classifier"),
     BuiltIn: (409, "built_in"),
     UnknownJob: (404, "unknown_job"),
+    UnknownName: (404, "unknown_name"),
+    UnreadablePage: (422, "unreadable_page"),
+    NoOriginal: (410, "original_gone"),
+    NameTaken: (409, "name_taken"),
+    RunActive: (409, "run_active"),
     UnknownSession: (404, "unknown_session"),
     ForeignOrigin: (403, "foreign_origin"),
     Unauthorized: (401, "unauthorized"),
@@ -248,6 +283,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     RecordsUnavailable: (503, "records_unavailable"),
     UpstreamUnreachable: (502, "upstream_unreachable"),
     ModelNotPulled: (404, "model_not_pulled"),
+    ModelNotServed: (404, "model_not_served"),
     UpstreamRefused: (400, "upstream_refused"),
     UpstreamError: (502, "upstream_error"),
     ServiceError: (500, "service_error"),
@@ -270,6 +306,9 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.IngestError: (500, "ingest_error"),
     model_errors.UnknownModel: (404, "unknown_model"),
     model_errors.AdapterError: (422, "adapter_error"),
+    model_errors.DataError: (422, "invalid_dataset"),
+    model_errors.TrainingError: (422, "training_error"),
+    model_errors.ExportError: (422, "export_error"),
     model_errors.ContextOverflow: (422, "context_overflow"),
     model_errors.InvalidSampling: (422, "invalid_sampling"),
     model_errors.UnsupportedModel: (422, "unsupported_model"),

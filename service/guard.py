@@ -26,7 +26,7 @@ _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::\d{1,5})?", re.IGNORECASE)
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+        "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -36,6 +36,8 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+#: Routes whose bodies may be as large as an upload.
+UPLOADS = {"/documents", "/documents/sync", "/datasets"}
 
 
 class Guard:
@@ -63,7 +65,7 @@ class Guard:
             await send(message)
 
         refused = self._refusal(Headers(scope=scope), scope["method"], scope["path"])
-        most = self.upload_bytes if scope["path"] in ("/documents", "/documents/sync") else self.body_bytes
+        most = self.upload_bytes if scope["path"] in UPLOADS else self.body_bytes
         await (refused or self.app)(scope, _at_most(most, receive), send_guarded)
 
     def _refusal(self, headers: Headers, method: str, path: str) -> JSONResponse | None:

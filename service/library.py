@@ -73,6 +73,14 @@ class Library(Protocol):
         """Its passages in order. Raises UnknownDocument."""
         ...
 
+    def original(self, collection: str, document_id: str) -> Path:
+        """The file that a document was made of. Raises UnknownDocument, NoOriginal."""
+        ...
+
+    def page_picture(self, collection: str, document_id: str, page: int) -> Path:
+        """A page of it as a PNG. Raises UnknownDocument, NoOriginal, UnknownName, UnreadablePage."""
+        ...
+
     def annotate(
         self, collection: str, document_id: str, changes: Mapping[str, Value | None]
     ) -> StoredDocument:

@@ -6,6 +6,7 @@ next question. Embedders are shared between collections and loaded once.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ingest.store import Store
 from ingest.types import Chunk, StoredDocument, Value
 from service.answer import Source
 from service.library import CollectionInfo, OnFile, Upload
+from service.originals import Originals
 
 FindEmbedder = Callable[[str], Embedder]
 
@@ -50,6 +52,7 @@ class Shelves:
         self._shelves: dict[str, _Shelf] = {}
         self._embedders: dict[str, Embedder] = {}
         self._floors: dict[str, float] = {}
+        self._originals = Originals(home)
 
     def warm(self) -> None:
         """Load the embedder and the default collection's vectors.
@@ -142,6 +145,14 @@ class Shelves:
         """Its passages in order."""
         return self._shelf(collection).store.chunks(document_id)
 
+    def original(self, collection: str, document_id: str) -> Path:
+        """The file that a document was made of."""
+        return self._originals.find(collection, self.document(collection, document_id))
+
+    def page_picture(self, collection: str, document_id: str, page: int) -> Path:
+        """A page of it as a PNG."""
+        return self._originals.picture(collection, self.document(collection, document_id), page)
+
     def annotate(
         self, collection: str, document_id: str, changes: Mapping[str, Value | None]
     ) -> StoredDocument:
@@ -151,9 +162,11 @@ class Shelves:
         return store.document(document_id)
 
     def forget(self, collection: str, document_id: str) -> None:
-        """Remove a document in one transaction."""
+        """Remove a document in one transaction, then its original and pictures."""
         store = self._shelf(collection).store
-        store.forget([store.document(document_id).path])
+        document = store.document(document_id)
+        store.forget([document.path])
+        self._originals.forget(collection, document, store.documents())
 
     def add(
         self,
@@ -169,9 +182,20 @@ class Shelves:
         store = self._shelf(collection).store
         name = store.status().embedder_name or self._settings.embedder
 
+        waiting = {upload.path: upload.file for upload in uploads}
+        before: dict[str, StoredDocument] = {}
+        for path in waiting:
+            with contextlib.suppress(UnknownDocument):
+                before[path] = store.document(path)
+
         def tell(progress: pipeline.Progress) -> None:
-            if progress.file is not None:
-                on_file(progress.file)
+            if progress.file is None:
+                return
+            if progress.file.status in ("added", "updated", "unchanged"):
+                self._originals.keep(collection, waiting[progress.file.path])
+                if progress.file.status == "updated" and (old := before.get(progress.file.path)):
+                    self._originals.forget(collection, old, store.documents())
+            on_file(progress.file)
 
         files = [pipeline.Upload(u.file, u.path, u.own) for u in uploads]
         embedder = self._embedder(name)

@@ -34,6 +34,8 @@ from model.errors import TrainingError
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: How long a background run may take to get hold of its lock.
 START_TIMEOUT_S = 60.0
+#: A process that has not taken its lock after so long is another one of the same number.
+BEGIN_TIMEOUT_S = 600.0
 #: `alive` takes the lock for an instant: whoever wants to train waits that instant out.
 LOCK_TIMEOUT_S = 1.0
 
@@ -89,9 +91,22 @@ class Run:
             content = {}
         status = content if isinstance(content, dict) else {}
         status.setdefault("state", "starting")
-        if status["state"] in ("starting", "running") and not self.alive():
-            status["state"] = "killed" if status["state"] == "running" else "not started"
+        if status["state"] == "running" and not self.alive():
+            status["state"] = "killed"
+        elif status["state"] == "starting" and not self.alive() and not self._begins(status.get("pid")):
+            status["state"] = "not started"
         return status
+
+    def _begins(self, pid: object) -> bool:
+        """Whether the process that shall train is there: it takes the lock once its libraries are loaded."""
+        try:
+            age_s = time.time() - (self.path / "status.json").stat().st_mtime
+            if not isinstance(pid, int) or pid == os.getpid() or age_s > BEGIN_TIMEOUT_S:
+                return False
+            os.kill(pid, 0)
+        except OSError:
+            return False
+        return True
 
     def set_status(self, state: str, **figures: Any) -> None:
         """Write the status, whole or not at all.
@@ -205,11 +220,11 @@ def every(home: Path) -> list[Run]:
     return [Run(path) for path in sorted(found, key=lambda path: (path / "config.json").stat().st_mtime)]
 
 
-def start(run: Run, home: Path) -> int:
-    """Train a created run in a session that outlives this process and its terminal; returns its pid.
+def launch(run: Run, home: Path) -> subprocess.Popen[bytes]:
+    """Train a created run in a process and session of its own, which outlive this one and its terminal.
 
     Raises:
-        TrainingError: another process trains it, or it ended before it began; with the end of its log.
+        TrainingError: another process trains it.
     """
     with run.held():
         run.set_status("starting")
@@ -227,6 +242,18 @@ def start(run: Run, home: Path) -> int:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
+    if run.status()["state"] in ("starting", "not started"):  # it has not said anything itself
+        run.set_status("starting", pid=process.pid)
+    return process
+
+
+def start(run: Run, home: Path) -> int:
+    """Launch a run and wait until it trains; returns its pid.
+
+    Raises:
+        TrainingError: another process trains it, or it ended before it began; with the end of its log.
+    """
+    process = launch(run, home)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and run.status()["state"] not in ("running", "finished", "stopped"):
         if process.poll():

@@ -65,7 +65,7 @@ HELP = {
     "per_device_eval_batch_size": "rows of a micro-batch in validation",
     "full": "train all weights instead of an adapter",
     "freeze": "train weights, but leave the embedding and the first N blocks as they are (implies --full)",
-    "dataset": "names in dataset_info.json, or paths of .json and .jsonl files",
+    "dataset": "names in dataset_info.json, paths of .json and .jsonl files, or uploads to the service",
     "dataset_dir": "where dataset_info.json is",
     "cutoff_len": "tokens of a conversation, at most the model's window",
     "max_steps": "this many steps, whatever num_train_epochs says; -1: by epochs",
@@ -125,13 +125,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
             this = runs.find(home, args.resume)
             values = gather(CLASSES, this.config()["settings"], None)
         else:
-            values = _named(gather(CLASSES, given, args.config), home)
-            values["name"] = world.agree(values["name"])
-            what, how, _, _ = _checked(values)
-            _refuse_taken(home, what)
-            # Written down, for a probe may decide otherwise when the run is resumed.
-            chosen = precision.choose(how.compute_type, world.device)
-            values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
+            values = _settled(gather(CLASSES, given, args.config), home, world)
             if world.first:
                 this = runs.create(home, values["name"], {"command": "sft", "settings": values})
             world.wait()
@@ -149,6 +143,33 @@ def run(args: argparse.Namespace, home: Path) -> int:
         distributed.leave()
 
 
+def begin(given: Mapping[str, Any], home: Path) -> Run:
+    """A new run as the command would make it, for a process alone; `runs.launch` trains it.
+
+    Args:
+        given: settings by name; `dataset` is needed.
+        home: the data folder.
+
+    Raises:
+        TrainingError, DataError: a setting of another type or out of range, or a name that is taken.
+        UnknownModel: the model is not installed.
+    """
+    values = _settled(gather(CLASSES, given, None), home, distributed.join())
+    return runs.create(home, values["name"], {"command": "sft", "settings": values})
+
+
+def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
+    """Every setting that was given, checked, under the name that all processes agree on."""
+    values = _named(values, home)
+    values["name"] = world.agree(values["name"])
+    what, how, _, _ = _checked(values)
+    _refuse_taken(home, what)
+    # Written down, for a probe may decide otherwise when the run is resumed.
+    chosen = precision.choose(how.compute_type, world.device)
+    values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
+    return values
+
+
 NOT_SETTINGS = {"command", "home", "config", "resume", "detach", "placeholder"}
 
 
@@ -161,12 +182,18 @@ def _named(values: dict[str, Any], home: Path) -> dict[str, Any]:
         values["name"] = f"{first}-{time.strftime('%Y%m%d-%H%M%S')}"
     for key in ("dataset", "eval_dataset"):
         if key in values:
-            values[key] = tuple(str(Path(n).resolve()) if Path(n).is_file() else n for n in values[key])
+            values[key] = tuple(_file(name, home) or name for name in values[key])
     values["dataset_dir"] = Path(values.get("dataset_dir", "data")).resolve()
     window = read_config(install.find(values.get("model", DEFAULT_MODEL), home))[0].context_length
     if values.setdefault("cutoff_len", min(DataConfig(dataset=("x",)).cutoff_len, window)) > window:
         raise TrainingError(f"cutoff_len {values['cutoff_len']} exceeds the model's window of {window}")
     return values
+
+
+def _file(name: str, home: Path) -> str | None:
+    """Where a set is that is named by its file: anywhere, or among those uploaded to the service."""
+    places = (Path(name), home / "datasets" / Path(name).name)
+    return next((str(path.resolve()) for path in places if path.is_file()), None)
 
 
 def _checked(values: Mapping[str, Any]) -> tuple[SFTConfig, TrainConfig, LoRAConfig, DataConfig]:

@@ -15,6 +15,7 @@ from service.schemas import (
     OwnModelsReply,
     UpstreamReply,
 )
+from service.schemas.workshop import ExportReply, ExportRequest, MergeRequest
 
 router = APIRouter(tags=["models"])
 
@@ -31,7 +32,7 @@ def list_models(parts: PartsDep) -> ModelsReply:
         found += [
             ModelReply(
                 name=f"{name}/{n}",
-                kind="ollama",
+                kind=name,
                 loaded=True,
                 default=f"{name}/{n}" == own.default,
                 capabilities=["stream"],
@@ -61,6 +62,29 @@ def load_model(body: LoadRequest, parts: PartsDep) -> OwnModelsReply:
         case "switch", adapter:
             models.switch(body.model, adapter)
     return _own(models)
+
+
+@router.post(
+    "/models/merge",
+    status_code=201,
+    summary="Fold an adapter into its base",
+    responses={**errors.declared(404, 409, 500, 503)},
+)
+def merge_adapter(body: MergeRequest, parts: PartsDep) -> OwnModelsReply:
+    """Makes a model of its own, which is asked by its name. Done when it returns."""
+    parts.making.merge(body.adapter, body.base, body.name)
+    return _own(parts.models)
+
+
+@router.post(
+    "/models/export",
+    status_code=201,
+    summary="Write a model for other programs",
+    responses={**errors.declared(404, 500, 503)},
+)
+def export_model(body: ExportRequest, parts: PartsDep) -> ExportReply:
+    """A GGUF file with its Modelfile, or a folder for transformers, below LOREBASE_HOME/exports."""
+    return ExportReply.of(parts.making.export(body.model, body.format, body.quantize))
 
 
 def _own(models: Models) -> OwnModelsReply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from ingest.errors import UnknownCollection, UnknownDocument
@@ -15,6 +16,7 @@ from ingest.words import terms
 from model.config import Sampling
 from model.errors import Cancelled
 from service.answer import Source
+from service.errors import NoOriginal
 from service.generators import Capability, Message, Piece
 from service.library import CollectionInfo, Upload
 from tests.fakes import HashEmbedder
@@ -89,6 +91,7 @@ class MemoryLibrary:
         self.shelves: dict[str, dict[str, str]] = {default: dict(texts)} if texts else {}
         self.generation = 1
         self.own: dict[str, dict[str, Value]] = {}
+        self.originals: dict[str, Path] = {}
         self.searched: list[str] = []
         self.embedded: list[str] = []
         self.failure: Exception | None = None  #: raised by everything that looks into a collection
@@ -166,6 +169,15 @@ class MemoryLibrary:
             if document_id in (document.document_id, document.path):
                 return document
         raise UnknownDocument(f"no document {document_id!r}")
+
+    def original(self, collection: str, document_id: str) -> Path:
+        path = self.document(collection, document_id).path
+        if path not in self.originals:
+            raise NoOriginal(f"the file {path} is no longer where it was read")
+        return self.originals[path]
+
+    def page_picture(self, collection: str, document_id: str, page: int) -> Path:
+        return self.original(collection, document_id)
 
     def text(self, collection: str, document_id: str) -> str:
         return self._shelf(collection)[self.document(collection, document_id).path]

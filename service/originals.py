@@ -1,0 +1,123 @@
+"""The files that documents were made of: uploads are kept, files in folders are found again.
+
+    LOREBASE_HOME/collections/NAME/originals/SHA256        bytes of an upload
+    LOREBASE_HOME/collections/NAME/pages/SHA256-PAGE.png   pictures of pages, as many as fit
+
+A file is handed out only if its hash is the one that the document was made of: so a path in the index cannot
+be turned into a way to read anything else, and a citation never stands beside a page that has changed since.
+What nobody's document has any more is removed with the last document that had it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from ingest.types import StoredDocument
+from service.errors import NoOriginal
+from service.page_picture import draw
+
+logger = logging.getLogger(__name__)
+
+#: Pictures that a collection keeps.
+MOST_PICTURES = 400
+
+
+class Originals:
+    """The originals of one data folder's collections."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._hashes: dict[tuple[str, int, int], str] = {}
+        self._drawing = threading.Lock()
+
+    def keep(self, collection: str, file: Path) -> None:
+        """Keep an upload's bytes; those that are kept already are not kept twice.
+
+        A disk that is full fails no upload: the document is in the index, its file is not at hand.
+        """
+        folder = self._home / "collections" / collection / "originals"
+        beside = folder / f".{os.getpid()}-{threading.get_ident()}"
+        try:
+            target = folder / _hash(file)
+            if target.exists():
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, beside)
+            beside.replace(target)
+        except OSError as error:
+            logger.warning("an upload to %s was not kept: %s", collection, error)
+        finally:
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
+
+    def forget(self, collection: str, document: StoredDocument, others: Iterable[StoredDocument]) -> None:
+        """Remove a document's bytes and pictures, unless another one was made of the same."""
+        if any(other.content_hash == document.content_hash for other in others):
+            return
+        name = document.content_hash.removeprefix("sha256:")
+        if len(name) != 64 or not name.isalnum():
+            return
+        folder = self._home / "collections" / collection
+        (folder / "originals" / name).unlink(missing_ok=True)
+        for picture in (folder / "pages").glob(f"{name}-*.png"):
+            picture.unlink(missing_ok=True)
+
+    def find(self, collection: str, document: StoredDocument) -> Path:
+        """The file that a document was made of.
+
+        Raises:
+            NoOriginal: it is no longer where it was, or has changed since.
+        """
+        wanted = document.content_hash.removeprefix("sha256:")
+        kept = self._home / "collections" / collection / "originals" / wanted
+        if wanted.isalnum() and kept.is_file():
+            return kept
+        there = False
+        for place in (Path(document.path), self._home.parent / document.path, Path.cwd() / document.path):
+            if place.is_absolute() and place.is_file():
+                there = True
+                if self._hash_of(place) == wanted:
+                    return place
+        why = "has changed since it was read" if there else "is no longer where it was read"
+        raise NoOriginal(f"the file {document.path} {why}; ingest it again to have it here")
+
+    def picture(self, collection: str, document: StoredDocument, page: int) -> Path:
+        """A page of a PDF as a PNG.
+
+        Raises:
+            NoOriginal: the file is gone.
+            UnknownName, UnreadablePage: there is no such page, or it cannot be drawn.
+        """
+        file = self.find(collection, document)
+        folder = self._home / "collections" / collection / "pages"
+        target = folder / f"{document.content_hash.removeprefix('sha256:')}-{page}.png"
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with self._drawing:  # one at a time: each may take a gigabyte
+                draw(file, page, target)
+            pictures = sorted(folder.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
+            for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
+                old.unlink(missing_ok=True)
+        return target
+
+    def _hash_of(self, file: Path) -> str:
+        """The hash, computed again only where the file has changed."""
+        state = file.stat()
+        key = str(file), state.st_mtime_ns, state.st_size
+        if key not in self._hashes:
+            if len(self._hashes) > 1000:
+                self._hashes.clear()
+            self._hashes[key] = _hash(file)
+        return self._hashes[key]
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

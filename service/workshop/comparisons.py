@@ -1,0 +1,204 @@
+"""Comparisons of ways of answering, each `python -m service evaluate` in a process of its own.
+
+    LOREBASE_HOME/evaluations/NAME/
+      request.json    what was asked for, where the service started it
+      log             what it said
+      answers.jsonl   the replies so far
+      report.json, report.html
+
+The process inherits an open lock (flock belongs to the open file, not to a process), so that a comparison
+runs exactly as long as its lock is held, whatever became of the service that started it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.train.runs import NAME
+from service.errors import InvalidRequest, NameTaken, RunActive, UnknownName
+from service.workshop.sets import DataSets
+
+FOLDER = "evaluations"
+REPORT, PAGE = "report.json", "report.html"
+LOG_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A comparison as it is now."""
+
+    name: str
+    state: str  #: running, finished, failed
+    done: int  #: replies so far
+    total: int | None  #: replies in the end, where that is known
+    request: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)  #: settings and how often each mode was right
+    has_report: bool = False
+    created_at: float = 0.0
+    log: str = ""
+
+
+class Comparisons:
+    """The comparisons of one data folder."""
+
+    def __init__(self, home: Path, sets: DataSets) -> None:
+        self._home, self._sets = home, sets
+        self._lock = threading.Lock()
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def all(self) -> list[Comparison]:
+        """Every one, the latest first."""
+        folders = [path for path in (self._home / FOLDER).glob("[!.]*") if path.is_dir()]
+        return sorted((self._seen(path) for path in folders), key=lambda one: -one.created_at)
+
+    def get(self, name: str) -> Comparison:
+        """One, with the end of its log. Raises UnknownName."""
+        folder = self._find(name)
+        try:
+            lines = (folder / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            lines = []
+        return self._seen(folder, "\n".join(lines[-LOG_LINES:]))
+
+    def report(self, name: str) -> dict[str, Any] | None:
+        """Its report, if it is written. Raises UnknownName."""
+        return _json(self._find(name) / REPORT)
+
+    def page(self, name: str) -> Path:
+        """The report's page. Raises UnknownName where there is none (yet)."""
+        file = self._find(name) / PAGE
+        if not file.is_file():
+            raise UnknownName(f"the comparison {name} has no report yet")
+        return file
+
+    def start(self, name: str, questions: str, flags: Mapping[str, str]) -> Comparison:
+        """Begin to ask; the same name goes on where it stopped.
+
+        Args:
+            name: of the folder.
+            questions: a set of the data folder.
+            flags: of `python -m service evaluate`.
+
+        Raises:
+            RunActive: a comparison is running.
+            NameTaken: the command line made one of that name.
+            UnknownName, InvalidRequest: the questions, or the name, cannot be used.
+        """
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(f"{name[:80]!r} cannot be a name: letters, digits, '.', '_' and '-'")
+        if self._sets.get(questions).kind != "questions":
+            raise InvalidRequest(f"{questions} holds no questions with known answers")
+        folder = self._home / FOLDER / name
+        given = {"questions": questions} | dict(flags)
+        with self._lock:
+            if busy := next((one for one in self.all() if one.state == "running"), None):
+                raise RunActive(f"the comparison {busy.name} is running: wait until it ends, or stop it")
+            if folder.exists() and _json(folder / "request.json") != given:
+                raise NameTaken(f"there is a comparison {name} of other settings: choose another name")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "request.json").write_text(json.dumps(given, ensure_ascii=False), encoding="utf-8")
+            self._launch(folder, self._sets.file(questions), flags)
+        return self._seen(folder)
+
+    def stop(self, name: str) -> Comparison:
+        """Let it write its report and end; one that has ended stays as it is. Raises UnknownName."""
+        folder = self._find(name)
+        pid = _json(folder / "pid.json")
+        if self._running(folder) and pid is not None and isinstance(pid.get("pid"), int):
+            os.kill(pid["pid"], signal.SIGINT)
+        return self._seen(folder)
+
+    def _launch(self, folder: Path, questions: Path, flags: Mapping[str, str]) -> None:
+        command = [sys.executable, "-m", "service", "evaluate", "--home", str(self._home)]
+        command += ["--questions", str(questions), "--out", str(folder)]
+        command += [word for key, value in flags.items() for word in (f"--{key}", value)]
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with (folder / "log").open("wb") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+        finally:
+            os.close(lock)
+        (folder / "pid.json").write_text(json.dumps({"pid": process.pid}), encoding="utf-8")
+        self._started = [one for one in self._started if one.poll() is None] + [process]
+
+    def _running(self, folder: Path) -> bool:
+        for one in self._started:
+            one.poll()  # those that ended are gone from the table of processes
+        try:
+            lock = os.open(folder / ".lock", os.O_RDWR)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(lock)
+        return False
+
+    def _find(self, name: str) -> Path:
+        folder = self._home / FOLDER / name
+        if not NAME.fullmatch(name) or not folder.is_dir():
+            raise UnknownName(f"no comparison {name[:80]!r}; POST /evaluations makes one")
+        return folder
+
+    def _seen(self, folder: Path, log: str = "") -> Comparison:
+        running = self._running(folder)
+        request, report = _json(folder / "request.json") or {}, _json(folder / REPORT)
+        state = "running" if running else "finished" if report is not None else "failed"
+        try:
+            with (folder / "answers.jsonl").open("rb") as lines:
+                done = sum(1 for _ in lines)
+        except OSError:
+            done = 0
+        summary: dict[str, Any] = {}
+        if report is not None:
+            modes = report.get("modes", [])
+            right = {m["name"]: m["figures"]["right"] for m in modes if "right" in m.get("figures", {})}
+            summary = {
+                "settings": report.get("settings", {}),
+                "right": right,
+                "asked": report["questions"]["asked"],
+            }
+        expected = self._expected(request) if running else None
+        created = folder.stat().st_ctime
+        return Comparison(
+            folder.name, state, done, expected, request, summary, report is not None, created, log
+        )
+
+    def _expected(self, request: Mapping[str, Any]) -> int | None:
+        from service.evaluation.modes import BASELINES
+
+        try:
+            questions = self._sets.get(str(request["questions"])).rows
+        except (KeyError, UnknownName, OSError):  # the set may be gone
+            return None
+        if "limit" in request:
+            questions = min(questions, int(request["limit"]))
+        return questions * (len(str(request.get("modes", "")).split(",")) + len(BASELINES))
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None

@@ -1,0 +1,139 @@
+"""The originals of documents: kept, found, refused when they changed, and pages as pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from reportlab.pdfgen.canvas import Canvas
+
+from ingest.settings import IngestSettings
+from service.app import create_app
+from service.settings import ServiceSettings
+from service.shelves import Shelves
+from tests.fakes import HashEmbedder
+from tests.service.conftest import until
+from tests.service.fakes import ScriptedGenerator
+
+
+def pdf(*pages: str) -> bytes:
+    out = io.BytesIO()
+    canvas = Canvas(out, pagesize=(300, 200))
+    for text in pages:
+        canvas.drawString(40, 150, text)
+        canvas.rect(0, 0, 150, 20, fill=1)
+        canvas.showPage()
+    canvas.save()
+    return out.getvalue()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "project" / ".lorebase"
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[TestClient]:
+    library = Shelves(home, "default", IngestSettings(), lambda name: HashEmbedder(name=name))
+    app = create_app(
+        ServiceSettings(model="scripted", shutdown_grace_s=0.5), home, library, ScriptedGenerator()
+    )
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
+
+
+def upload(client: TestClient, name: str, content: bytes) -> str:
+    job = client.post("/documents", files={"files": (name, content)}).json()
+    until(lambda: client.get(f"/jobs/{job['id']}").json()["finished_at"] is not None, 60)
+    assert client.get(f"/jobs/{job['id']}").json()["status"] == "done"
+    (found,) = [d for d in client.get("/documents").json()["documents"] if d["path"] == name]
+    return str(found["document_id"])
+
+
+def kept(home: Path) -> list[str]:
+    return sorted(
+        p.name
+        for p in (home / "collections" / "default").glob("*/*")
+        if p.parent.name in ("originals", "pages")
+    )
+
+
+def code(reply: Any, status: int) -> str:
+    assert reply.status_code == status, reply.text
+    return str(reply.json()["error"]["code"])
+
+
+def test_an_upload_comes_back_and_leaves_with_its_document(client: TestClient, home: Path) -> None:
+    content = pdf("The tower is tall.", "The bridge is old.")
+    one = upload(client, "塔 tower.pdf", content)
+    reply = client.get(f"/documents/{one}/file")
+    assert reply.content == content and reply.headers["content-type"] == "application/octet-stream"
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["content-disposition"] == "attachment; filename*=UTF-8''%E5%A1%94%20tower.pdf"
+
+    picture = client.get(f"/documents/{one}/pages/2.png")
+    assert picture.headers["content-type"] == "image/png"
+    drawn = Image.open(io.BytesIO(picture.content))
+    assert drawn.size == (600, 400)
+    assert drawn.getpixel((100, 390)) == (0, 0, 0) and drawn.getpixel((500, 390)) == (255, 255, 255)
+    assert client.get(f"/documents/{one}/pages/2.png").content == picture.content
+    assert len(kept(home)) == 2
+    for page in ("0", "3", "-1", "x", "1.5", "99999999", "２"):
+        assert client.get(f"/documents/{one}/pages/{page}.png").status_code == 404, page
+
+    two = upload(client, "copy.pdf", content)  # the same bytes are kept once, for both
+    assert len(kept(home)) == 2
+    client.delete(f"/documents/{one}")
+    assert client.get(f"/documents/{two}/file").content == content
+    upload(client, "copy.pdf", pdf("Another text about a river."))  # replaced: the old bytes are nobody's
+    assert len(kept(home)) == 1
+    client.delete(f"/documents/{two}")
+    assert kept(home) == []
+
+
+def test_a_file_in_a_folder_is_found_only_as_it_was_read(
+    client: TestClient, home: Path, tmp_path: Path
+) -> None:
+    from ingest.collections import open_collection
+    from ingest.pipeline import ingest_path  # as the command line does
+
+    folder = home.parent / "docs"
+    folder.mkdir(parents=True)
+    file = folder / "tower.md"
+    file.write_text("The tower is tall.\n")
+    store = open_collection(home, "default", create=True)
+    ingest_path(
+        [folder], store, HashEmbedder(name=IngestSettings().embedder), IngestSettings(), base=home.parent
+    )
+    store.close()
+    (document,) = client.get("/documents").json()["documents"]
+    address = f"/documents/{document['document_id']}/file"
+    assert document["path"] == "docs/tower.md" and client.get(address).content == file.read_bytes()
+    file.write_text("secret\n")
+    assert code(client.get(address), 410) == "original_gone" and "secret" not in client.get(address).text
+    file.unlink()
+    assert "no longer where" in client.get(address).json()["error"]["message"]
+    assert code(client.get("/documents/none/file"), 404) == "unknown_document"
+
+
+@pytest.mark.parametrize(
+    "content", [b"%PDF-1.7\n" + b"\x00" * 2000, b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<</Root 1 0 R>>"]
+)
+def test_a_page_that_cannot_be_drawn_costs_one_process(tmp_path: Path, content: bytes) -> None:
+    from service import page_picture
+    from service.errors import UnknownName, UnreadablePage
+
+    file = tmp_path / "bad.pdf"
+    file.write_bytes(content)
+    with pytest.raises((UnreadablePage, UnknownName)):
+        page_picture.draw(file, 1, tmp_path / "out.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.pdf"]
+    good = tmp_path / "good.pdf"
+    good.write_bytes(pdf("x"))
+    with pytest.raises(UnknownName, match="no page 2"):
+        page_picture.draw(good, 2, tmp_path / "out.png")
