@@ -121,6 +121,7 @@ class Progress:
         self._name, self._started, self._asked = name, time.monotonic(), 0
 
     def __call__(self, _: Question, mode: Mode, __: Reply, known: bool) -> None:
+        """Count a reply."""
         if known or mode.ask is None:
             return
         self._asked += 1
