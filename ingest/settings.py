@@ -60,6 +60,11 @@ class IngestSettings(BaseModel):
         ge=256,
         description="passages from which on vectors are searched through an approximate index",
     )
+    url_max_mb: int = Field(32, ge=1, le=10_000, description="largest web page that is fetched")
+    url_timeout_s: float = Field(30.0, gt=0, le=3600, description="deadline for fetching one web page")
+    url_private: bool = Field(
+        False, description="fetch pages also from this machine and from local networks, not only public ones"
+    )
     search_k: int = Field(5, ge=1, le=100, description="passages a search returns")
 
 

@@ -11,6 +11,7 @@ from ingest.cli.opening import FindEmbedder, embedder_of, open_store
 from ingest.collections import collection_folder
 from ingest.embed import Embedder
 from ingest.errors import IngestError
+from ingest.fetch import is_url
 from ingest.fields import parse_settings
 from ingest.settings import IngestSettings
 from ingest.store.sqlite_faiss import SqliteFaissStore
@@ -20,17 +21,49 @@ from ingest.types import IngestReport, Value
 def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
     """Take in the paths; with `--watch` follow them until Ctrl-C."""
     own = parse_settings(arguments.set)
-    paths = arguments.paths
-    _check_paths(paths, collection_folder(home, settings.collection).exists())
+    urls = [path for path in arguments.paths if is_url(path)]
+    paths = [path for path in arguments.paths if not is_url(path)]
+    if paths:
+        _check_paths(paths, collection_folder(home, settings.collection).exists() or bool(urls))
+    elif arguments.watch:
+        raise IngestError("--watch follows folders, and there is none among what was named.")
     if arguments.watch and (files := [path for path in paths if not Path(path).expanduser().is_dir()]):
         raise IngestError(f"--watch follows folders, and {files[0]} is none. Name the folder that it is in.")
     with open_store(arguments, home, settings, create=True) as store:
-        run = _runner(arguments, store, settings, embedder_of(store, arguments.embedder, settings, find), own)
-        report = run(paths, quiet=False)
+        embedder = embedder_of(store, arguments.embedder, settings, find)
+        run = _runner(arguments, store, settings, embedder, own)
+        reports = [_add_pages(arguments, urls, store, settings, embedder, own)] if urls else []
+        if paths:
+            reports.append(run(paths, quiet=False))
         if arguments.watch:
-            _watch([Path(path).expanduser().resolve() for path in paths], home, run, report, arguments.json)
+            folders = [Path(path).expanduser().resolve() for path in paths]
+            _watch(folders, home, run, reports[-1], arguments.json)
             return 0
-    return 1 if terminal.failed(report) else 0
+    return 1 if any(map(terminal.failed, reports)) else 0
+
+
+def _add_pages(  # noqa: PLR0917 - as the others
+    arguments: argparse.Namespace,
+    urls: list[str],
+    store: SqliteFaissStore,
+    settings: IngestSettings,
+    embedder: Embedder,
+    own: Mapping[str, Value | None],
+) -> IngestReport:
+    from ingest.pipeline import ingest_pages
+
+    with terminal.ProgressDisplay(arguments.json) as display:
+        report = ingest_pages(
+            urls,
+            store,
+            embedder,
+            settings,
+            own=own or None,
+            password=arguments.password,
+            progress=display,
+        )
+    terminal.show_report(report, arguments.json)
+    return report
 
 
 Runner = Callable[..., IngestReport]
@@ -98,8 +131,8 @@ def _watch(folders: list[Path], home: Path, run: Runner, first: IngestReport, as
 
 
 def _check_paths(paths: list[str], known: bool) -> None:
-    if pages := [path for path in paths if "://" in path]:
-        raise IngestError(f"{pages[0]}: web pages are not read yet. Save the page as a file and ingest that.")
+    if strange := [path for path in paths if "://" in path]:
+        raise IngestError(f"{strange[0]}: only http and https are fetched; files are named by their path.")
     if not known and not any(Path(path).expanduser().exists() for path in paths):
         raise IngestError(
             f"There is no such file or folder: {', '.join(paths)}. "

@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     made = {name: commands.add_parser(name, help=text, parents=[shared]) for name, text in COMMANDS.items()}
 
     add = made["add"]
-    add.add_argument("paths", nargs="+", metavar="PATH", help="files and folders")
+    add.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and web pages (https://...)")
     add.add_argument(
         "--sync", action="store_true", help="forget documents whose files are gone from these folders"
     )

@@ -20,7 +20,9 @@ from pathlib import Path, PurePosixPath
 from ingest import parse
 from ingest.embed import Embedder
 from ingest.errors import IngestError
+from ingest.fetch import normal
 from ingest.pipeline.ahead import Item
+from ingest.pipeline.pages import ingest_pages
 from ingest.pipeline.rebuild import rebuild
 from ingest.pipeline.run import Cancelled, OnProgress, Progress, Run
 from ingest.settings import IngestSettings
@@ -34,6 +36,7 @@ __all__ = [
     "Upload",
     "ingest_file",
     "ingest_files",
+    "ingest_pages",
     "ingest_path",
     "ingest_text",
     "rebuild",
@@ -52,6 +55,7 @@ class Upload:
     file: Path
     path: str  #: cleaned by `upload_path`
     own: Mapping[str, Value | None] | None = None  #: the user's fields that come with it
+    url: str | None = None  #: a page that was fetched: it is known by this, and `path` names its file
 
 
 def upload_path(name: str) -> str:
@@ -148,13 +152,18 @@ def ingest_files(
         InvalidPath: a path is no path; nothing was done.
         CollectionLocked, StorageFull, IndexDamaged, IndexMismatch, EmbedderError: what would stop every file.
     """
-    items = [Item(upload_path(u.path), u.file, u.file.stat().st_size, 0, "upload", u.own) for u in uploads]
+    items = [_item(upload) for upload in uploads]
     run = Run(store, embedder, settings, password, progress, cancel)
     run.total = len(items)
     with store.writing("upload", wait_s):
         run.process(items)
     store.compact()
     return run.report()
+
+
+def _item(upload: Upload) -> Item:
+    path, name = (upload_path(upload.path), "") if upload.url is None else (normal(upload.url), upload.path)
+    return Item(path, upload.file, upload.file.stat().st_size, 0, "upload", upload.own, name)
 
 
 def ingest_file(

@@ -39,6 +39,12 @@ class Item:
     mtime_ns: int
     origin: Origin
     own: Mapping[str, Value | None] | None = None  #: the user's fields that come with it
+    name: str = ""  #: what its parser is told, where that is not the path
+
+    @property
+    def called(self) -> str:
+        """A name whose suffix says what the file is."""
+        return self.name or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +86,14 @@ class Lookout:
 
     def is_current(self, item: Item) -> bool:
         """Whether size, time and recipe say that nothing has changed; then the file is not opened."""
-        recipe = recipe_of(item.path, self.settings, self.embedder_id)
+        recipe = recipe_of(item.called, self.settings, self.embedder_id)
         known = self.known.get(item.path)
         return known is not None and _is_same(known, item, recipe)
 
     def given_up(self, item: Item) -> str | None:
         """Why the file is not tried again, where size, time and recipe say that it is the same."""
         failure = self.failures.get(item.path)
-        recipe = parse.recipe(item.path, self.settings.ocr)  # chunks and vectors have no part in it
+        recipe = parse.recipe(item.called, self.settings.ocr)  # chunks and vectors have no part in it
         same = failure is not None and _is_same(failure.source, item, recipe)
         return self._reason(item, failure) if failure and same else None
 
@@ -127,19 +133,19 @@ class Lookout:
         try:
             # A file beyond the limit is not read to be hashed: the parser refuses it by its size.
             content_hash = _hash(item.file) if item.size <= most else ""
-            recipe = recipe_of(item.path, self.settings, self.embedder_id)
+            recipe = recipe_of(item.called, self.settings, self.embedder_id)
             settled = item.mtime_ns and time.time_ns() - item.mtime_ns > _TIME_IS_SETTLED_NS
             mtime_ns = item.mtime_ns if settled else 0
             source = Source(item.path, content_hash, recipe, item.size, mtime_ns, item.origin)
             known, failure = self.known.get(item.path), self.failures.get(item.path)
             if known and (known.content_hash, known.recipe) == (content_hash, recipe):
                 return Read(source, None)
-            tried = (content_hash, parse.recipe(item.path, self.settings.ocr))
+            tried = (content_hash, parse.recipe(item.called, self.settings.ocr))
             if failure and (failure.source.content_hash, failure.source.recipe) == tried:
                 reason = self._reason(item, failure)
                 if reason is not None:
                     return Failed(reason)
-            name = PurePosixPath(item.path).name
+            name = PurePosixPath(item.called).name
             document = parse_file(
                 item.file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
             )

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ingest import parse
 from ingest.embed import Embedder
 from ingest.errors import EmbedderError, IngestError
 from ingest.fields import merged
-from ingest.pipeline.ahead import Failed, Item, Lookout, recipe_of
+from ingest.pipeline.ahead import Failed, Item, Lookout, compose_recipe
 from ingest.settings import IngestSettings
 from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
@@ -140,8 +139,8 @@ class Run:
     def _fail(self, path: str, reason: str, source: Source | None) -> None:
         """Report a file that could not be read, and remember what was tried with it."""
         if source is not None and source.origin == "file":
-            tried = replace(source, recipe=parse.recipe(path, self.settings.ocr))
-            self._failed.append((tried, reason))
+            parser = source.recipe.split("|", 1)[0]
+            self._failed.append((replace(source, recipe=parser), reason))
         self.done(FileReport(path, "failed", reason))
 
     def _cut(
@@ -159,7 +158,8 @@ class Run:
         if not chunks and document.text:
             self._fail(source.path, "there is no text in it", source)
             return
-        source = replace(source, recipe=recipe_of(source.path, self.settings, self.embedder.id))
+        parser = source.recipe.split("|", 1)[0]
+        source = replace(source, recipe=compose_recipe(parser, self.settings, self.embedder.id))
         keys = [embedding_key(chunk, document.title) for chunk in chunks]
         waiting.append(_Ready(source, document, chunks, keys, own))
         if (

@@ -134,7 +134,9 @@ def test_watching_tells_what_changes_and_ends_with_ctrl_c(
     [
         (["./nowhere"], 2, "no such file or folder"),
         (["./docs", "./nowhere"], 1, ""),
-        (["https://example.org/page"], 2, "not read yet"),
+        (["https://user:word@example.org/page"], 1, "credentials"),
+        (["ftp://example.org/page"], 2, "only http and https"),
+        (["http://127.0.0.1:9/page"], 1, "no address of the public Internet"),
         (["list", "--collection", "missing"], 2, "no collection 'missing'"),
         (["list", "--collection", "../x"], 2, "cannot name a collection"),
         (["show", "nothing.md"], 2, "no document"),
