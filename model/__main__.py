@@ -65,7 +65,9 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         return export_command.run(arguments, home, _ollama_address())
     if arguments.command == "list":
-        text, damaged = report.listing(home), False
+        from service.tuning import trained_on  # which documents there are now is the index's to say
+
+        text, damaged = report.listing(home, lambda folder: trained_on.stale(folder, home)), False
     else:
         text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
     print(text, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -32,8 +33,13 @@ class Matrix:
         return 0 if self.dtype[0] in "IU" else prod(self.shape)
 
 
-def listing(home: Path) -> str:
-    """Installed models with kind, size and source, then what the catalog offers besides."""
+def listing(home: Path, stale: Callable[[Path], str | None] = lambda _: None) -> str:
+    """Installed models with kind, size and source, adapters, then what the catalog offers besides.
+
+    Args:
+        home: the data folder.
+        stale: tells of an adapter's folder why what it was trained on no longer stands, if so.
+    """
     lines = [f"home: {home}"]
     there = install.installed(home)
     if there:
@@ -52,6 +58,8 @@ def listing(home: Path) -> str:
         lines.append(
             f"  {adapter.name:<28} {'adapter':<10} {size:>9}  of {adapter.base or 'an unknown base'}{rank}"
         )
+        if why := stale(adapter.folder):
+            lines.append(f"  {'':<28} STALE, {why}")
     offered = [entry for entry in catalog.ENTRIES if entry.name not in there]
     if offered:
         lines.append("in the catalog (python -m model pull NAME):")

@@ -6,6 +6,7 @@ when it is attached (`model.engine`) or folded in (`model.merge`).
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,16 @@ def adapters(home: Path) -> list[Shelved]:
         if base is not None and (home / "models" / base).is_dir():
             folders.setdefault(path.parent.name, path.parent)
     return [_shelved(name, path) for name, path in sorted(folders.items()) if runs.NAME.fullmatch(name)]
+
+
+def hashes(home: Path) -> dict[str, str]:
+    """A hash of each adapter's weights by its name: trained again, it is another by the same name."""
+    files = {adapter.name: adapter.folder / WEIGHTS_FILE for adapter in adapters(home)}
+    return {
+        name: hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+        for name, file in files.items()
+        if file.is_file()
+    }
 
 
 def find(name: str, home: Path) -> Shelved:

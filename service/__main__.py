@@ -45,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import evaluate
 
             return evaluate.execute(given, settings, home)
+        if given.command == "tune":
+            from service.cli import tune
+
+            return tune.execute(given, settings, home)
         from service.cli import ask
 
         body = ask.request(

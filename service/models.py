@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as GeneratorOf
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from model.errors import UnknownModel
@@ -43,6 +43,7 @@ class AdapterInfo:
     base: str | None  #: the model that it was trained on, as far as it says
     rank: int | None = None
     attached_to: tuple[str, ...] = ()
+    stale: str | None = None  #: why what it was trained on no longer stands
 
 
 class Upstream(Protocol):
@@ -84,7 +85,11 @@ class Installed(Protocol):
         ...
 
     def adapters(self) -> Sequence[AdapterInfo]:
-        """The adapters."""
+        """The adapters; quick, so not yet whether they are stale."""
+        ...
+
+    def stale(self, adapter: str) -> str | None:
+        """Why an adapter's documents no longer stand as it was trained on them; None where they do."""
         ...
 
     def load(self, name: str) -> Resident:
@@ -229,8 +234,10 @@ class Models:
             name: found.adapters for name in self._residents.names if (found := self._residents.peek(name))
         }
         return [
-            AdapterInfo(
-                a.name, a.base, a.rank, tuple(sorted(m for m, names in held.items() if a.name in names))
+            replace(
+                a,
+                attached_to=tuple(sorted(m for m, names in held.items() if a.name in names)),
+                stale=self._installed.stale(a.name),
             )
             for a in self._installed.adapters()
         ]

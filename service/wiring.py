@@ -70,6 +70,14 @@ class OnDisk:
 
         return [AdapterInfo(a.name, a.base, a.rank) for a in shelf.adapters(self._home)]
 
+    def stale(self, adapter: str) -> str | None:
+        """Why an adapter's documents no longer stand as it was trained on them; None where they do."""
+        from model import shelf
+        from service.tuning import trained_on
+
+        folders = [a.folder for a in shelf.adapters(self._home) if a.name == adapter]
+        return trained_on.stale(folders[0], self._home) if folders else None
+
     def load(self, name: str) -> Resident:
         """Our engine with the installed model of that name.
 
@@ -109,6 +117,10 @@ class Given:
     def adapters(self) -> list[AdapterInfo]:
         """None."""
         return []
+
+    def stale(self, adapter: str) -> str | None:  # noqa: ARG002 - it has none
+        """Nothing is."""
+        return None
 
     def load(self, name: str) -> Resident:  # noqa: ARG002
         """It is there already."""

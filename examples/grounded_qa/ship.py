@@ -40,8 +40,14 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="what benchmarks.reading wrote")
     parser.add_argument("--target", type=Path, default=TARGET)
     args = parser.parse_args()
-    home = args.home or find_home()
-    source = adapter_folder(args.run, home)
+    card = (HERE / "card.md").read_text(encoding="utf-8")
+    card = card.replace("{figures}", table(args.figures) if args.figures else "Not measured yet.")
+    print(ship(args.run, args.home or find_home(), args.target, card))
+
+
+def ship(run: str, home: Path, target: Path, card: str) -> str:
+    """Put the adapter of a run, rounded, with its card and its picture into `target`; says what is there."""
+    source = adapter_folder(run, home)
     base = base_of(source)
     config, _ = read_config(install.find(base, home))
     adapter = peft.read(source, config)
@@ -49,19 +55,17 @@ def main() -> None:
         name: replace(part, a=part.a.to(torch.bfloat16), b=part.b.to(torch.bfloat16))
         for name, part in adapter.modules.items()
     }
-    picture = home / "runs" / args.run / PICTURE
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    card = (HERE / "card.md").read_text(encoding="utf-8")
-    card = card.replace("{figures}", table(args.figures) if args.figures else "Not measured yet.")
-    with replaced(args.target, {"kind": "adapter", "run": args.run}) as new:
+    picture = home / "runs" / run / PICTURE
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(target, {"kind": "adapter", "run": run}) as new:
         peft.write(new, replace(adapter, modules=rounded), config, base_name=base)
         (new / CARD).write_text(card, encoding="utf-8")
         if picture.is_file():
             (new / PICTURE).write_bytes(picture.read_bytes())
-    size = sum(file.stat().st_size for file in args.target.iterdir() if file.name != MANIFEST)
+    size = sum(file.stat().st_size for file in target.iterdir() if file.name != MANIFEST)
     if size > MOST_BYTES:
-        raise SystemExit(f"{args.target} takes {size} bytes, more than {MOST_BYTES}")
-    print(f"{args.target}: {size} bytes, trained on {base}")
+        raise SystemExit(f"{target} takes {size} bytes, more than {MOST_BYTES}")
+    return f"{target}: {size} bytes, trained on {base}"
 
 
 def table(figures: Path) -> str:

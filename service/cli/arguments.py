@@ -24,7 +24,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (anything but loopback needs a key file)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,calibrate,classify,keys}")
+    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys}")
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -44,6 +44,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     _shared(ask, argparse.SUPPRESS)
     _evaluate(commands)
+    _tune(commands)
     _calibrate(commands)
     _classify(commands)
     _keys(commands)
@@ -86,6 +87,34 @@ def _evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     evaluate.add_argument("--again", action="store_true", help="ask anew what has been asked before")
     _shared(evaluate, argparse.SUPPRESS)
+
+
+def _tune(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    tune = commands.add_parser(
+        "tune",
+        help="train an adapter on questions about a collection, and compare it",
+        description="Write questions on a collection's passages, keep those that the reader answers back, "
+        "train an adapter on them, and compare it on documents that were held out.",
+        epilog="Exit status: 0 done; 1 the comparison lacks something; 2 it could not be done; "
+        "130 interrupted (the same command goes on where it stopped).",
+    )
+    tune.set_defaults(command="tune")
+    tune.add_argument("--teacher", metavar="ollama/NAME", help="let a model of Ollama write the questions")
+    tune.add_argument(
+        "--max-pairs", type=int, default=400, help="end writing at so many pairs (default: %(default)s)"
+    )
+    tune.add_argument("--steps", type=int, help="of training (default: eight passes through the pairs)")
+    tune.add_argument("--seed", type=int, default=0, help="of spans, split and training")
+    tune.add_argument(
+        "--compare",
+        type=int,
+        default=100,
+        metavar="N",
+        help="ask at most N held-out questions; 0: compare nothing (default: %(default)s)",
+    )
+    tune.add_argument("--merge", action="store_true", help="fold the adapter into a model of its own, too")
+    tune.add_argument("--dry-run", action="store_true", help="say what there is to do and how long it takes")
+    _shared(tune, argparse.SUPPRESS)
 
 
 def _calibrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

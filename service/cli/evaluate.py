@@ -8,7 +8,6 @@ Ctrl-C too.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import threading
@@ -20,9 +19,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ingest.errors import UnknownCollection
 from ingest.settings import IngestSettings, read_table
+from model import shelf
 from model.errors import Cancelled, UnknownModel
 from service.app import assemble
+from service.cli import progress
 from service.deps import Parts
 from service.errors import InvalidRequest, ServiceError, UpstreamError
 from service.evaluation import page, report, terminal
@@ -35,7 +37,11 @@ from service.evaluation.run import Bench, Outcome, run
 from service.generators import Generator
 from service.models import OLLAMA
 from service.settings import ServiceSettings
+from service.tuning import build as tuning
+from service.tuning import trained_on
 
+#: A closed-book adapter that is missing is built from so many pairs, if that takes no longer than this.
+BUILT_PAIRS, BUILT_WITHIN_S = 200, 20 * 60
 #: Verdicts that are kept at a time.
 JUDGED_AT_ONCE = 8
 
@@ -68,12 +74,25 @@ def embedding(name: str, home: Path) -> Embedding:
 
 def execute(given: argparse.Namespace, settings: ServiceSettings, home: Path) -> int:
     """The command over the data folder; see `compare`."""
-    name = read_table("ingest", IngestSettings).embedder
+    name = embedder_name()
     return compare(given, assemble(settings, home), lambda: embedding(name, home))
 
 
-def compare(given: argparse.Namespace, parts: Parts, embed: Callable[[], Embedding]) -> int:
+def embedder_name() -> str:
+    """The embedder that the settings name."""
+    return read_table("ingest", IngestSettings).embedder
+
+
+def compare(
+    given: argparse.Namespace, parts: Parts, embed: Callable[[], Embedding], notes: Sequence[str] = ()
+) -> int:
     """Run the comparison; returns the exit status: 0 complete, 1 something is missing, 130 interrupted.
+
+    Args:
+        given: the command's arguments.
+        parts: of the service.
+        embed: the embedder, where questions bring their passages.
+        notes: what readers of the report should know.
 
     Raises:
         ServiceError, IngestError, ModelError: it could not begin; the message says what to do.
@@ -86,16 +105,18 @@ def compare(given: argparse.Namespace, parts: Parts, embed: Callable[[], Embeddi
     if given.passages == "collection":
         questions = [replace(q, passages=()) for q in questions]
     settings = parts.settings
+    wanted = [name.strip() for name in given.modes.split(",") if name.strip()]
+    finetuned, told = _finetuned(given, parts, wanted, questions)
     asking = Asking(
         model=settings.model.partition("+")[0],
         collection=settings.collection,
         k=given.k or settings.k,
         search_mode=given.search_mode or settings.search_mode,
         max_tokens=given.max_tokens or settings.max_tokens,
-        finetuned=given.finetuned,
+        finetuned=finetuned,
     )
-    wanted = [name.strip() for name in given.modes.split(",") if name.strip()]
-    asked, notes = modes(wanted, asking)
+    asked, left_out = modes(wanted, asking)
+    told += left_out
     for mode in asked:
         if mode.generator is not None:
             parts.models.choose(mode.generator)  # a wrong name is told now, not after the first question
@@ -108,7 +129,7 @@ def compare(given: argparse.Namespace, parts: Parts, embed: Callable[[], Embeddi
     answers = Answers.open(folder)
     if given.again:
         answers.forget()
-    for note in notes:
+    for note in told:
         print(f"note: {note}", file=sys.stderr)
     outcome = _run(questions, asked, bench, answers)
     if judge is not None and not outcome.interrupted:
@@ -118,16 +139,55 @@ def compare(given: argparse.Namespace, parts: Parts, embed: Callable[[], Embeddi
         asked,
         outcome.replies,
         settings=_settings(given, parts, asking),
-        notes=[*notes, *outcome.notes],
+        notes=[*notes, *told, *outcome.notes],
     )
-    _write(folder, made)
-    print(terminal.table(made, notes))
+    write(folder, made)
+    print(terminal.table(made, [*notes, *told]))
     print(f"\nreport: {folder / 'report.html'}\n        {folder / 'report.json'}")
     if outcome.interrupted:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     failed = any(reply.error for given_ in outcome.replies.values() for reply in given_.values())
     return 1 if failed or outcome.notes else 0
+
+
+def _finetuned(
+    given: argparse.Namespace, parts: Parts, modes: Sequence[str], questions: Sequence[Question]
+) -> tuple[str | None, list[str]]:
+    """The closed-book adapter: the one that is named, or the collection's own, built now where that is quick.
+
+    Returns:
+        Its name, None where there is none; and what to say of it.
+    """
+    home, collection = parts.home, parts.settings.collection
+    if given.finetuned is not None:
+        there = [a.folder for a in shelf.adapters(home) if a.name == given.finetuned]
+        why = trained_on.stale(there[0], home) if there else None
+        return given.finetuned, [f"{given.finetuned} is stale: {why}"] if why else []
+    if not any("finetuned" in mode for mode in modes) or all(q.passages for q in questions):
+        return None, []
+    base = parts.settings.model.partition("+")[0]
+    found = trained_on.current(home, collection, base)
+    fresh = [adapter.name for adapter, why in found if why is None]
+    if fresh:
+        return fresh[0], []
+    command = f"python -m service tune --collection {collection}"
+    try:
+        plan = tuning.plan(parts, tuning.Wanted(collection=collection, base=base, max_pairs=BUILT_PAIRS))
+        if plan.seconds > BUILT_WITHIN_S:
+            raise InvalidRequest(f"building it takes about {plan.seconds / 60:.0f} minutes")
+        tuning.ready(parts, plan.wanted)
+        print(
+            f"no adapter was trained on {collection} yet: building one, as `{command}` does", file=sys.stderr
+        )
+        return progress.built(parts, plan).adapter, []
+    except (InvalidRequest, UnknownCollection, tuning.NothingToTune) as error:
+        if found:
+            adapter, why = found[0]
+            return adapter.name, [f"{adapter.name} is stale: {why}. `{command}` makes a new one ({error})"]
+        return None, [
+            f"no adapter was trained on the collection {collection}: {error}. `{command}` makes one"
+        ]
 
 
 def _bench(
@@ -170,20 +230,8 @@ def _bench(
         source,
         lambda question: 0 if question.passages else generation,
         asking,
-        {"refuse_below": parts.settings.refuse_below, "adapters": _adapters(parts.home)},
+        {"refuse_below": parts.settings.refuse_below, "adapters": shelf.hashes(parts.home)},
     )
-
-
-def _adapters(home: Path) -> dict[str, str]:
-    """Hashes of the installed adapters: one that was trained again gives other replies by the same name."""
-    from model import shelf
-
-    found = {}
-    for adapter in shelf.adapters(home):
-        file = adapter.folder / shelf.WEIGHTS_FILE
-        if file.is_file():
-            found[adapter.name] = hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
-    return found
 
 
 def _run(questions: Sequence[Question], asked: Sequence[Mode], bench: Bench, answers: Answers) -> Outcome:
@@ -263,8 +311,12 @@ def _settings(given: argparse.Namespace, parts: Parts, asking: Asking) -> dict[s
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _write(folder: Path, made: dict[str, Any]) -> None:
-    """Both reports, each replaced as a whole."""
+def write(folder: Path, made: dict[str, Any]) -> None:
+    """Both reports, each replaced as a whole.
+
+    Raises:
+        ServiceError: the disk is full or gone.
+    """
     texts = {"report.json": json.dumps(made, ensure_ascii=False, indent=1), "report.html": page.render(made)}
     try:
         for name, text in texts.items():

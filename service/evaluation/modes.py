@@ -107,7 +107,7 @@ def modes(names: Sequence[str], asking: Asking) -> tuple[list[Mode], list[str]]:
         return found, []
     return found, [
         f"left out: {', '.join(left_out)}; they need an adapter that was trained closed-book on "
-        "questions about the documents. Train one (python -m model sft) and name it: --finetuned ADAPTER"
+        "questions about the documents (python -m service tune makes one); name another: --finetuned ADAPTER"
     ]
 
 

@@ -78,6 +78,9 @@ class AdapterReply(Reply):
     rank: int | None
     loaded: bool = Field(description="whether it answers without being attached first")
     attached_to: list[str] = Field(description="loaded models that it is attached to")
+    stale: str | None = Field(
+        description="why the documents that it was trained on no longer stand: deleted or changed since"
+    )
 
     @classmethod
     def of(cls, info: AdapterInfo) -> AdapterReply:
@@ -88,6 +91,7 @@ class AdapterReply(Reply):
             rank=info.rank,
             loaded=bool(info.attached_to),
             attached_to=list(info.attached_to),
+            stale=info.stale,
         )
 
 
