@@ -59,6 +59,7 @@ from starlette.requests import ClientDisconnect
 
 from ingest import errors as ingest_errors
 from ingest.collections import InvalidName
+from ingest.fetch import FetchError
 from ingest.fields import InvalidField
 from ingest.filters import InvalidFilter
 from ingest.pipeline import InvalidPath
@@ -299,6 +300,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.CollectionLocked: (409, "collection_locked"),
     ingest_errors.StorageFull: (507, "storage_full"),
     InvalidPath: (422, "invalid_path"),
+    FetchError: (422, "page_not_fetched"),
     InvalidFilter: (422, "invalid_filter"),
     InvalidField: (422, "invalid_field"),
     InvalidName: (422, "invalid_collection_name"),

@@ -36,7 +36,13 @@ class Upload:
 
     path: str  #: what it will be known by within the collection
     file: Path  #: where its bytes wait
+    url: str | None = None  #: a web page that was fetched: it is known by this, and `path` names its file
     own: Mapping[str, Value | None] | None = None  #: fields that come with it; None takes one away
+
+    @property
+    def known_by(self) -> str:
+        """What the document's path will be."""
+        return self.url or self.path
 
 
 OnFile = Callable[[FileReport], None]

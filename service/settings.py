@@ -64,6 +64,9 @@ class ServiceSettings(BaseModel):
     max_question_chars: int = Field(8000, ge=1, le=100_000, description="longest question, in characters")
     max_upload_mb: int = Field(200, ge=1, le=10_000, description="largest upload, all files together")
     max_upload_files: int = Field(100, ge=1, le=1000, description="most files in one upload")
+    fetch_urls: bool = Field(
+        False, description="whether POST /documents may name a web page that the service then fetches"
+    )
     queue_length: int = Field(
         4, ge=0, le=1000, description="questions that may wait while one is answered; past it: 429"
     )

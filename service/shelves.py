@@ -182,7 +182,7 @@ class Shelves:
         store = self._shelf(collection).store
         name = store.status().embedder_name or self._settings.embedder
 
-        waiting = {upload.path: upload.file for upload in uploads}
+        waiting = {upload.known_by: upload.file for upload in uploads}
         before: dict[str, StoredDocument] = {}
         for path in waiting:
             with contextlib.suppress(UnknownDocument):
@@ -197,7 +197,7 @@ class Shelves:
                     self._originals.forget(collection, old, store.documents())
             on_file(progress.file)
 
-        files = [pipeline.Upload(u.file, u.path, u.own) for u in uploads]
+        files = [pipeline.Upload(u.file, u.path, u.own, u.url) for u in uploads]
         embedder = self._embedder(name)
         pipeline.ingest_files(files, store, embedder, self._settings, progress=tell, cancel=cancelled)
 

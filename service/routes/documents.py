@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from fastapi.sse import format_sse_event
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile as Uploaded
 
+from ingest.fetch import Limits, fetch, normal
 from ingest.fields import checked
 from ingest.filters.text import LONGEST, parse
 from ingest.pipeline import upload_path
@@ -46,6 +47,8 @@ router = APIRouter(tags=["documents"])
 Collection = Annotated[
     CollectionName | None, Query(description="the service's default collection if not given")
 ]
+#: Of one web page.
+PAGE_MB, PAGE_TIMEOUT_S = 32, 30.0
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,12}")
 _BODY = {
     "requestBody": {
@@ -91,12 +94,12 @@ def list_documents(
 @router.post(
     "/documents",
     status_code=202,
-    summary="Upload files, or a text",
+    summary="Upload files, a text or a page",
     openapi_extra=_BODY,
     responses={**errors.declared(409, 415, 429, 500, 503)},
 )
 async def upload(request: Request, parts: PartsDep) -> JobReply:
-    """Ingests files (multipart) or a text (JSON) as a job; a document of the same path is replaced."""
+    """Ingests files (multipart), a text or a web page (JSON) as a job; one of the same path is replaced."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in ("multipart/form-data", "application/json"):
         raise errors.UnsupportedMedia("send files as multipart/form-data, or a text as application/json")
@@ -131,7 +134,7 @@ async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[
         uploads: list[Upload] = []
         for number, file in enumerate(files):
             path = upload_path(named if isinstance(named, str) else file.filename or "")
-            uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}", own))
+            uploads.append(Upload(path, folder / f"{number:04d}{safe_suffix(path)}", own=own))
             await run_in_threadpool(_save, file, uploads[-1].file)
     twice = sorted({u.path for u in uploads if sum(o.path == u.path for o in uploads) > 1})
     if twice:
@@ -147,10 +150,26 @@ async def _receive_text(request: Request, parts: Parts, folder: Path) -> tuple[s
         body = TextUpload.model_validate_json(raw)
     except ValidationError as error:
         raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()]) from error
-    path = upload_path(body.path)
+    if body.url is not None:
+        return body.collection, [await run_in_threadpool(_fetch, body.url, folder, parts, body.metadata)]
+    path = upload_path(body.path or "")
     file = folder / f"0000{safe_suffix(path) or '.txt'}"
-    await run_in_threadpool(file.write_text, body.text, encoding="utf-8", newline="")
-    return body.collection, [Upload(path, file, body.metadata)]
+    await run_in_threadpool(file.write_text, body.text or "", encoding="utf-8", newline="")
+    return body.collection, [Upload(path, file, own=body.metadata)]
+
+
+def _fetch(url: str, folder: Path, parts: Parts, own: Mapping[str, Value | None] | None) -> Upload:
+    """A web page as an upload. Only public addresses, whoever asks: the service's network is not theirs."""
+    if not parts.settings.fetch_urls:
+        raise InvalidUpload(
+            "this service fetches no web pages: send the text itself, or set fetch_urls in [service]"
+        )
+    fetched = folder / "fetched"
+    most = min(parts.settings.max_upload_mb, PAGE_MB) * 1_000_000
+    page = fetch(url, fetched, Limits(most, PAGE_TIMEOUT_S))
+    file = folder / f"0000{safe_suffix(page.name)}"
+    fetched.rename(file)
+    return Upload(page.name, file, url=normal(url), own=own)
 
 
 def _fields(given: object) -> dict[str, Value | None] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from ingest.types import Chunk, StoredDocument
 from service.schemas.filtering import Fields
@@ -12,7 +12,7 @@ from service.schemas.wire import CollectionName, Reply, Request, Words, encodabl
 
 
 class TextUpload(Request):
-    """`POST /documents` with JSON: a text instead of files."""
+    """`POST /documents` with JSON: a text with its path, or (setting `fetch_urls`) a web page."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -20,12 +20,22 @@ class TextUpload(Request):
         }
     )
 
-    text: Annotated[str, StringConstraints(min_length=1), AfterValidator(encodable)]
-    path: Words = Field(
-        description="what the document will be known by; a suffix such as .md decides how it is read"
+    text: Annotated[str, StringConstraints(min_length=1), AfterValidator(encodable)] | None = None
+    path: Words | None = Field(
+        None,
+        description="what the text will be known by; a suffix such as .md decides how it is read",
+    )
+    url: Annotated[str, StringConstraints(min_length=1, max_length=2000)] | None = Field(
+        None, description="a web page instead of text and path; it is known by its URL"
     )
     collection: CollectionName | None = None
     metadata: Fields | None = Field(None, description="fields that come with it, as for PATCH")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.url is None) == (self.text is None) or (self.text is None) != (self.path is None):
+            raise ValueError("give text and path, or url alone")
+        return self
 
 
 class DocumentReply(Reply):

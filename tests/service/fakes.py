@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -206,7 +207,7 @@ class MemoryLibrary:
             self.add_gate.wait(20)
         if self.add_failure is not None:
             raise self.add_failure
-        for upload in uploads:
+        for upload in (replace(u, path=u.known_by) for u in uploads):
             if cancelled():
                 return
             try:

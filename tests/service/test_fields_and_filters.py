@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
+from service.settings import ServiceSettings
+from tests.ingest.test_fetch import HTML, serving
 from tests.service.conftest import TOWER
+from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.test_documents import MARS, finished
 
 
@@ -85,3 +91,55 @@ def test_what_cannot_be_understood_is_said_with_its_place(
 def test_a_form_with_fields_that_are_none(client: TestClient, metadata: str) -> None:
     reply = client.post("/documents", files=[("files", ("a.md", b"x"))], data={"metadata": metadata})
     assert reply.status_code == 422
+
+
+# Web pages
+
+
+def test_no_page_is_fetched_unless_a_setting_says_so(client: TestClient) -> None:
+    with serving() as site:
+        reply = client.post("/documents", json={"url": site.put("/", HTML)})
+        assert reply.status_code == 422 and "fetch_urls" in reply.json()["error"]["message"]
+        assert site.asked == []
+
+
+@pytest.fixture
+def fetching(tmp_path: Path, library: MemoryLibrary, generator: ScriptedGenerator) -> Iterator[TestClient]:
+    settings = ServiceSettings(model="scripted", shutdown_grace_s=0.5, fetch_urls=True)
+    app = create_app(settings, tmp_path, library, generator)
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        assert app.state.parts.readiness.wait(10)
+        yield client
+
+
+def test_no_page_of_a_private_network_is_fetched(fetching: TestClient, tmp_path: Path) -> None:
+    with serving() as site:
+        page = site.put("/", HTML)
+        for url in (
+            page,
+            page.replace("127.0.0.1", "2130706433"),
+            "file:///etc/passwd",
+            "http://u:p@x.example/",
+        ):
+            reply = fetching.post("/documents", json={"url": url})
+            assert reply.status_code == 422 and reply.json()["error"]["code"] == "page_not_fetched", (
+                reply.text
+            )
+        assert site.asked == []
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_a_page_is_a_document_known_by_its_url(fetching: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ingest.fetch.is_public", lambda address: True)
+    with serving() as site:
+        url = site.put("/guide", HTML)
+        job = fetching.post("/documents", json={"url": url, "metadata": {"kind": "page"}}).json()
+        assert finished(fetching, job)["files"][0]["path"] == url
+        assert paths(fetching, "kind = page") == [url]
+        missing = fetching.post("/documents", json={"url": f"http://{site.address}/missing"})
+        assert missing.status_code == 422 and "404" in missing.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [{"url": "http://x/", "text": "x"}, {"path": "x.md"}, {"text": "x"}, {}])
+def test_a_text_or_a_page(client: TestClient, body: dict[str, str]) -> None:
+    assert client.post("/documents", json=body).status_code == 422
