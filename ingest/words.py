@@ -100,17 +100,14 @@ def _parts(word: str, level: int = 0) -> Iterator[str]:
         yield from (hump for hump in _HUMP.findall(word) if len(hump) > 1)
 
 
-def _word_terms(word: str) -> Iterator[str]:
+@lru_cache(maxsize=32768)  # half of indexing otherwise: texts are made of few words
+def _word_terms(word: str) -> tuple[str, ...]:
     """Terms of one unbroken word: its stem, or an identifier whole and in parts."""
     word = word.replace("’", "'")
     if word[-2:] in ("'s", "'S"):
         word = word[:-2]
-    seen: set[str] = set()
-    for piece in (word, *_parts(word)):
-        term = _stem(_fold(piece))[:LONGEST_TERM]
-        if term and term not in seen:
-            seen.add(term)
-            yield term
+    found = (_stem(_fold(piece))[:LONGEST_TERM] for piece in (word, *_parts(word)))
+    return tuple(dict.fromkeys(term for term in found if term))
 
 
 def terms(text: str) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 from ingest.store import Source
 from ingest.store.rows import embedding_key
 from ingest.store.sqlite_faiss import SqliteFaissStore
+from ingest.types import Chunk
 from ingest.words import terms
 from tests.fakes import HashEmbedder
 from tests.ingest.making import EMBEDDER, make_chunks, make_document, new_store
@@ -111,28 +112,33 @@ def state(store: SqliteFaissStore) -> State:
     """What the collection holds; every passage is read and every search is compared with brute force."""
     found = {d.path: store.text(d.document_id) for d in store.documents()}
     status = store.status()
-    agree_with_brute_force(store, found, status.embedder_id)
+    agree_with_brute_force(store, found)
     return found, status.embedder_name or EMBEDDER.name
 
 
-def agree_with_brute_force(
-    store: SqliteFaissStore, documents: dict[str, str], embedder_id: str | None
-) -> None:
-    """Dense: all passages with their exact cosines; keyword: exactly the passages that hold the word."""
-    passages = {(path, c.position): c for path, text in documents.items() for c in make_chunks(text)}
+def agree_with_brute_force(store: SqliteFaissStore, documents: dict[str, str]) -> None:
+    """The passages that `put` made of these texts are there, and are found as they should be."""
+    agree(store, {(path, c.position): (c, "Title") for path, t in documents.items() for c in make_chunks(t)})
+
+
+def agree(store: SqliteFaissStore, passages: dict[tuple[str, int], tuple[Chunk, str]]) -> None:
+    """Dense: all passages with their exact cosines; keyword: exactly those that hold the word.
+
+    `passages` are chunks with their document's title, by path and position.
+    """
     with store.reading() as reader:
-        if not passages or embedder_id is None:
-            assert reader.chunk_count == len(passages)
+        assert reader.chunk_count == len(passages)
+        if not passages or reader.embedder_id is None:
             return
-        embedder = BY_ID[embedder_id]
-        query = embedder.encode_queries(["tortoise passage"])[0]
+        query = BY_ID[reader.embedder_id].encode_queries(["tortoise passage"])[0]
         near = reader.nearest(query, len(passages) + 10)
         hits = reader.hits([m.chunk_id for m in near])
         assert {(h.path, h.position): h.text for h in hits.values()} == {
-            at: c.text for at, c in passages.items()
+            at: c.text for at, (c, _) in passages.items()
         }
-        vectors = np.stack([_vector(c.embedding_text("Title"), embedder_id) for c in passages.values()])
-        exact = dict(zip(passages, (vectors * query.astype(float)).sum(axis=1), strict=True))
+        texts = {at: chunk.embedding_text(title) for at, (chunk, title) in passages.items()}
+        vectors = np.stack([_vector(text, reader.embedder_id) for text in texts.values()])
+        exact = dict(zip(texts, (vectors * query.astype(float)).sum(axis=1), strict=True))
         for match in near:
             hit = hits[match.chunk_id]
             assert abs(match.score - exact[hit.path, hit.position]) < 1e-6
@@ -141,7 +147,7 @@ def agree_with_brute_force(
             (term, *_) = terms(word)
             found = reader.hits([m.chunk_id for m in reader.matching([term], len(passages) + 10)])
             assert {(h.path, h.position) for h in found.values()} == {
-                at for at, c in passages.items() if term in _terms(c.embedding_text("Title"))
+                at for at, text in texts.items() if term in _terms(text)
             }
 
 

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def live(disk: Disk, steps: list[Step], before: lives.State, fault: Fault, large: bool) -> Counter[str]:
+def live(
+    disk: Disk, steps: list[Step], before: lives.State, fault: Fault, large: bool, cuts: int = 1
+) -> Counter[str]:
     """Live a life on a disk on which one operation fails (or all from there on); then mend the disk."""
     counts: Counter[str] = Counter()
     disk.arm(fault)
@@ -51,12 +53,13 @@ def live(disk: Disk, steps: list[Step], before: lives.State, fault: Fault, large
                 disk.arm(None)  # somebody has made room
             step.do(store)
         now = step.after
-        assert state(store) == now, step.name
+        if NIGHTLY or not large or disk.fired:
+            assert state(store) == now, step.name
     counts["fired"] += disk.fired
     disk.arm(None)
     last = len(disk.log)  # everything was acknowledged: a power cut at this moment loses nothing
-    for _ in range(2):
-        cut = disk.left(last, random.Random(1))
+    for seed in range(4 if NIGHTLY else cuts):
+        cut = disk.left(last, random.Random(seed))
         target = disk.root.parent / "cut"
         disk.lay(cut, target)
         sound(target, [now], large)
