@@ -1,4 +1,4 @@
-"""Which generator answers: an installed model, `MODEL+ADAPTER`, or `ollama/NAME` through the upstream.
+"""Which generator answers: an installed model, `MODEL+ADAPTER`, `ollama/NAME` or `openai/NAME` elsewhere.
 
 Choosing costs nothing and happens on the event loop; getting the chosen generator may load a model and
 happens in the slot's thread. `switch` decides with which adapter a model answers when it is asked by its
@@ -7,6 +7,7 @@ plain name.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as GeneratorOf
@@ -18,7 +19,8 @@ from service.errors import InvalidRequest, UpstreamError
 from service.generators import Generator
 from service.residents import Resident, Residents
 
-OLLAMA = "ollama/"
+OLLAMA, OPENAI = "ollama/", "openai/"
+UpstreamKind = Literal["ollama", "openai"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class ModelInfo:
     """A generator that can be asked."""
 
     name: str
-    kind: Literal["own", "ollama"]
+    kind: Literal["own", "ollama", "openai"]
     loaded: bool
     context_tokens: int | None = None
     capabilities: tuple[str, ...] = ()
@@ -46,7 +48,7 @@ class AdapterInfo:
     stale: str | None = None  #: why what it was trained on no longer stands
 
 
-class Upstream(Protocol):
+class Server(Protocol):
     """Another server with models of its own."""
 
     @property
@@ -61,6 +63,10 @@ class Upstream(Protocol):
     def generator(self, name: str) -> Generator:
         """One of its models; whether it exists shows when it is asked."""
         ...
+
+
+class Upstream(Server, Protocol):
+    """An Ollama server, whose own API is passed on, too."""
 
     def catalogue(self, path: str) -> Sequence[dict[str, Any]]:
         """Its models as it tells them itself at `/api/tags` or `/api/ps`. Raises UpstreamError."""
@@ -114,10 +120,16 @@ class Models:
     """Generators by name."""
 
     def __init__(
-        self, default: str, installed: Installed, ollama: Upstream | None, most_resident: int = 2
+        self,
+        default: str,
+        installed: Installed,
+        ollama: Upstream | None,
+        most_resident: int = 2,
+        openai: Sequence[Server] = (),
     ) -> None:
         self.default = default
         self.ollama = ollama
+        self.openai = tuple(openai)
         self._installed = installed
         self._residents = Residents(installed.load, most_resident)
         self._switched: dict[str, str] = {}
@@ -136,7 +148,7 @@ class Models:
     @property
     def default_is_own(self) -> bool:
         """Whether questions go to our own engine unless they say otherwise."""
-        return not self.default.startswith(OLLAMA)
+        return not self.default.startswith((OLLAMA, OPENAI))
 
     def cache_bytes(self) -> int:
         """What was read of passages and is kept for the next question."""
@@ -163,6 +175,14 @@ class Models:
                 raise UnknownModel(f"no model {name!r}: a model of Ollama is named ollama/NAME")
             generator = self.ollama.generator(name.removeprefix(OLLAMA))
             return Choice(False, name == self.default, lambda: generator)
+        if name.startswith(OPENAI):
+            if not self.openai or name == OPENAI:
+                raise UnknownModel(
+                    f"no model {name!r}: a model of an OpenAI-style server is named openai/NAME, and the "
+                    "setting openai_upstreams says where such servers are"
+                )
+            served = name.removeprefix(OPENAI)
+            return Choice(False, name == self.default, lambda: self._served(served))
         model, adapter = self._split(name)
         self._require(model, adapter)
         return Choice(True, model == self._split(self.default)[0], lambda: self._answering(model, adapter))
@@ -173,7 +193,7 @@ class Models:
             self._require(*self._split(name))
         except (UnknownModel, InvalidRequest):
             return False
-        return not name.startswith(OLLAMA)
+        return not name.startswith((OLLAMA, OPENAI))
 
     def load(self, model: str, adapter: str | None = None) -> None:
         """Load a model, and attach an adapter to it.
@@ -242,14 +262,26 @@ class Models:
             for a in self._installed.adapters()
         ]
 
-    def list_upstreams(self) -> list[tuple[str, str, Sequence[str] | None, str]]:
-        """Name, address, models (None where it does not answer) and message of each upstream."""
-        if self.ollama is None:
-            return []
-        try:
-            return [("ollama", self.ollama.address, self.ollama.models(), "")]
-        except UpstreamError as error:
-            return [("ollama", self.ollama.address, None, str(error))]
+    def list_upstreams(self) -> list[tuple[UpstreamKind, str, Sequence[str] | None, str]]:
+        """Kind, address, models (None where it does not answer) and message of each upstream."""
+        servers: list[tuple[UpstreamKind, Server]] = [] if self.ollama is None else [("ollama", self.ollama)]
+        servers += [("openai", server) for server in self.openai]
+        found: list[tuple[UpstreamKind, str, Sequence[str] | None, str]] = []
+        for kind, server in servers:
+            try:
+                found.append((kind, server.address, server.models(), ""))
+            except UpstreamError as error:
+                found.append((kind, server.address, None, str(error)))
+        return found
+
+    def _served(self, name: str) -> Generator:
+        """That model of the first server that has it; of the only one, whatever it says it has."""
+        *others, last = self.openai
+        for server in others:
+            with contextlib.suppress(UpstreamError):
+                if name in server.models():
+                    return server.generator(name)
+        return last.generator(name)
 
     def _answering(self, model: str, adapter: str | None) -> Generator:
         resident = self._residents.get(model)

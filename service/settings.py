@@ -97,6 +97,16 @@ class ServiceSettings(BaseModel):
         8192, ge=512, description="num_ctx sent to Ollama, unless the model's own window is smaller"
     )
 
+    openai_upstreams: tuple[str, ...] = Field(
+        (), description="servers that speak OpenAI's API (vLLM, llama.cpp), such as http://127.0.0.1:8080/v1"
+    )
+    openai_key_file: Path | None = Field(
+        None, description="file with the key that those servers want; none: no key is sent"
+    )
+    openai_context_tokens: int = Field(
+        8192, ge=512, description="window that models of those servers are taken to have"
+    )
+
     @property
     def rate_limit(self) -> int:
         """Requests that one caller may send in a minute; 0: any number."""
@@ -104,7 +114,7 @@ class ServiceSettings(BaseModel):
             return self.requests_per_minute
         return 0 if is_loopback(self.host) else 600
 
-    @field_validator("trusted_hosts", mode="before")
+    @field_validator("trusted_hosts", "openai_upstreams", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """An environment variable holds a comma-separated list."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ingest.collections import collection_folder
 from ingest.settings import IngestSettings, read_table
 from model.errors import AdapterError, UnknownModel
-from service.errors import WeightsMissing
+from service.errors import BadKeyFile, WeightsMissing
 from service.generators import Generator
 from service.library import Library
-from service.models import AdapterInfo, Models
+from service.models import AdapterInfo, Models, Server
 from service.reading.calibrators import Calibrators
 from service.residents import Resident
 from service.settings import ServiceSettings, ollama_host
@@ -49,7 +49,28 @@ def models(settings: ServiceSettings, home: Path, generator: Generator | None) -
         OnDisk(home, settings.kernel, settings.reading_cache_mb),
         ollama,
         settings.resident_models,
+        openai_servers(settings),
     )
+
+
+def openai_servers(settings: ServiceSettings) -> list[Server]:
+    """The OpenAI-style servers that the settings name.
+
+    Raises:
+        InvalidRequest: an address is none.
+        BadKeyFile: the file with their key cannot be read.
+    """
+    if not settings.openai_upstreams:
+        return []
+    from service.generators.openai import OpenAIServer
+
+    key = None
+    if settings.openai_key_file is not None:
+        try:
+            key = settings.openai_key_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadKeyFile(f"the key file {settings.openai_key_file} cannot be read: {error}") from error
+    return [OpenAIServer(a, settings.openai_context_tokens, key) for a in settings.openai_upstreams]
 
 
 class OnDisk:

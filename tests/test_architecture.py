@@ -25,7 +25,13 @@ NETWORK_CLIENTS = {
     "huggingface_hub",
 }
 #: model/export/ollama.py hands a finished model to the user's own Ollama, because it was asked to.
-MAY_CONNECT = {"ingest/fetch.py", "model/fetch.py", "model/export/ollama.py", "service/generators/ollama.py"}
+MAY_CONNECT = {
+    "ingest/fetch.py",
+    "model/fetch.py",
+    "model/export/ollama.py",
+    "service/generators/ollama.py",
+    "service/generators/openai.py",
+}
 
 
 def modules() -> list[Path]:

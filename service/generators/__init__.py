@@ -1,7 +1,7 @@
 """The generator protocol: what the conductor needs of a language model, and which of it an upstream can do.
 
 Our own engine has every capability. Ollama and OpenAI-style servers stream, and the reply says which checks
-were therefore not possible. Implementations: `own` (model.engine), later `ollama` and `openai`.
+were therefore not possible. Implementations: `own` (model.engine), `ollama`, `openai`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Models of an Ollama server, through its official client: the one module here that opens connections.
+"""Models of an Ollama server, through its official client: one of two modules here that open connections.
 
 - `num_ctx` is always sent: Ollama's own default may be far smaller than the prompt, and it cuts silently.
 - Cancelling closes the connection, which makes Ollama stop; so it works while a model is still being loaded.
@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from collections.abc import Generator as GeneratorOf
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,16 +22,14 @@ from model.config import Sampling
 from model.errors import Cancelled
 from service.errors import ModelNotPulled, UpstreamError, UpstreamRefused, UpstreamUnreachable
 from service.generators import Capability, Message, Piece
+from service.generators.polling import estimated_tokens, next_unless
 
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 2.0
-POLL_S = 0.05
-#: Bytes of text that make one token, taken low, and what a chat template adds to a turn.
-BYTES_PER_TOKEN, TOKENS_PER_TURN = 2.5, 8
 #: Most of an error's body that is read.
 ERROR_BYTES = 64_000
-
-Item = TypeVar("Item")
+#: Longest line of a streamed reply; one holds a piece of a text.
+LINE_BYTES = 4_000_000
 
 
 class OllamaServer:
@@ -98,7 +96,7 @@ class OllamaServer:
         with asyncio.Runner() as loop:  # its end closes what is still open
             chunks = self._chunks(path, body)
             try:
-                while (chunk := loop.run(_next_unless(cancel, chunks))) is not None:
+                while (chunk := loop.run(next_unless(cancel, chunks))) is not None:
                     yield chunk
             except (Cancelled, GeneratorExit):
                 raise
@@ -162,9 +160,7 @@ class OllamaGenerator:
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """A cautious estimate: the tokenizer is on the other side."""
-        return sum(
-            int(len(m["content"].encode("utf-8")) / BYTES_PER_TOKEN) + TOKENS_PER_TURN for m in messages
-        )
+        return estimated_tokens(messages)
 
     def stream(
         self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event
@@ -181,7 +177,7 @@ class OllamaGenerator:
             pieces = self._pieces(messages, sampling)
             try:
                 while True:
-                    piece = loop.run(_next_unless(cancel, pieces))
+                    piece = loop.run(next_unless(cancel, pieces))
                     if piece is None:
                         return
                     yield piece
@@ -200,7 +196,7 @@ class OllamaGenerator:
             pieces = self._pieces(messages, Sampling(), schema)
             said: list[str] = []
             try:
-                while (piece := loop.run(_next_unless(cancel, pieces))) is not None:
+                while (piece := loop.run(next_unless(cancel, pieces))) is not None:
                     said.append(piece.text)
             except Cancelled:
                 raise
@@ -211,7 +207,11 @@ class OllamaGenerator:
     async def _pieces(
         self, messages: Sequence[Message], sampling: Sampling, schema: dict[str, Any] | None = None
     ) -> AsyncIterator[Piece]:
-        client = ollama.AsyncClient(self._address, timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S))
+        client = ollama.AsyncClient(
+            self._address,
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            transport=_Bounded(self._address),
+        )
         try:
             parts = await client.chat(
                 self._model,
@@ -257,6 +257,41 @@ class OllamaGenerator:
         return options
 
 
+class _Bounded(httpx.AsyncHTTPTransport):
+    """Gives up a line that does not end: the client would hold all of it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        self._address = address
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The reply, its lines bounded."""
+        reply = await super().handle_async_request(request)
+        assert isinstance(reply.stream, httpx.AsyncByteStream)
+        reply.stream = _Lines(reply.stream, self._address)
+        return reply
+
+
+class _Lines(httpx.AsyncByteStream):
+    def __init__(self, inner: httpx.AsyncByteStream, address: str) -> None:
+        self._inner, self._address = inner, address
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pending = 0
+        async for chunk in self._inner:
+            end = chunk.rfind(b"\n")
+            pending = pending + len(chunk) if end < 0 else len(chunk) - end - 1
+            if pending > LINE_BYTES:
+                raise UpstreamError(
+                    f"Ollama at {self._address} sent something that cannot be read: a line past "
+                    f"{LINE_BYTES:,} bytes"
+                )
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 def _base_url(address: str) -> str:
     """The address with scheme and port, as Ollama's own client completes it."""
     scheme, found, rest = address.partition("://")
@@ -266,24 +301,6 @@ def _base_url(address: str) -> str:
     host = split.hostname or "127.0.0.1"
     host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{host}:{split.port or port}{split.path.rstrip('/')}"
-
-
-async def _next_unless(cancel: threading.Event, pieces: AsyncIterator[Item]) -> Item | None:
-    """The next piece, None at the end.
-
-    Raises:
-        Cancelled: the event was set while waiting.
-    """
-    if cancel.is_set():  # pieces that come fast leave no time to notice below
-        raise Cancelled("the question was withdrawn")
-    coming = asyncio.ensure_future(anext(pieces, None))
-    while not coming.done():
-        await asyncio.wait({coming}, timeout=POLL_S)
-        if cancel.is_set() and not coming.done():
-            coming.cancel()
-            await asyncio.wait({coming})
-            raise Cancelled("the question was withdrawn")
-    return coming.result()
 
 
 def translated(error: Exception, address: str, model: str) -> Exception:

@@ -21,7 +21,7 @@ from service.deps import Parts
 from service.embedding import Embedded, embed
 from service.followup import Said
 from service.generators import Message
-from service.models import OLLAMA
+from service.models import OLLAMA, OPENAI
 from service.runner import Ticket
 
 #: `lorebase` or `lorebase:COLLECTION` in place of a model's name: answered from documents.
@@ -40,9 +40,9 @@ def collection_of(parts: Parts, model: str) -> str | None:
 
 
 def own_name(parts: Parts, model: str) -> str | None:
-    """The name of our own model or of one that `/models` lists; programs of Ollama's family add `:latest`."""
+    """The name of our own model, or of an OpenAI-style server's; Ollama's clients add `:latest`."""
     for name in (model, model.removesuffix(LATEST)):
-        if parts.models.has(name):
+        if parts.models.has(name) or (parts.models.openai and name.startswith(OPENAI)):
             return name
     return None
 

@@ -51,7 +51,7 @@ class ModelReply(Reply):
     """A generator that can be asked."""
 
     name: str
-    kind: Literal["own", "ollama"]
+    kind: Literal["own", "ollama", "openai"]
     loaded: bool = Field(description="whether it answers without being loaded first")
     default: bool
     context_tokens: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ class OllamaStandIn:
         self.script = "answer"
         self.words = ["The tower ", "is 330 ", "metres tall."]
         self.thinking: list[str] = []
+        self.loading = threading.Event()  #: with the script "loads", nothing is sent before it is set
+        self.finish = "stop"
         self.hung_up = threading.Event()  #: the client closed its connection in mid-reply
         self.answering = threading.Event()
         self.address = ""
@@ -32,7 +35,7 @@ class OllamaStandIn:
         if self.script == "error":
             yield self._line({"error": "an error was encountered while running the model: CUDA error"})
         elif self.script != "breaks":
-            yield self._line({"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": "stop",
+            yield self._line({"message": {"role": "assistant", "content": ""}, "done": True, "done_reason": self.finish,
                               "prompt_eval_count": 42, "eval_count": 7})  # fmt: skip
 
     @staticmethod
@@ -66,11 +69,20 @@ def standing_in() -> Iterator[OllamaStandIn]:
             if stand_in.script == "500":
                 self._json(500, {"error": "llama runner process has terminated"})
                 return
+            if stand_in.script == "loads":  # a cold model: not even a status until it is in memory
+                stand_in.answering.set()
+                while not stand_in.loading.wait(0.01):
+                    if self._left():
+                        stand_in.hung_up.set()
+                        return
             self.send_response(200)
             self.send_header("Content-Type", "application/x-ndjson")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             try:
+                if stand_in.script == "endless":  # one line that never ends
+                    while True:
+                        self._chunk(b"x" * 65_536)
                 if stand_in.script == "html":
                     self._chunk(b"<html>bad gateway</html>\n")
                 else:
@@ -86,6 +98,18 @@ def standing_in() -> Iterator[OllamaStandIn]:
             except OSError:
                 stand_in.hung_up.set()
             self.close_connection = True
+
+        def _left(self) -> bool:
+            """Whether the client has closed its connection."""
+            self.connection.settimeout(0.001)
+            try:
+                return self.connection.recv(1, socket.MSG_PEEK) == b""
+            except TimeoutError:
+                return False
+            except OSError:
+                return True
+            finally:
+                self.connection.settimeout(None)
 
         def _chunk(self, data: bytes) -> None:
             self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
