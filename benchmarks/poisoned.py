@@ -1,4 +1,4 @@
-"""Documents that give orders to the model: how often do they get their way, and what do they cost?
+"""How often documents that give orders to the model get their way, and what they cost.
 
     python -m benchmarks.poisoned [--documents 100] [--work DIR] [--json FILE]
 

@@ -1,12 +1,13 @@
 """Packing passages into the generator's window, counted by the generator's own tokenizer.
 
-Document text is data: each passage stands between fences that its own text cannot close, under a number and
-its title, and special tokens in it are encoded as plain text by the tokenizer. Passages go in best first;
-what does not fit is dropped and reported. Room for the reply is kept.
+Document text is data: each passage stands between fences that its own text cannot close, under its title.
+Special tokens in it are encoded as plain text by our own tokenizer; for other servers they are `defused`.
+Passages go in best first; what does not fit is dropped and reported. Room for the reply is kept.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,14 @@ SYSTEM_CLOSED_BOOK = "Answer the question briefly."
 #: Where a small model has said what it has to say, and begins to ramble or to ask itself questions.
 STOP = ("\n\n", "\nQuestion:")
 FENCE = '"""'
+#: What chat templates of common models write between turns. Our own tokenizer takes it for text; a server that
+#: renders the template as text takes it for what it says.
+_CONTROL = re.compile(
+    r"<[|｜][^<>\n]{0,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
+    r"|</?think>",
+    re.IGNORECASE,
+)
+_DEFUSED = str.maketrans("<>[]", "‹›()")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,17 @@ def fenced(hit: Hit) -> str:
     body = hit.text.strip().replace(FENCE, "'''")
     heading = " > ".join(dict.fromkeys(p for p in (hit.title, *hit.heading_path) if p)).replace(FENCE, "'''")
     return f"{heading}\n{FENCE}\n{body}\n{FENCE}"
+
+
+def defused(shown: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with nothing in them that another server could take for the end of a turn or a new one."""
+    return tuple(
+        {
+            "role": message["role"],
+            "content": _CONTROL.sub(lambda found: found[0].translate(_DEFUSED), message["content"]),
+        }
+        for message in shown
+    )
 
 
 def messages(question: str, hits: Sequence[Hit]) -> tuple[Message, ...]:

@@ -67,7 +67,9 @@ def closed_book(turn: Turn) -> Iterator[Event]:
 def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampling) -> Iterator[Event]:
     generator = turn.generator
     first_token_ms: float | None = None
-    for piece in generator.stream(packed.messages, sampling, turn.cancel):
+    own = isinstance(generator, Scores)  # encodes control tokens in a text as text
+    shown = packed.messages if own else prompt.defused(packed.messages)
+    for piece in generator.stream(shown, sampling, turn.cancel):
         turn.check_cancel()
         if first_token_ms is None and (piece.text or piece.reasoning):
             first_token_ms = turn.since_ms()
