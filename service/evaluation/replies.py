@@ -4,20 +4,19 @@ A reply is known by question, mode and `setup`, a hash of everything that decide
 settings finds it again and goes on where the last one stopped, one with other settings asks anew and leaves
 the old lines alone.
 
-Invariants: a line is written whole or not counted (a torn last line is ignored and closed); of two lines with
-the same key the later one counts.
+Invariant: of two lines with the same key the later one counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from service import lines
 from service.errors import ServiceError
 
 
@@ -102,19 +101,14 @@ class Answers:
         answers = cls(folder / "answers.jsonl")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with answers.file.open("ab+") as stream:
-                stream.seek(0)
-                data = stream.read()
-                whole, _, torn = data.rpartition(b"\n")
-                if torn:  # a run was killed in the middle of a line
-                    stream.truncate(len(data) - len(torn))
+            answers.file.touch()
+            known = list(lines.read(answers.file))
         except OSError as error:
             raise AnswersUnwritable(
                 f"cannot write to {answers.file} ({error.strerror}); name another folder with --out"
             ) from error
-        for number, line in enumerate(whole.decode("utf-8", "replace").split("\n"), 1):
-            if line.strip():
-                answers._note(number, line)
+        for number, line in known:
+            answers._note(number, line)
         return answers
 
     def _note(self, number: int, line: str) -> None:
@@ -144,15 +138,10 @@ class Answers:
         Raises:
             AnswersUnwritable: the disk is full or gone.
         """
-        lines = []
-        for reply in replies:
-            lines.append(json.dumps(asdict(reply), ensure_ascii=False) + "\n")
-            self._known[reply.key] = reply
+        added = list(replies)
+        self._known |= {reply.key: reply for reply in added}
         try:
-            with self.file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream:
-                stream.writelines(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
+            lines.add(self.file, map(asdict, added))
         except OSError as error:
             raise AnswersUnwritable(
                 f"cannot write to {self.file} ({error.strerror}); make room and run the same command again: "

@@ -4,19 +4,16 @@ A passage is known by its key and by `setup`, a hash of what decides its questio
 seed). A run with the same settings goes on where the last one stopped, after a kill too; one with other
 settings begins anew and leaves the old lines alone.
 
-Invariants: a line is written whole or not counted (a torn last line is ignored and closed); of two lines with
-the same key the later one counts.
+Invariant: of two lines with the same key the later one counts.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from service import lines
 from service.errors import ServiceError
 
 
@@ -80,27 +77,18 @@ class Pairs:
 
     @classmethod
     def open(cls, file: Path) -> Pairs:
-        """What the file holds; it is made if need be.
+        """What the file holds, if there is one.
 
         Raises:
-            PairsUnwritable: it cannot be made or written to, or a line in it is none of ours.
+            PairsUnwritable: it cannot be read, or a line in it is none of ours.
         """
         pairs = cls(file)
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("ab+") as stream:
-                stream.seek(0)
-                data = stream.read()
-                whole, _, torn = data.rpartition(b"\n")
-                if torn:  # a run was killed in the middle of a line
-                    stream.truncate(len(data) - len(torn))
+            known = list(lines.read(file))
         except OSError as error:
-            raise PairsUnwritable(
-                f"cannot write to {file} ({error.strerror}); check space and permissions"
-            ) from error
-        for number, line in enumerate(whole.decode("utf-8", "replace").split("\n"), 1):
-            if line.strip():
-                pairs._note(number, line)
+            raise PairsUnwritable(f"cannot read {file} ({error.strerror}); check its permissions") from error
+        for number, line in known:
+            pairs._note(number, line)
         return pairs
 
     def _note(self, number: int, line: str) -> None:
@@ -130,10 +118,8 @@ class Pairs:
             PairsUnwritable: the disk is full or gone.
         """
         try:
-            with self.file.open("a", encoding="utf-8", errors="replace", newline="\n") as stream:
-                stream.write(json.dumps(asdict(done), ensure_ascii=False) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            lines.add(self.file, [asdict(done)])
         except OSError as error:
             raise PairsUnwritable(
                 f"cannot write to {self.file} ({error.strerror}); make room and run the same command again: "
@@ -145,8 +131,3 @@ class Pairs:
         """Seconds that a passage took so far, on average; None where none has been worked on."""
         took = [done.write_s + done.check_s for done in self._known.values() if done.failed is None]
         return sum(took) / len(took) if took else None
-
-
-def reasons(done: Iterable[Done]) -> Counter[str]:
-    """How many questions were rejected, by reason."""
-    return Counter(rejected.reason for one in done for rejected in one.rejected)

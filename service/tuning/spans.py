@@ -53,8 +53,8 @@ _NAMES = (
 _PHRASES = (
     r"[“\"「][^“”\"「」\n]{2,60}[”\"」]",
     r"\b(?:called|named|termed) ([\w' -]{3,40}?)(?=[,.;:)]|\s(?:and|which|that|is|was)\b)",
-    r"\b(?:as|by|to|in|of|with|for|is|are|was|were) ((?:[a-z-]{3,} ){0,3}[a-z-]{4,})(?=[,.;:)\n])",
-    r"\b((?:the|a|an|its|their) (?:[a-z-]{3,} ){0,2}[a-z-]{4,})"
+    r"\b(?:as|by|in|of|with|for) ((?:[a-z-]{3,} ){1,3}[a-z-]{4,})(?=[,.;:)\n])",
+    r"\b((?:the|a|an|its|their) (?:[a-z-]{3,} ){1,3}[a-z-]{4,})"
     r"(?=[,.;:)\n]| (?:of|in|by|with|for|and|to|is|are)\b)",
     r"(?<=[，、是为由在])[\u4e00-\u9fff]{2,10}(?=[，、。；])",
 )

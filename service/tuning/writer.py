@@ -34,7 +34,7 @@ class Writes(Protocol):
 
     @property
     def name(self) -> str:
-        """What the report calls it; another name means other questions."""
+        """What the report calls it."""
         ...
 
     @property
@@ -63,8 +63,8 @@ class OwnWriter:
 
     @property
     def name(self) -> str:
-        """Weights and adapter: with others the questions are others."""
-        return "+".join(str(part)[:12] for part in self._engine.voice if part is not None)
+        """The model's name and its adapter's."""
+        return self._engine.name + (f"+{self._engine.adapter}" if self._engine.adapter else "")
 
     @property
     def writes_cjk(self) -> bool:
