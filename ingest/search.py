@@ -21,7 +21,7 @@ The scores of a hit, all of them higher-is-better:
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -69,8 +69,10 @@ class Searcher:
     ) -> SearchResult:
         """The k best passages, best first; equal scores are ordered by chunk id.
 
-        With `where`, the k best of the documents that pass it: the arms look at no others, so k are found
-        where there are k, and no score depends on the filter.
+        Words in quotes are looked up in a row, and `wor*` by its beginning: in keyword mode a passage has to
+        have them, in hybrid mode they weigh like one more word. With `where`, the k best of the documents
+        that pass it: the arms look at no others, so k are found where there are k, and no score depends on
+        the filter.
 
         Raises:
             ValueError: `k` is below 1.
@@ -80,13 +82,13 @@ class Searcher:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         start = time.perf_counter()
-        terms = words.query_terms(query) if mode != "dense" else []
+        asked = words.read_query(query) if mode != "dense" else words.Query(())
         vector = self._vector(query) if mode != "keyword" and query.strip() else None
         with self._store.reading() as reader:
             if vector is not None:
                 self._check(reader)  # a rebuild may have come between the question's vector and this moment
             share = {"dense": 1.0, "keyword": 0.0, "hybrid": DENSE_SHARE}[mode]
-            hits = self._hits(reader, terms, vector, k, share=share, where=where)
+            hits = self._hits(reader, asked, vector, k, share=share, where=where)
             if where is not None:
                 reader.confirm(where, (hit.document_id for hit in hits))
             return SearchResult(tuple(hits), reader.generation, (time.perf_counter() - start) * 1000)
@@ -114,7 +116,7 @@ class Searcher:
     def _hits(
         self,
         reader: Reader,
-        terms: Sequence[str],
+        asked: words.Query,
         vector: Vectors | None,
         k: int,
         *,
@@ -122,13 +124,15 @@ class Searcher:
         where: Filter | None,
     ) -> list[Hit]:
         depth = max(_DEPTH, _DEPTH_A_HIT * k)
-        keyword = {m.chunk_id: m.score for m in reader.matching(terms, depth, where)} if terms else {}
+        required = vector is None  # beside meaning, a quotation is a strong word, not a condition
+        matches = reader.matching(asked.terms, depth, where, asked.exact, required=required)
+        keyword = {match.chunk_id: match.score for match in matches}
         dense = {}
         if vector is not None:
             dense = {m.chunk_id: m.score for m in reader.nearest(vector, depth, where)}
             others = [chunk_id for chunk_id in keyword if chunk_id not in dense]
             dense |= zip(others, reader.cosines(vector, others), strict=True)
-        most = _MOST_A_WORD * sum(reader.information(terms)) if keyword else 0.0
+        most = _MOST_A_WORD * sum(reader.information((*asked.terms, *asked.exact))) if keyword else 0.0
         scores = fuse(dense, keyword, share=share, floor=self._floor or 0.0, most=most)
         best = sorted(scores, key=lambda c: (-scores[c], -dense.get(c, 0.0), -keyword.get(c, 0.0), c))[:k]
         found = reader.hits(best)

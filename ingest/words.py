@@ -21,6 +21,7 @@ import re
 import threading
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import Stemmer
@@ -56,6 +57,8 @@ _RUN = re.compile(
     rf"(?P<unspaced>[{_UNSPACED}]+)"
     rf"|(?P<word>{_LETTER}+(?:[-.:/@='’]{{1,3}}{_LETTER}+)*(?:\+\+|\#)?)"
 )
+_QUOTED = re.compile(r"\"[^\"]+\"|“[^“”]+”|「[^「」]+」|『[^『』]+』")
+_BEGINNING = re.compile(r"(?<!\S)([^\s*]+)\*(?!\S)")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
@@ -120,6 +123,53 @@ def terms(text: str) -> list[str]:
         else:
             found += _word_terms(match["word"].strip("_") or "_")
     return [term for term in found if term.strip("_")]
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Something that is looked up as it is written."""
+
+    terms: tuple[str, ...]  #: in a row; of a beginning: alternatives
+    is_prefix: bool = False  #: any term that begins like one of `terms`
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query as the keyword arm sees it."""
+
+    terms: tuple[str, ...]  #: distinct, see `query_terms`; the words of phrases among them
+    exact: tuple[Exact, ...] = ()
+
+
+def read_query(text: str) -> Query:
+    """A query with its phrases (`"red tortoise"`) and beginnings of words (`tortoi*`).
+
+    A quote that is never closed and a star that stands alone are no syntax. The words of a phrase count one
+    by one as well, so that a passage with some of them is not nothing. A beginning is compared with terms,
+    which for English words are stems: `gardens*` finds what `garden*` finds.
+    """
+    exact: dict[Exact, None] = {}
+    for match in _QUOTED.finditer(text):
+        if found := tuple(terms(match.group()[1:-1])):
+            exact[Exact(found)] = None
+    unquoted = _QUOTED.sub(" ", text)
+    for match in _BEGINNING.finditer(unquoted):
+        if (beginning := _beginning(match[1])) is not None:
+            exact[beginning] = None
+    plain = _QUOTED.sub(lambda m: f" {m.group()[1:-1]} ", _BEGINNING.sub(" ", text) if exact else text)
+    return Query(tuple(query_terms(plain)) if plain.strip() else (), tuple(exact))
+
+
+def _beginning(word: str) -> Exact | None:
+    """What terms of words with this beginning begin with: it, or its stem where stemming changes it."""
+    whole = terms(word)
+    folded = _fold(unicodedata.normalize("NFKC", word))[:LONGEST_TERM]
+    run = _RUN.fullmatch(folded)
+    if run is None or not whole:
+        return None
+    if run["unspaced"] is not None and len(folded) > 2:  # pairs in a row say the same
+        return Exact(tuple(whole))
+    return Exact(tuple(dict.fromkeys((folded, whole[0]))), is_prefix=True)
 
 
 def query_terms(text: str) -> list[str]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ingest.filters import Filter
 from ingest.types import Chunk, Document, Hit, StoredDocument, Value
+from ingest.words import Exact
 
 Vectors = NDArray[np.float32]
 Origin = Literal["file", "upload"]
@@ -103,14 +104,25 @@ class Reader(Protocol):
         """Cosine of `vector` to each of these passages."""
         ...
 
-    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
+    def matching(
+        self,
+        terms: Sequence[str],
+        k: int,
+        where: Filter | None = None,
+        exact: Sequence[Exact] = (),
+        *,
+        required: bool = False,
+    ) -> list[Match]:
         """The k passages of highest BM25 for these terms (`ingest.words`), best first, ties by chunk id.
 
-        With `where`, of the documents that pass it; what a word weighs does not depend on it.
+        Phrases and beginnings of words (`exact`) weigh like one more term each; where `required`, passages
+        without them are not found. With `where`, of the documents that pass it; what a word weighs does not
+        depend on it. In a large collection, words that stand in most passages are left out where rarer ones
+        are asked for: they weigh nothing.
         """
         ...
 
-    def information(self, terms: Sequence[str]) -> list[float]:
+    def information(self, terms: Sequence[str | Exact]) -> list[float]:
         """Inverse document frequency of each term, as BM25 weighs it; highest for one that no passage has."""
         ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from ingest.errors import IndexMismatch, UnknownDocument
 from ingest.fields import document_facts
 from ingest.filters import Filter, fits
-from ingest.store import Match, Source, Vectors, facts
+from ingest.store import Match, Source, Vectors, facts, keywords
 from ingest.store.rows import (
     CHUNK,
     DOCUMENT,
@@ -30,14 +29,13 @@ from ingest.store.schema import checksum, damaged
 from ingest.store.snapshots import Manifest, registered
 from ingest.store.vectors import Ids, VectorIndex
 from ingest.types import Chunk, Document, Hit, StoredDocument, Value
+from ingest.words import Exact
 
 VectorSource = Callable[["SqliteReader"], VectorIndex]
 #: Columns of a passage in a row that goes on with its document's.
 _WIDTH = len(columns(CHUNK, "c").split(","))
 _VECTORS = "SELECT c.chunk_id, v.key, v.vector, v.checksum FROM chunks c JOIN vectors v USING (vector_id)"
 _BLOCK = 8192  #: rows that are read at once
-#: A longer question is cut to its rarest terms; beyond this, more words cost time and change no ranking.
-_MOST_TERMS = 64
 
 
 class SqliteReader:
@@ -72,12 +70,8 @@ class SqliteReader:
 
     def _chunks_of(self, where: Filter) -> Ids:
         """The passages of the documents that pass, ascending."""
-        sql, values = facts.among(where)
-        rows = self._connection.execute(
-            "SELECT chunk_id FROM chunks WHERE document IN"
-            f" (SELECT d.number FROM documents d WHERE {sql}) ORDER BY chunk_id",
-            values,
-        )
+        sql, values = _passages_of(where)
+        rows = self._connection.execute(f"{sql} ORDER BY chunk_id", values)
         return np.fromiter((row[0] for row in rows), np.int64)
 
     def confirm(self, where: Filter, document_ids: Iterable[str]) -> None:
@@ -189,43 +183,29 @@ class SqliteReader:
         joined = b"".join(row[2] for row in rows)
         return np.frombuffer(joined, "<f4").reshape(len(rows), self.dimension)
 
-    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
-        """See `Reader`. `bm25()` is lower-is-better: flipped here, and nowhere else."""
-        distinct = list(dict.fromkeys(terms))
-        if len(distinct) > _MOST_TERMS:
-            frequencies = self._frequencies(distinct)
-            known = sorted((t for t in distinct if frequencies[t]), key=lambda t: (frequencies[t], t))
-            distinct = known[:_MOST_TERMS]
-        if not distinct:
-            return []
-        expression = " OR ".join('"' + term.replace('"', '""') + '"' for term in distinct)
-        only = ""
-        values: list[Any] = []
-        if where is not None:
-            sql, values = facts.among(where)
-            # The plus keeps SQLite from asking the keyword index once for every passage that is allowed.
-            only = (
-                " AND +rowid IN (SELECT chunk_id FROM chunks WHERE document IN"
-                f" (SELECT d.number FROM documents d WHERE {sql}))"
-            )
-        rows = self._connection.execute(
-            f"SELECT rowid, -bm25(words) AS score FROM words WHERE words MATCH ?{only}"
-            " ORDER BY score DESC, rowid LIMIT ?",
-            (expression, *values, k),
+    def matching(
+        self,
+        terms: Sequence[str],
+        k: int,
+        where: Filter | None = None,
+        exact: Sequence[Exact] = (),
+        *,
+        required: bool = False,
+    ) -> list[Match]:
+        """See `Reader`."""
+        return keywords.matching(
+            self._connection,
+            self.chunk_count,
+            terms,
+            k,
+            exact=exact,
+            required=required,
+            only=None if where is None else _passages_of(where),
         )
-        return [Match(chunk_id, score) for chunk_id, score in rows]
 
-    def information(self, terms: Sequence[str]) -> list[float]:
-        """See `Reader`: ln((N - n + 1/2) / (n + 1/2)), at least 1e-6, as in SQLite's `bm25()`."""
-        frequencies = self._frequencies(terms)
-        total = self.chunk_count
-        return [
-            max(1e-6, math.log((total - n + 0.5) / (n + 0.5))) if total > n else 1e-6
-            for n in (frequencies[term] for term in terms)
-        ]
-
-    def _frequencies(self, terms: Iterable[str]) -> dict[str, int]:
-        return {t: one(self._connection, "SELECT doc FROM words_df WHERE term = ?", t) or 0 for t in terms}
+    def information(self, terms: Sequence[str | Exact]) -> list[float]:
+        """See `Reader`."""
+        return keywords.information(self._connection, self.chunk_count, terms)
 
     def hits(self, chunk_ids: Sequence[int]) -> dict[int, Hit]:
         """See `Reader`. Raises IndexDamaged for a passage that an index knows and the tables do not."""
@@ -310,3 +290,12 @@ class SqliteReader:
         if [chunk.position for chunk in chunks] != list(range(len(chunks))):
             raise damaged(self._file, f"the passages of {document.path!r} are not in order")
         return chunks
+
+
+def _passages_of(where: Filter) -> tuple[str, list[Any]]:
+    """SQL for the chunk ids of the documents that pass."""
+    sql, values = facts.among(where)
+    return (
+        f"SELECT chunk_id FROM chunks WHERE document IN (SELECT d.number FROM documents d WHERE {sql})",
+        values,
+    )

@@ -237,3 +237,105 @@ def test_a_rebuild_between_the_question_and_its_search_is_noticed(tmp_path: Path
         with pytest.raises(IndexMismatch, match="other"):
             Searcher(store, Slow()).search("tortoise")
         assert Searcher(store, other).search("tortoise").hits
+
+
+# Phrases and beginnings of words
+
+VOCABULARY = st.sampled_from(["red", "tortoise", "tortoises", "garden", "gate", "R123-78", "花园", "园里"])
+SENTENCES = st.lists(VOCABULARY, min_size=1, max_size=8).map(" ".join)
+
+
+def in_a_row(wanted: tuple[str, ...], terms: list[str]) -> int:
+    return sum(tuple(terms[i : i + len(wanted)]) == wanted for i in range(len(terms)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=st.lists(SENTENCES, min_size=1, max_size=8),
+    phrase=st.lists(VOCABULARY, min_size=1, max_size=3),
+    beginning=st.sampled_from(["", "g*", "ga*", "tortois*", "tortoises*", "r123*", "园*", "x*"]),
+    quotes=st.sampled_from(['""', "“”", "「」"]),
+)
+def test_phrases_and_beginnings_are_brute_force(
+    texts: list[str], phrase: list[str], beginning: str, quotes: str
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, new_store(Path(folder)) as store:
+        for n, text in enumerate(texts):
+            put(store, f"{n}", text, title="")
+        passages = [words.terms(c.embedding_text("")) for text in texts for c in make_chunks(text)]
+        wanted = tuple(words.terms(" ".join(phrase)))
+        starts = {"tortoises": ("tortoises", "tortois")}.get(beginning[:-1], (beginning[:-1],))
+        units = [Counter({i: in_a_row(wanted, terms) for i, terms in enumerate(passages)})]
+        if beginning:
+            units += [
+                Counter({i: sum(t.startswith(s) for t in terms) for i, terms in enumerate(passages)})
+                for s in starts
+            ]
+        single = dict.fromkeys(words.query_terms(" ".join(phrase)))
+        units += [Counter({i: terms.count(t) for i, terms in enumerate(passages)}) for t in single]
+        has_both = {
+            i
+            for i, terms in enumerate(passages)
+            if in_a_row(wanted, terms) and (not beginning or any(t.startswith(starts) for t in terms))
+        }
+        mean = sum(map(len, passages)) / len(passages)
+        expected = {}
+        for i in has_both:
+            for unit in units:
+                n = sum(count > 0 for count in unit.values())
+                idf = max(1e-6, math.log((len(passages) - n + 0.5) / (n + 0.5)))
+                weight = 2.2 * unit[i] / (unit[i] + 1.2 * (0.25 + 0.75 * len(passages[i]) / mean))
+                expected[i + 1] = expected.get(i + 1, 0.0) + idf * weight
+        query = f"{quotes[0]}{' '.join(phrase)}{quotes[1]} {beginning}"
+        hits = Searcher(store, EMBEDDER).search(query, 99, "keyword").hits
+        assert {h.chunk_id: h.keyword_score for h in hits} == pytest.approx(expected, abs=1e-6)
+        assert all(0 <= h.score <= 1 for h in hits)
+        # Beside meaning they only weigh: nothing is left out.
+        assert len(Searcher(store, EMBEDDER).search(query, 99, "hybrid").hits) == len(passages)
+
+
+@pytest.mark.parametrize(
+    ("query", "paths"),
+    [
+        ('"made of brass"', {"b"}),
+        ('"brass tortoise"', {"a"}),
+        ('"tortoise brass"', set()),
+        ('"the gate"', {"a", "b"}),
+        ('"made of" tortoise', {"b"}),
+        ("“花园里” 乌龟", {"c"}),
+        ('"里花园"', set()),
+        ("R12*", {"b"}),
+        ("stud*", {"c"}),
+        ("study*", {"c"}),
+        ("花*", {"c"}),
+        ("花园里的*", set()),
+        ('"R123-78 fits"', {"b"}),
+        ('"', set()),
+        ("*", set()),
+        ('"" ""', set()),
+        ('made of "', {"b"}),
+    ],
+)
+def test_what_is_written_exactly_is_found_exactly(tmp_path: Path, query: str, paths: set[str]) -> None:
+    with new_store(tmp_path) as store:
+        put(store, "a", "The brass tortoise stands at the gate.")
+        put(store, "b", "The gate is made of brass. R123-78 fits.")
+        put(store, "c", "Studies: 乌龟住在花园里。")
+        hits = Searcher(store, EMBEDDER).search(query, 9, "keyword").hits
+        assert {hit.path for hit in hits} == paths
+
+
+def test_words_that_most_passages_have_are_left_out_of_large_collections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with new_store(tmp_path) as store:
+        for n in range(9):
+            put(store, f"{n}", f"garden tortoise {'brass' if n == 4 else 'gate'} number{n}")
+        before = Searcher(store, EMBEDDER).search("garden tortoise brass", 9, "keyword").hits
+        assert len(before) == 9 and before[0].path == "4"
+        monkeypatch.setattr("ingest.store.keywords.LEAVE_OUT_FROM", 5)
+        after = Searcher(store, EMBEDDER).search("garden tortoise brass", 9, "keyword").hits
+        assert [hit.path for hit in after] == ["4"] and after[0].score == pytest.approx(
+            before[0].score, abs=1e-5
+        )
+        assert len(Searcher(store, EMBEDDER).search("garden tortoise", 9, "keyword").hits) == 9
