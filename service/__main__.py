@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import keys
 
             return keys.execute(given, home)
+        if given.command == "settings":
+            from service.cli import settings as shown
+
+            return shown.execute(given, home)
         flags = {name: getattr(given, name, None) for name in ("host", "port", "model", "collection")}
         settings = read_table("service", ServiceSettings, flags)
         if given.command == "serve":

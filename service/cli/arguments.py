@@ -24,7 +24,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (anything but loopback needs a key file)")
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
-    commands = parser.add_subparsers(title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys}")
+    commands = parser.add_subparsers(
+        title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys,settings}"
+    )
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
     ask.add_argument("question")
@@ -48,6 +50,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _calibrate(commands)
     _classify(commands)
     _keys(commands)
+    _settings(commands)
     return parser.parse_args(argv)
 
 
@@ -160,6 +163,21 @@ def _classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--include-prompt", action="store_true", help="with --json: what a model reads")
     parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
+    _shared(parser, argparse.SUPPRESS)
+
+
+def _settings(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "settings",
+        help="every setting, its value and where it came from",
+        description="Shows what the service would use: flags over LOREBASE_* variables over lorebase.toml over "
+        "defaults. No key is shown; keys are in files and in the data folder.",
+    )
+    parser.set_defaults(command="settings")
+    parser.add_argument("--host", help=argparse.SUPPRESS, default=argparse.SUPPRESS)
+    parser.add_argument("--port", help=argparse.SUPPRESS, default=argparse.SUPPRESS, type=int)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--explain", action="store_true", help="with what each one means")
     _shared(parser, argparse.SUPPRESS)
 
 
