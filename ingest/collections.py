@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 
 from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.store.files import sync_folder
 from ingest.store.indexes import APPROXIMATE_FROM
 from ingest.store.schema import FILE_NAME
 from ingest.store.sqlite_faiss import SqliteFaissStore
@@ -101,6 +102,7 @@ def delete_collection(home: Path, name: str, *, wait_s: float = 10.0) -> None:
         gone = folder.with_name(f".deleted-{os.getpid()}-{folder.name}")
         try:
             folder.rename(gone)
+            sync_folder(folder.parent)  # or a power cut could bring it back
         except OSError as error:
             raise StorageFull(
                 f"{folder} cannot be removed: {error.strerror}. Check its permissions."

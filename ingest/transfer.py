@@ -36,6 +36,7 @@ from ingest.errors import IngestError, SchemaTooNew, StorageFull
 from ingest.store import StoreStatus
 from ingest.store.figures import figures
 from ingest.store.files import Write, make_folder, publish, sync_folder
+from ingest.store.rows import one
 from ingest.store.schema import FILE_NAME, MIGRATIONS, check_version, connect, migrate, translated
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.store.writing import now
@@ -145,6 +146,8 @@ def import_(file: Path, home: Path, name: str | None = None) -> StoreStatus:
         with translated(database), closing(connect(database)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("UPDATE collection SET name = ?", (target.name,))
+            if one(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'snapshots'"):
+                connection.execute("DELETE FROM snapshots")  # their files stayed behind
         _sync(database)
         sync_folder(database.parent)
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import sqlite3
 from dataclasses import astuple, dataclass
@@ -31,6 +32,7 @@ from ingest.store.vectors import Ids
 
 FOLDER = "index"
 _SUFFIX = ".faiss"
+_NAME = re.compile(r"\d+-[0-9a-f]{16}" + re.escape(_SUFFIX))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +129,8 @@ def registered(connection: sqlite3.Connection, file: Path) -> Manifest | None:
     if row is None:
         return None
     *values, stored = row
-    if checksum(*values) != stored:
-        raise IndexDamaged(f"the manifest of index snapshot {row[0]!r} in {file} does not match its checksum")
+    if checksum(*values) != stored or not _NAME.fullmatch(str(row[0])):  # nor a path out of the folder
+        raise IndexDamaged(f"the manifest of index snapshot {row[0]!r} in {file} is not what was written")
     return Manifest(*values)
 
 

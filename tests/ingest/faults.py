@@ -183,7 +183,8 @@ class _Replay:
             if change == "add":
                 there[path] = rest[0]
             elif change == "move":
-                there[rest[0]] = there.pop(path)
+                for below in [p for p in there if p == path or path in p.parents]:
+                    there[rest[0] / below.relative_to(path)] = there.pop(below)
             else:
                 there.pop(path, None)
         return {
@@ -239,8 +240,8 @@ class _Replay:
         self.durable = len(self.names)
 
     def _rename(self, path: Path, target: Path) -> None:
-        if path in self.inodes:
-            self.inodes[target] = self.inodes.pop(path)
+        for below in [p for p in self.inodes if p == path or path in p.parents]:
+            self.inodes[target / below.relative_to(path)] = self.inodes.pop(below)
         self.names.append(("move", path, target))
 
     def _unlink(self, path: Path, synced: bool = False) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from ingest.collections import delete_collection
+from ingest.transfer import backup, export
 from tests.ingest import lives
 from tests.ingest.faults import Disk, sqlite_library, watched
 from tests.ingest.lives import NIGHTLY, Step, open_store, sound
@@ -112,3 +114,40 @@ def test_every_crash_while_a_snapshot_is_published_leaves_old_or_new(tmp_path: P
     )
     print(f"\n{len(disk.log)} operations: {dict(counts)}")
     assert counts["kill"] > 15 and counts["cut"] > 5
+
+
+def test_a_deleted_collection_does_not_come_back_after_a_power_cut(tmp_path: Path) -> None:
+    root = tmp_path.resolve()
+    with open_store(root) as store:
+        lives.put(store, "a", "a text")
+    disk = Disk(root)
+    with watched(disk):
+        delete_collection(root, "test")
+    draw = random.Random(2)
+    for _ in range(20):
+        left = disk.left(len(disk.log), draw)
+        assert not [path for path in left if path.is_relative_to(store.folder)]
+
+
+@pytest.mark.parametrize("write", [backup, export])
+def test_a_backup_that_is_there_is_whole(tmp_path: Path, write: object) -> None:
+    """Under its name there is the old file or the new one at any moment, and the new one after it was reported."""
+    root, target = tmp_path.resolve(), tmp_path.resolve() / "out" / "saved"
+    target.parent.mkdir()
+    target.write_bytes(b"the one before")
+    with open_store(root) as store:
+        for step in lives.small_life()[:3]:
+            step.do(store)
+        disk = Disk(root)
+        with watched(disk):
+            write(store, target)  # type: ignore[operator]
+    draw = random.Random(4)
+    new = target.read_bytes()
+    seen = set()
+    for upto in range(0, len(disk.log) + 1, 1 if NIGHTLY else 5):
+        left = disk.left(upto, draw)[target]
+        seen.add(left)
+        assert left in (b"the one before", new)
+    assert len(seen) == 2 or not NIGHTLY
+    for _ in range(10):
+        assert disk.left(len(disk.log), draw)[target] == new

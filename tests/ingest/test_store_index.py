@@ -240,6 +240,28 @@ def test_a_manifest_that_is_not_what_was_written_is_not_followed(large: Path, ch
         assert store.verify().problems == ()
 
 
+def test_a_manifest_made_by_a_stranger_leads_to_no_other_file(large: Path) -> None:
+    """Its checksum is no secret: one that is right must not move or open a file elsewhere."""
+    from dataclasses import astuple, replace
+
+    from ingest.store.schema import checksum
+
+    file = large / "collections" / "test" / "kb.sqlite"
+    with open_large(large) as store, store.reading() as reader:
+        manifest = reader.snapshot()
+        assert manifest is not None
+    stranger = astuple(replace(manifest, name="../kb.sqlite"))
+    connection = sqlite3.connect(file)
+    connection.execute("UPDATE snapshots SET name = ?, checksum = ?", (stranger[0], checksum(*stranger)))
+    connection.commit()
+    connection.close()
+    with open_large(large) as store:
+        assert store.verify().problems
+        assert not serves_snapshot(store)
+        assert agreement(store) == 1.0
+    assert file.exists()
+
+
 def test_a_snapshot_of_another_history_is_unknown(large: Path) -> None:
     """A backup that is put back does not know what came after it, even when it reaches the same generation."""
     file = large / "collections" / "test" / "kb.sqlite"
