@@ -23,11 +23,11 @@ SYSTEM_CLOSED_BOOK = "Answer the question briefly."
 #: Where a small model has said what it has to say, and begins to ramble or to ask itself questions.
 STOP = ("\n\n", "\nQuestion:")
 FENCE = '"""'
-#: What chat templates of common models write between turns. Our own tokenizer takes it for text; a server that
-#: renders the template as text takes it for what it says.
+#: What chat templates of common models write between turns. Our own tokenizer takes it for text; a server
+#: that renders the template as text takes it for what it says.
 _CONTROL = re.compile(
-    r"<[|｜][^<>\n]{0,40}[|｜]>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>"
-    r"|</?think>",
+    r"<[|\uff5c][^<>\n]{0,40}[|\uff5c]>|\[/?INST\]|<</?SYS>>|</?s>|</?think>"
+    r"|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>",
     re.IGNORECASE,
 )
 _DEFUSED = str.maketrans("<>[]", "‹›()")
