@@ -3,7 +3,8 @@
 import subprocess
 import sys
 
-SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification")
+SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
+           "first_token", "answers", "poisoned")  # fmt: skip
 
 if __name__ == "__main__":
     failed = []
