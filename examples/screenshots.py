@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
 QUESTION = "How do I ingest a folder of documents?"
+ANNOUNCEMENT = "公司拟以现金收购一家软件企业全部股权，交易完成后将纳入合并报表。"
 
 
 def open_page(browser: Browser, address: str, size: tuple[int, int], scheme: str, language: str) -> Page:
@@ -24,7 +26,7 @@ def open_page(browser: Browser, address: str, size: tuple[int, int], scheme: str
     )
     page.set_default_timeout(600_000)  # the service ends a question by its own deadline
     page.goto(address)
-    page.wait_for_selector(".chip, .documents table, .problem")
+    page.wait_for_selector(":is(.chip, .documents table, .bench h1, .problem):visible")
     return page
 
 
@@ -37,21 +39,58 @@ def ask(page: Page, question: str) -> None:
         raise SystemExit(f"no answer: {page.locator('.problem').inner_text()}")
 
 
+def answer(page: Page) -> None:
+    """An answer beside its source."""
+    ask(page, QUESTION)
+    page.locator(".marker, .card-open").first.click()
+    page.wait_for_selector("#cited")
+
+
+def compare(page: Page) -> None:
+    """Two ways of answering, side by side; of the models that are there."""
+    page.wait_for_selector(".column")
+    page.fill(".compare-form textarea", QUESTION)
+    page.click(".compare-form [type=submit]")
+    page.wait_for_selector(".column:not([data-state=done])", state="detached")
+
+
+def classify(page: Page) -> None:
+    """A Chinese announcement, by the classifier that comes along."""
+    page.wait_for_selector(".label-name")
+    page.locator(".classify textarea").first.fill(ANNOUNCEMENT)
+    page.click(".classify [type=submit]")
+    page.wait_for_selector(".result")
+    page.click(".parts summary")
+
+
+def settled(page: Page) -> None:
+    """What is there: a run, a comparison, models; or what the page says where there is none."""
+    page.wait_for_load_state("networkidle")
+
+
+#: Name of the picture -> route, width and height, colours, language, and what is done before it is taken.
+PICTURES: dict[str, tuple[str, tuple[int, int], str, str, Callable[[Page], None]]] = {
+    "page-answer": ("", (1280, 720), "light", "en", answer),
+    "page-phone": ("", (390, 760), "dark", "zh-CN", lambda page: ask(page, QUESTION)),
+    "page-library": ("#/library", (1280, 720), "light", "en", settled),
+    "page-compare": ("#/compare", (1280, 800), "light", "en", compare),
+    "page-classify": ("#/classify", (1280, 900), "light", "en", classify),
+    "page-train": ("#/train", (1280, 900), "dark", "en", settled),
+    "page-evaluate": ("#/evaluate", (1280, 900), "light", "en", settled),
+    "page-models": ("#/models", (1280, 800), "light", "en", settled),
+}
+
+
 def take(browser: Browser, address: str, folder: Path) -> list[Path]:
-    """The pictures: an answer beside its source, the same question on a dark phone, the library."""
-    answer = open_page(browser, address, (1280, 720), "light", "en")
-    ask(answer, QUESTION)
-    answer.locator(".marker, .card-open").first.click()
-    answer.wait_for_selector("#cited")
-    phone = open_page(browser, address, (390, 760), "dark", "zh-CN")
-    ask(phone, QUESTION)
-    library = open_page(browser, f"{address}/#/library", (1280, 720), "light", "en")
-    pictures = {"page-answer": answer, "page-phone": phone, "page-library": library}
+    """Every tab, as a service with documents, a run and a comparison shows it."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, page in pictures.items():
+    for name, (route, size, scheme, language, prepare) in PICTURES.items():
+        page = open_page(browser, f"{address}/{route}", size, scheme, language)
+        prepare(page)
         page.mouse.move(0, 0)
         page.screenshot(path=folder / f"{name}.png")
-    return [folder / f"{name}.png" for name in pictures]
+        page.close()
+    return [folder / f"{name}.png" for name in PICTURES]
 
 
 def main() -> None:

@@ -184,7 +184,8 @@ def _named(values: dict[str, Any], home: Path) -> dict[str, Any]:
         if key in values:
             values[key] = tuple(_file(name, home) or name for name in values[key])
     values["dataset_dir"] = Path(values.get("dataset_dir", "data")).resolve()
-    window = read_config(install.find(values.get("model", DEFAULT_MODEL), home))[0].context_length
+    values.setdefault("model", DEFAULT_MODEL)
+    window = read_config(install.find(values["model"], home))[0].context_length
     if values.setdefault("cutoff_len", min(DataConfig(dataset=("x",)).cutoff_len, window)) > window:
         raise TrainingError(f"cutoff_len {values['cutoff_len']} exceeds the model's window of {window}")
     return values

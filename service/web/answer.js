@@ -131,6 +131,7 @@ export class AnswerEntry {
     if (state === "writing") return { text: phrase("state.writing") };
     if (state === "stopped") return { icon: "stop", text: phrase("state.stopped") };
     if (state === "failed") return { icon: "warn", text: phrase("state.failed"), tone: "bad" };
+    if (reply.recalled) return { icon: "history", text: phrase("history.recalled"), tone: "plain" };
     if (!reply.answered) return { icon: "none", text: phrase("state.refused"), tone: "plain" };
     if (reply.llm_generated === false) return { icon: "quote", text: phrase("state.quoted", { n }), tone: "good" };
     if (n === 0) return { icon: "warn", text: phrase("state.unsourced"), tone: "bad" };
@@ -161,14 +162,14 @@ export class AnswerEntry {
       if (reply.answered) {
         const answer = sanitised(reply.answer_html ?? "");
         if (answer.textContent.trim()) fill(this.answer, answer);
-        else fill(this.answer, make("p", { class: "quiet" }, reply.answer || phrase("answer.empty")));
+        else fill(this.answer, make("p", { class: reply.recalled ? "" : "quiet" }, reply.answer || phrase("answer.empty")));
         this.#linkMarkers();
         const unsupported = this.answer.querySelectorAll(".unsupported");
         for (const flag of unsupported) bind(flag, phrase("unsupported.flag"), (node, title) => (node.title = title));
         if (unsupported.length) notes.push(make("p", { class: "legend" }, phrase("unsupported.legend")));
       } else {
         fill(this.answer, make("p", {}, refusal(reply)));
-        if (!this.places.length) notes.push(make("p", { class: "quiet" }, phrase("refused.near.none")));
+        if (!this.places.length && !reply.recalled) notes.push(make("p", { class: "quiet" }, phrase("refused.near.none")));
       }
     } else if (state === "stopped" || state === "failed") {
       fill(this.answer, text && make("p", { class: "streamed quiet" }, text));
@@ -189,30 +190,9 @@ export class AnswerEntry {
     fill(this.notes, notes);
   }
 
-  /** The service's links `#citation-1` become buttons that open the source: the hash belongs to the routes. */
   #linkMarkers() {
     const cited = this.places.slice(0, this.turn.reply.citations.length);
-    for (const link of this.answer.querySelectorAll("a")) {
-      const marker = /^#citation-(\d+)$/.exec(link.getAttribute("href") ?? "")?.[1];
-      const index = cited.findIndex((citation) => String(citation.marker) === marker);
-      if (index < 0) {
-        link.replaceWith(...link.childNodes);
-        continue;
-      }
-      link.replaceWith(
-        make(
-          "button",
-          {
-            type: "button",
-            class: "marker",
-            "data-place": String(index),
-            "aria-label": phrase("citation.marker", { n: marker }),
-            on: { click: (event) => this.actions.open(cited, index, event.currentTarget) },
-          },
-          marker,
-        ),
-      );
-    }
+    linkMarkers(this.answer, cited, (index, trigger) => this.actions.open(cited, index, trigger));
   }
 
   #drawMargin() {
@@ -316,6 +296,31 @@ export class AnswerEntry {
   }
 }
 
+/** The service's links `#citation-1` become buttons that open the source: the hash belongs to the routes. */
+export function linkMarkers(answer, cited, open) {
+  for (const link of answer.querySelectorAll("a")) {
+    const marker = /^#citation-(\d+)$/.exec(link.getAttribute("href") ?? "")?.[1];
+    const index = cited.findIndex((citation) => String(citation.marker) === marker);
+    if (index < 0) {
+      link.replaceWith(...link.childNodes);
+      continue;
+    }
+    link.replaceWith(
+      make(
+        "button",
+        {
+          type: "button",
+          class: "marker",
+          "data-place": String(index),
+          "aria-label": phrase("citation.marker", { n: marker }),
+          on: { click: (event) => open(index, event.currentTarget) },
+        },
+        marker,
+      ),
+    );
+  }
+}
+
 const heading = (key) => make("p", { class: "margin-title" }, phrase(key));
 
 /** Whether the search's passage holds the citation. */
@@ -323,7 +328,7 @@ const holds = (hit, citation) =>
   hit.document_id === citation.document_id && hit.char_start <= citation.char_start && citation.char_end <= hit.char_end;
 
 /** A quotation short enough for a card, cut between code points. */
-function excerpt(text = "") {
+export function excerpt(text = "") {
   const points = Array.from(text.trim().replace(/\s+/g, " ").slice(0, 700));
   return points.length > 280 ? `${points.slice(0, 280).join("").trimEnd()}…` : points.join("");
 }

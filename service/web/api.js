@@ -18,6 +18,9 @@ export class ApiError extends Error {
   }
 }
 
+/** A failure that the page found itself. */
+export const problem = (text) => new ApiError("page", text);
+
 const address = (path) => new URL(path, document.baseURI);
 
 async function call(path, init = {}) {
@@ -49,11 +52,14 @@ function refused(status, body, retryAfter = null) {
   return new ApiError(error.code ?? "unexpected", error.message + wait, status);
 }
 
-const json = (body) => ({
-  method: "POST",
+const json = (body, method = "POST") => ({
+  method,
   headers: { "Content-Type": "application/json" },
   body: JSON.stringify(body),
 });
+
+const get = async (path, signal) => (await call(path, { signal })).json();
+const named = (path, name) => `${path}/${encodeURIComponent(name)}`;
 
 /**
  * Asks, and yields the events `sources`, `reasoning`, `token`, `citation` and `final` as they come.
@@ -74,15 +80,26 @@ export async function* ask(request, signal) {
   if (!signal.aborted) throw new ApiError("broken", phrase("error.broken"));
 }
 
-const list = async (path, name) => (await (await call(path)).json())[name];
+const list = async (path, name) => (await get(path))[name];
 
 export const documents = (collection) => list(`documents?collection=${encodeURIComponent(collection)}`, "documents");
 
 /** `{collections, default}`. */
-export const collections = async () => (await call("collections")).json();
+export const collections = () => get("collections");
 
-/** `{models, default}`. */
-export const models = async () => (await call("models")).json();
+/** `{models, adapters, upstreams, default}`. */
+export const models = () => get("models");
+
+/** Loads, unloads, attaches, detaches or switches; resolves to the models afterwards. */
+export const loadModel = async (request) => (await call("models/load", json(request))).json();
+
+export const classifiers = () => list("classifiers", "classifiers");
+export const classifier = (name) => get(named("classifiers", name));
+export const putClassifier = async (name, body) => (await call(named("classifiers", name), json(body, "PUT"))).json();
+export const deleteClassifier = (name) => call(named("classifiers", name), { method: "DELETE" });
+
+/** `{results, model, likelihood, weights, left_out}`. */
+export const classify = async (request, signal) => (await call("classify", { ...json(request), signal })).json();
 
 /** `{status: "ready" | "loading" | "failed", parts}`; it is no failure of this call that the service is not ready. */
 export async function readiness() {
@@ -116,6 +133,55 @@ export async function documentText(id, collection, signal, span = null) {
   };
 }
 
+/** A page of a document as an address that holds the picture itself: a key cannot be sent with an image's request. */
+export async function pagePicture(id, collection, page, signal) {
+  const reply = await call(`documents/${encodeURIComponent(id)}/pages/${page}.png${inCollection(collection)}`, { signal });
+  return dataAddress(await reply.blob());
+}
+
+/** Saves a document's original file. */
+export async function saveOriginal(id, collection, name) {
+  const reply = await call(`documents/${encodeURIComponent(id)}/file${inCollection(collection)}`);
+  save(await reply.blob(), name);
+}
+
+/** Saves a comparison's report. */
+export async function saveReport(name) {
+  save(await (await call(reportAddress(name))).blob(), `${name}.html`);
+}
+
+function dataAddress(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(new ApiError("broken", phrase("error.broken"))));
+    reader.readAsDataURL(blob);
+  });
+}
+
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+/** A document's passages in order. */
+export const documentChunks = (id, collection) =>
+  list(`documents/${encodeURIComponent(id)}/chunks${inCollection(collection)}`, "chunks");
+
+/** `{hits}` of a search without an answer. */
+export const search = async (request) => (await call("search", json(request))).json();
+
+export const sessions = () => list("sessions", "sessions");
+export const session = (id) => get(named("sessions", id));
+export const deleteSession = (id) => call(named("sessions", id), { method: "DELETE" });
+
+/** Sets fields of a document; null takes one away. */
+export const setFields = (id, collection, metadata) =>
+  call(`documents/${encodeURIComponent(id)}${inCollection(collection)}`, json({ metadata }, "PATCH"));
+
 export const deleteDocument = (id, collection) =>
   call(`documents/${encodeURIComponent(id)}${inCollection(collection)}`, { method: "DELETE" });
 
@@ -147,3 +213,36 @@ export function upload(file, collection, onProgress) {
     request.send(form);
   });
 }
+
+// --- models are made and measured -----------------------------------------------------------------------------------
+
+export const mergeAdapter = async (request) => (await call("models/merge", json(request))).json();
+
+/** `{folder, files, next}`. */
+export const exportModel = async (request) => (await call("models/export", json(request))).json();
+
+export const datasets = () => list("datasets", "datasets");
+export const deleteDataset = (name) => call(named("datasets", name), { method: "DELETE" });
+
+/** Sends one file; resolves to what it holds. */
+export async function addDataset(file) {
+  const form = new FormData();
+  form.append("file", file, file.name);
+  return (await call("datasets", { method: "POST", body: form })).json();
+}
+
+export const runs = () => list("runs", "runs");
+export const run = (name) => get(named("runs", name));
+export const startRun = async (request) => (await call("runs", json(request))).json();
+export const stopRun = async (name) => (await call(named("runs", name), { method: "DELETE" })).json();
+
+/** `{events, next}`: what the run recorded past the first `after` events. */
+export const runMetrics = (name, after) => get(`${named("runs", name)}/metrics?after=${after}`);
+
+export const evaluations = () => list("evaluations", "evaluations");
+export const evaluation = (name) => get(named("evaluations", name));
+export const startEvaluation = async (request) => (await call("evaluations", json(request))).json();
+export const stopEvaluation = async (name) => (await call(named("evaluations", name), { method: "DELETE" })).json();
+
+/** The address of a comparison's report, for a frame. */
+export const reportAddress = (name) => `${named("evaluations", name)}/report.html`;

@@ -8,10 +8,11 @@
 import * as api from "./api.js";
 import { AnswerEntry } from "./answer.js";
 import { fill, icon, make } from "./elements.js";
-import { bind, phrase, say } from "./i18n.js";
+import { openHistory } from "./history.js";
+import { bind, phrase } from "./i18n.js";
+import { restore, session, store } from "./thread.js";
+import { offer } from "./widgets.js";
 
-const KEY = "lorebase.thread.1"; // another number when a turn gets another shape
-const KEPT = 30; // turns
 const K = { least: 1, most: 50 }; // what the service accepts
 const MODES = ["rag", "quote", "closed_book"];
 const READY_POLL_MS = 1000;
@@ -153,7 +154,16 @@ class AskView {
     });
     this.send = make("button", { type: "submit", class: "send" }, icon("send"));
     this.#dressSend();
-    const { collections, models } = this.#shell;
+    const { collections } = this.#shell;
+    const model = this.#picker("model", [], null);
+    const know = () => {
+      offer(model, this.#shell.models, this.#shell.model);
+      model.hidden = this.#shell.models.length < 2;
+      const { mode } = form.elements;
+      if (this.#shell.mode) mode.value = this.#shell.mode;
+      this.#shell.mode = null;
+    };
+    document.addEventListener("modelschange", know);
     const form = make(
       "form",
       { class: "composer", on: { submit: (event) => this.#submit(event) } },
@@ -162,11 +172,12 @@ class AskView {
         "div",
         { class: "composer-row" },
         collections.length > 1 && this.#picker("collection", collections, this.#shell.collection),
-        models.length > 1 && this.#picker("model", models, this.#shell.model),
+        model,
         this.#options(),
         this.send,
       ),
     );
+    know();
     return form;
   }
 
@@ -177,6 +188,7 @@ class AskView {
       values.map((each) => make("option", { value: each }, each)),
     );
     select.value = value;
+    if (name === "model") select.addEventListener("change", () => this.#shell.choose(select.value));
     if (name === "collection") {
       select.addEventListener("change", () => {
         this.#shell.collection = select.value;
@@ -205,6 +217,11 @@ class AskView {
       { type: "button", class: "text-button", on: { click: () => this.#clear() } },
       phrase("ask.clear"),
     );
+    const history = make(
+      "button",
+      { type: "button", class: "text-button", on: { click: () => openHistory((id, turns) => this.#takeUp(id, turns)) } },
+      phrase("history.open"),
+    );
     const details = make(
       "details",
       { class: "options" },
@@ -214,6 +231,7 @@ class AskView {
         { class: "options-sheet" },
         make("label", {}, make("span", {}, phrase("ask.mode")), mode),
         make("label", {}, make("span", {}, phrase("ask.k")), k),
+        history,
         this.clear,
       ),
     );
@@ -259,8 +277,9 @@ class AskView {
     }
     const { collection, model, mode, k } = this.form.elements;
     const request = { question, collection: collection?.value ?? this.#shell.collection, mode: mode.value };
-    if (model) request.model = model.value;
+    if (model && !model.hidden) request.model = model.value;
     if (k.value) request.k = within(k.value);
+    request.session_id = session();
     this.question.value = "";
     this.#grow();
     this.#run(this.#append(fresh(request)));
@@ -319,9 +338,27 @@ class AskView {
     entry.node.remove();
   }
 
-  #clear() {
+  /** Shows a conversation that the service remembers; the next question goes on with it. */
+  #takeUp(id, history) {
+    this.#empty();
+    session(id);
+    for (const { question, answer, answered, collection, mode, model } of history) {
+      const reply = { answer, answered, citations: [], model, confidence: null, recalled: true };
+      this.#append({ question, request: { question, collection, mode, session_id: id }, state: "done", passages: [], text: "", reply });
+    }
+    store(this.#entries);
+    this.#arrange();
+    this.question.focus();
+  }
+
+  #empty() {
     this.#running?.controller.abort();
     for (const entry of [...this.#entries]) this.#remove(entry);
+  }
+
+  #clear() {
+    this.#empty();
+    session(null);
     this.#shell.source.close();
     this.form.querySelector("details").open = false;
     store(this.#entries);
@@ -343,20 +380,3 @@ const fresh = (request) => ({ question: request.question, request, state: "searc
 const within = (k) => Math.min(K.most, Math.max(K.least, Math.round(Number(k)) || K.least));
 
 const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-function restore() {
-  try {
-    return JSON.parse(sessionStorage.getItem(KEY)) ?? [];
-  } catch {
-    return [];
-  }
-}
-
-function store(entries) {
-  const turns = entries.slice(-KEPT).map(({ turn }) => ({ ...turn, problem: turn.problem && say(turn.problem) }));
-  try {
-    sessionStorage.setItem(KEY, JSON.stringify(turns));
-  } catch {
-    // Full or forbidden: the thread lasts until the page is reloaded.
-  }
-}

@@ -5,7 +5,10 @@
 import * as api from "./api.js";
 import { announce, fill, iconButton, make } from "./elements.js";
 import { phrase } from "./i18n.js";
+import { chips, editFields } from "./fields.js";
+import { Retrieval } from "./retrieval.js";
 import { Uploads } from "./uploads.js";
+import { confirm } from "./widgets.js";
 
 const FILTER_FROM = 9; // documents; fewer are seen at a glance
 
@@ -33,6 +36,7 @@ class LibraryView {
       hidden: true,
       on: { input: () => this.#draw() },
     });
+    this.retrieval = new Retrieval(shell);
     this.list = make("div", { class: "documents" }, make("p", { class: "quiet" }, phrase("library.loading")));
     this.heading = make("h1", { tabindex: "-1" }, phrase("library.title"));
     this.node = make(
@@ -40,6 +44,7 @@ class LibraryView {
       { class: "library" },
       make("header", { class: "library-head" }, make("div", {}, this.heading, this.count), this.#collectionPicker()),
       this.uploads.node,
+      this.retrieval.node,
       this.filter,
       this.list,
     );
@@ -68,6 +73,7 @@ class LibraryView {
         on: {
           change: () => {
             this.#shell.collection = this.collection.value;
+            this.retrieval.clear();
             this.refresh();
           },
         },
@@ -82,6 +88,7 @@ class LibraryView {
     const chunks = documents.reduce((sum, document) => sum + (document.chunks ?? 0), 0);
     fill(this.count, documents.length > 0 && phrase("library.count", { documents: documents.length, chunks }));
     this.filter.hidden = documents.length < FILTER_FROM;
+    this.retrieval.node.hidden = documents.length === 0;
     if (!documents.length) {
       fill(
         this.list,
@@ -95,7 +102,7 @@ class LibraryView {
       return;
     }
     const wanted = this.filter.hidden ? "" : this.filter.value.trim().toLowerCase();
-    const found = documents.filter((document) => `${document.title} ${document.path}`.toLowerCase().includes(wanted));
+    const found = documents.filter((document) => `${document.title} ${document.path} ${JSON.stringify(document.own ?? {})}`.toLowerCase().includes(wanted));
     if (!found.length) {
       fill(this.list, make("p", { class: "quiet" }, phrase("library.filter.none")));
       return;
@@ -144,6 +151,7 @@ class LibraryView {
           title,
         ),
         make("span", { class: "document-path" }, document.path),
+        chips(document.own),
         warnings.length > 0 &&
           make(
             "details",
@@ -158,52 +166,21 @@ class LibraryView {
       make(
         "td",
         { class: "act" },
+        iconButton("tag", phrase("fields.edit", { title }), () => editFields(document, this.#shell.collection, () => this.refresh())),
         iconButton("delete", phrase("library.delete", { title }), () => this.#confirm(document, title)),
       ),
     );
   }
 
   #confirm(document, title) {
-    const problem = make("p", { class: "problem", role: "alert", hidden: true });
-    const remove = make("button", { type: "submit", class: "button button-bad" }, phrase("library.delete.action"));
-    const dialog = make(
-      "dialog",
-      { class: "confirm", "aria-labelledby": "confirm-title", "aria-describedby": "confirm-lead" },
-      make(
-        "form",
-        {
-          on: {
-            submit: async (event) => {
-              event.preventDefault();
-              remove.disabled = true;
-              try {
-                await api.deleteDocument(document.document_id, this.#shell.collection);
-              } catch (error) {
-                remove.disabled = false;
-                problem.hidden = false;
-                fill(problem, error.text ?? phrase("error.page"));
-                return;
-              }
-              dialog.close();
-              await this.refresh();
-              announce(phrase("library.deleted", { title }));
-              this.heading.focus({ preventScroll: true });
-            },
-          },
-        },
-        make("h2", { id: "confirm-title" }, phrase("library.delete.title")),
-        make("p", { id: "confirm-lead" }, phrase("library.delete.lead", { title })),
-        problem,
-        make(
-          "div",
-          { class: "confirm-actions" },
-          make("button", { type: "button", class: "button button-plain", on: { click: () => dialog.close() } }, phrase("cancel")),
-          remove,
-        ),
-      ),
+    confirm(
+      { title: phrase("library.delete.title"), lead: phrase("library.delete.lead", { title }), action: phrase("library.delete.action"), bad: true },
+      async () => {
+        await api.deleteDocument(document.document_id, this.#shell.collection);
+        await this.refresh();
+        announce(phrase("library.deleted", { title }));
+        this.heading.focus({ preventScroll: true });
+      },
     );
-    dialog.addEventListener("close", () => dialog.remove());
-    window.document.body.append(dialog);
-    dialog.showModal();
   }
 }

@@ -7,12 +7,25 @@
 
 import * as api from "./api.js";
 import * as askView from "./ask.js";
+import * as classifyView from "./classify.js";
+import * as compareView from "./compare.js";
+import * as evaluateView from "./evaluate.js";
 import * as libraryView from "./library.js";
+import * as modelsView from "./models.js";
 import { fill, icon, iconButton, make } from "./elements.js";
 import { applyLanguage, bind, currentLanguage, phrase, say, setLanguage } from "./i18n.js";
 import { SourcePanel } from "./source.js";
+import * as trainView from "./train.js";
 
-const VIEWS = { ask: askView, library: libraryView };
+const VIEWS = {
+  ask: askView,
+  library: libraryView,
+  compare: compareView,
+  classify: classifyView,
+  train: trainView,
+  evaluate: evaluateView,
+  models: modelsView,
+};
 
 const main = document.getElementById("main");
 const source = new SourcePanel();
@@ -23,9 +36,27 @@ const shell = {
   collections: [],
   models: [],
   model: null,
+  mode: null,
   source,
   go: (name) => {
     location.hash = `#/${name}`;
+  },
+
+  /** Takes note of the models there are, as `GET /models` tells them. */
+  know: ({ models, adapters, default: usual }) => {
+    shell.models = [
+      ...models.map(({ name }) => name),
+      ...adapters.filter(({ base, stale }) => base && !stale).map(({ base, name }) => `${base}+${name}`),
+    ];
+    shell.model = shell.models.includes(shell.model) ? shell.model : usual;
+    document.dispatchEvent(new Event("modelschange"));
+  },
+
+  /** The model, and perhaps the mode, that the next question goes to. */
+  choose: (model, mode = null) => {
+    shell.model = model;
+    shell.mode = mode;
+    document.dispatchEvent(new Event("modelschange"));
   },
 };
 
@@ -90,8 +121,10 @@ function route(moved = true) {
   }
   for (const [other, view] of Object.entries(views)) view.node.hidden = other !== chosen;
   for (const [other, tab] of Object.entries(tabs)) {
-    if (other === chosen) tab.setAttribute("aria-current", "page");
-    else tab.removeAttribute("aria-current");
+    if (other === chosen) {
+      tab.setAttribute("aria-current", "page");
+      tab.scrollIntoView({ block: "nearest", inline: "center" });
+    } else tab.removeAttribute("aria-current");
   }
   source.close();
   window.scrollTo(0, 0);
@@ -111,11 +144,7 @@ async function start() {
     const [shelves, generators] = await Promise.all([api.collections(), api.models()]);
     shell.collections = shelves.collections.map(({ name }) => name);
     shell.collection = shelves.default;
-    shell.models = [
-      ...generators.models.map(({ name }) => name),
-      ...generators.adapters.filter(({ base }) => base).map(({ base, name }) => `${base}+${name}`),
-    ];
-    shell.model = generators.default;
+    shell.know(generators);
   } catch {
     // The view says what is wrong as soon as it needs the service itself.
   }

@@ -5,10 +5,12 @@
  * all of it. Beside the page the panel lets the reader go on asking; where it covers the page (a phone) it is modal.
  */
 
-import { documentText } from "./api.js";
+import { documentText, saveOriginal } from "./api.js";
 import { announce, fill, iconButton, make } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { lineEnd, lineStart, unitSpan } from "./offsets.js";
+import { PageView } from "./pageview.js";
+import { PassageList } from "./passages.js";
 
 const CONTEXT = 4000; // code points fetched on each side of the passage
 const OPENING = 20_000; // code points of a document that is opened without a passage
@@ -22,6 +24,8 @@ export function pages(place) {
     ? phrase("pages", { a: place.page_first, b: place.page_last })
     : phrase("page", { n: place.page_first });
 }
+
+const isPdf = (place) => /\.pdf$/i.test(place.path) && Boolean(place.page_first || place.pages);
 
 /**
  * Where the cited words stand in a stretch of the document, as `{quote, passage}`, pairs of UTF-16 indices, or null
@@ -51,6 +55,16 @@ export class SourcePanel {
       this.count,
       iconButton("forth", phrase("source.next"), () => this.#step(1)),
     );
+    this.pages = new PageView();
+    this.passages = new PassageList();
+    this.save = iconButton("download", phrase("source.save"), () => this.#save());
+    this.modes = make(
+      "div",
+      { class: "source-modes", role: "group", "aria-label": phrase("source.modes") },
+      ["text", "page", "passages"].map((mode) =>
+        make("button", { type: "button", "data-mode": mode, on: { click: () => this.#show(mode) } }, phrase(`source.mode.${mode}`)),
+      ),
+    );
     this.body = make("div", { class: "source-body", tabindex: "0", role: "region", "aria-label": phrase("source.text") });
     this.node = make(
       "dialog",
@@ -60,9 +74,13 @@ export class SourcePanel {
         { class: "source-head" },
         make("div", { class: "source-names" }, this.title, this.where),
         this.steps,
+        this.save,
         iconButton("close", phrase("close"), () => this.close()),
       ),
+      this.modes,
       this.body,
+      this.pages.node,
+      this.passages.node,
     );
     this.node.addEventListener("close", () => this.#closed());
     document.addEventListener("keydown", (event) => {
@@ -121,6 +139,10 @@ export class SourcePanel {
     this.steps.hidden = places.length < 2;
     fill(this.count, phrase("source.of", { i: index + 1, n: places.length }));
     this.node.dispatchEvent(new CustomEvent("sourcechange", { detail: place }));
+    this.modes.children[1].hidden = !isPdf(place);
+    this.pages.take(place, collection);
+    this.passages.take(place, collection);
+    this.#show("text");
 
     this.#loading?.abort();
     const loading = new AbortController();
@@ -135,6 +157,30 @@ export class SourcePanel {
     } catch (error) {
       if (error.name === "AbortError") return;
       fill(this.body, make("p", { class: "problem", role: "alert" }, error.text ?? phrase("error.page")));
+      if (!error.text) throw error;
+    }
+  }
+
+  /** The document's text, or the picture of its page. */
+  #show(mode) {
+    for (const button of this.modes.children) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    this.body.hidden = mode !== "text";
+    this.pages.node.hidden = mode !== "page";
+    this.passages.node.hidden = mode !== "passages";
+    if (mode === "page") this.pages.show();
+    if (mode === "passages") this.passages.show();
+  }
+
+  async #save() {
+    const { places, index, collection } = this.#shown;
+    const { document_id: id, path } = places[index];
+    try {
+      await saveOriginal(id, collection, path.split("/").at(-1));
+    } catch (error) {
+      this.body.querySelector(".save-problem")?.remove();
+      this.body.prepend(make("p", { class: "problem save-problem", role: "alert" }, error.text ?? phrase("error.page")));
+      this.#show("text");
+      this.body.scrollTop = 0;
       if (!error.text) throw error;
     }
   }

@@ -55,6 +55,7 @@ class Comparisons:
         self._home, self._sets = home, sets
         self._lock = threading.Lock()
         self._started: list[subprocess.Popen[bytes]] = []
+        self._summaries: dict[Path, tuple[int, dict[str, Any]]] = {}
 
     def all(self) -> list[Comparison]:
         """Every one, the latest first."""
@@ -162,27 +163,32 @@ class Comparisons:
 
     def _seen(self, folder: Path, log: str = "") -> Comparison:
         running = self._running(folder)
-        request, report = _json(folder / "request.json") or {}, _json(folder / REPORT)
-        state = "running" if running else "finished" if report is not None else "failed"
+        request, summary = _json(folder / "request.json") or {}, self._summary(folder / REPORT)
+        state = "running" if running else "finished" if summary else "failed"
         try:
             with (folder / "answers.jsonl").open("rb") as lines:
                 done = sum(1 for _ in lines)
         except OSError:
             done = 0
-        summary: dict[str, Any] = {}
-        if report is not None:
-            modes = report.get("modes", [])
-            right = {m["name"]: m["figures"]["right"] for m in modes if "right" in m.get("figures", {})}
-            summary = {
-                "settings": report.get("settings", {}),
-                "right": right,
-                "asked": report["questions"]["asked"],
-            }
         expected = self._expected(request) if running else None
         created = folder.stat().st_ctime
-        return Comparison(
-            folder.name, state, done, expected, request, summary, report is not None, created, log
-        )
+        return Comparison(folder.name, state, done, expected, request, summary, bool(summary), created, log)
+
+    def _summary(self, file: Path) -> dict[str, Any]:
+        """What the list shows of a report, which may be long: read again only where it has changed."""
+        try:
+            changed = file.stat().st_mtime_ns
+        except OSError:
+            return {}
+        known = self._summaries.get(file)
+        if known is None or known[0] != changed:
+            report = _json(file) or {}
+            modes = report.get("modes", [])
+            right = {m["name"]: m["figures"]["right"] for m in modes if "right" in m.get("figures", {})}
+            asked = report.get("questions", {}).get("asked", 0)
+            known = changed, {"settings": report.get("settings", {}), "right": right, "asked": asked}
+            self._summaries[file] = known
+        return known[1]
 
     def _expected(self, request: Mapping[str, Any]) -> int | None:
         from service.evaluation.modes import BASELINES

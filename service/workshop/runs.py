@@ -53,6 +53,7 @@ class Training:
     def __init__(self, home: Path, sets: DataSets) -> None:
         self._home, self._sets = home, sets
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._recorded: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def all(self) -> list[Seen]:
@@ -126,6 +127,20 @@ class Training:
                 words.append(f"--{key}")
         return shlex.join(words)
 
+    def _latest(self, run: Run) -> dict[str, Any]:
+        """The latest of each figure that a run recorded; read again only where there is more."""
+        try:
+            state = run.metrics_file.stat()
+        except OSError:
+            return {}
+        known = self._recorded.get(run.name)
+        if known is None or known[0] != (state.st_mtime_ns, state.st_size):
+            latest: dict[str, Any] = {}
+            for event in run.metrics():
+                latest |= event
+            self._recorded[run.name] = known = ((state.st_mtime_ns, state.st_size), latest)
+        return known[1]
+
     def _taken(self, name: str) -> str | None:
         places = {"adapters": "an adapter", "models": "a model"}
         run = Run(self._home / "runs" / name)
@@ -150,9 +165,7 @@ class Training:
             settings = run.config().get("settings", {})
         except TrainingError:
             settings = {}
-        figures = dict(status)
-        for event in run.metrics():
-            figures |= event
+        figures = dict(status) | self._latest(run)
         kept = {
             key: figures[key]
             for key in ("step", "steps", "epoch", "loss", "eval_loss", "best_loss", "seconds")

@@ -158,7 +158,7 @@ class MemoryLibrary:
             "r1",
             len(text),
             count,
-            0,
+            1 if path.endswith(".pdf") else 0,
             {},
             (),
             "2026-01-01T00:00:00Z",
