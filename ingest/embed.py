@@ -178,14 +178,19 @@ class SentenceTransformerEmbedder:
 
     def _count(self, texts: Sequence[str], prompt: str) -> list[int]:
         with self._lock:
-            tokenizer = self._tokenizer
-            # Once the model is loaded it shares this tokenizer, and it truncates.
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-            encodings = tokenizer.encode_batch_fast(
-                [prompt + text for text in texts], add_special_tokens=True
-            )
+            encodings = self._uncut().encode_batch_fast([prompt + t for t in texts], add_special_tokens=True)
         return [len(encoding) for encoding in encodings]
+
+    def pieces(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and places (code points) of each text's pieces, no prompt or special ones; needs no weights."""
+        with self._lock:
+            return [(e.ids, e.offsets) for e in self._uncut().encode_batch(texts, add_special_tokens=False)]
+
+    def _uncut(self) -> Tokenizer:
+        tokenizer = self._tokenizer  # once the model is loaded it shares this one, and truncates
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
 
     def encode_passages(self, texts: Sequence[str]) -> Vectors:
         """(n, d) float32, unit length. Raises EmbedderError where the model fails or returns no numbers."""

@@ -101,7 +101,7 @@ class Answerer:
         elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
             yield turn.refuse("nothing_relevant")
         elif ask.mode == "quote" or not writes(turn.generator, ask.question, found.hits[0].text):
-            yield from quoted.answer(turn)
+            yield from quoted.answer(turn, turn.source.quoter)
         else:
             yield from self._read(turn)
 

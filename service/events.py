@@ -16,6 +16,8 @@ from service.reading.calibration import OperatingPoint
 AskMode = Literal["rag", "closed_book", "quote"]
 #: Each passage apart, or all in one prompt.
 ReadingWay = Literal["each", "joint"]
+#: How the documents' own words were looked for: by the span reader, or as the sentence that fits best.
+QuotedBy = Literal["spans", "sentences"]
 Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant", "not_in_passages"]
 
 
@@ -91,6 +93,7 @@ class Final:
     operating_point: OperatingPoint | None = None  #: None: no calibrator spoke
     checks: Mapping[str, str] = field(default_factory=dict)  #: of citations, and what came of each
     reading: ReadingWay | None = None  #: how the generator read; None where it did not
+    quoted_by: QuotedBy | None = None  #: None where an answer was not sought in the documents' own words
     conflict: bool = False  #: the passages give different answers, and all of them are shown
     model: str = ""
     index_generation: int | None = None

@@ -14,16 +14,19 @@ from pathlib import Path
 
 from ingest import pipeline
 from ingest.collections import list_collections, open_collection
-from ingest.embed import Embedder
-from ingest.errors import UnknownCollection, UnknownDocument
+from ingest.embed import Embedder, SentenceTransformerEmbedder
+from ingest.errors import EmbedderError, UnknownCollection, UnknownDocument
 from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
 from ingest.settings import IngestSettings
 from ingest.store import Store
 from ingest.types import Chunk, StoredDocument, Value
+from model.errors import UnknownModel
+from model.spans.reader import SpanReader
 from service.answer import Source
 from service.library import CollectionInfo, OnFile, Upload
 from service.originals import Originals
+from service.spans.quoter import Quoter
 
 FindEmbedder = Callable[[str], Embedder]
 
@@ -53,6 +56,7 @@ class Shelves:
         self._embedders: dict[str, Embedder] = {}
         self._floors: dict[str, float] = {}
         self._originals = Originals(home)
+        self._quoter = Quoter(self._span_reader)
 
     def warm(self) -> None:
         """Load the embedder and the default collection's vectors.
@@ -115,7 +119,14 @@ class Shelves:
             with store.reading() as reader:
                 return reader.information(terms)
 
-        return Source(shelf.searcher, similarity, rarity, self._floor(embedder), embedder=shelf.embedder_id)
+        return Source(
+            shelf.searcher,
+            similarity,
+            rarity,
+            self._floor(embedder),
+            self._quoter,
+            embedder=shelf.embedder_id,
+        )
 
     def documents(self, collection: str, where: Filter | None = None) -> list[StoredDocument]:
         """Its documents, by path; none in the default collection before the first ingest."""
@@ -214,7 +225,7 @@ class Shelves:
                     pass
                 del self._shelves[collection]
                 shelf.store.close()
-            store = open_collection(self._home, collection)
+            store = open_collection(self._home, collection, approximate_from=self._settings.approximate_from)
             status = store.status()
             embedder = self._embedder(status.embedder_name) if status.embedder_name else None
             searcher = Searcher(store, embedder) if embedder else None
@@ -230,6 +241,18 @@ class Shelves:
             if name not in self._embedders:
                 self._embedders[name] = self._find(name)
             return self._embedders[name]
+
+    def _span_reader(self) -> SpanReader:
+        """The span reader that comes with the package, on the encoder that it was trained on."""
+        from model.spans import folder
+
+        try:
+            encoder = self._embedder(folder.encoder_name())
+        except EmbedderError as error:
+            raise UnknownModel(str(error)) from error
+        if not isinstance(encoder, SentenceTransformerEmbedder):
+            raise UnknownModel(f"{encoder.name} has no folder to read the encoder from")
+        return folder.load(encoder.folder, cut=encoder.pieces)
 
     def _floor(self, embedder: Embedder) -> float:
         """The cosine of unrelated texts: what it costs to know is one batch."""

@@ -1,23 +1,134 @@
-"""Answering with the documents' own words: the best sentence by words and meaning (`service.quoting`)."""
+"""Answering with the documents' own words: what the span reader finds, or the best sentence without it.
+
+A question for a few words gets them, with their sentence as the citation; one for a way, a list, a reason or
+yes or no gets sentences. Every word is a slice of a stored document either way, so `llm_generated` is false.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from service import evidence
+from service.answering.each import DISAGREE, DISAGREE_CJK
 from service.answering.turn import Turn
 from service.citations import Citer, Statement
 from service.events import Checked, Event, Token
-from service.quoting import best_sentences
+from service.quoting import CANDIDATES, Quote, best_sentences
+from service.reading import select
+from service.reading.readings import PassageReading, Span
+from service.spans import candidates, wanted
+from service.spans.quoter import Quoter, read
 
 #: Sentences that are ranked, some of them for a small generator to read; and how many make a quoted answer.
 QUOTES, QUOTED = 3, 1
+#: Further sentences of a list, a way or a summary must fit at least this well, beside the best one.
+ALSO_FITS, MOST_SENTENCES = 0.8, 4
 
 
-def answer(turn: Turn) -> Iterator[Event]:
-    """The best sentences of the passages, word for word."""
+def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
+    """The answer of the passages in their own words, or a refusal.
+
+    Raises:
+        Cancelled: the question was withdrawn.
+    """
+    reader = quoter.reader if quoter is not None and turn.reply.sources else None
+    if quoter is None or reader is None:
+        yield from sentences(turn)
+        return
+    ask, hits = turn.ask, turn.reply.sources
+    fitting = best_sentences(ask.question, hits, turn.source.similarity, CANDIDATES)
+    turn.check_cancel()
+    readings = read(reader, ask.question, hits, turn.cancel)
+    turn.check_cancel()
+    found = candidates.gather(ask.question, hits, readings, fitting, turn.relevance)
+    weighed = candidates.weigh(found, quoter.calibrator)
+    confidence = weighed[0].probability if weighed else 0.0
+    turn.reply = replace(
+        turn.reply,
+        model=reader.name,
+        quoted_by="spans",
+        confidence=round(confidence, 4),
+        calibrator=quoter.calibrator.name,
+    )
+    doubtful = confidence < quoter.calibrator.threshold and ask.on_no_answer == "refuse"
+    if not weighed or doubtful:
+        yield turn.refuse("not_in_passages")
+        return
+    yield from _reply(turn, weighed, fitting, quoter.calibrator.threshold)
+
+
+def _reply(
+    turn: Turn, weighed: list[candidates.Candidate], fitting: list[Quote], threshold: float
+) -> Iterator[Event]:
+    """The likeliest candidate, and one that contradicts it; as a few words or as sentences."""
+    question = turn.ask.question
+    whole = wanted.sentences(question)
+    chosen = [weighed[0].reading]
+    conflict = None if whole else _contradicting(question, weighed, threshold)
+    if conflict is not None:
+        chosen.append(conflict)
+    citer = Citer(question, ())
+    told: list[Statement] = []
+    if conflict is not None:
+        cjk = evidence.script(question) == "CJK"
+        told.append(Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True))
+        yield Checked(told[-1], ())
+    for reading in chosen:
+        stretches = _stretches(question, reading, fitting) if whole else [reading.sentences[0]]
+        for start, end in stretches:
+            known = len(citer.citations)
+            marker = citer.add(reading.hit, start, end, 1.0)
+            words = reading.hit.text[start:end] if whole else reading.answer or ""
+            told.append(Statement(("\n\n" if told else "") + words, (marker,)))
+            yield Token(told[-1].text)
+            yield Checked(told[-1], tuple(citer.citations[known:]))
+    yield turn.final(
+        tuple(told),
+        answered=True,
+        llm_generated=False,
+        citations=tuple(citer.citations),
+        conflict=conflict is not None,
+    )
+
+
+def _contradicting(
+    question: str, weighed: list[candidates.Candidate], threshold: float
+) -> PassageReading | None:
+    """Another document's answer that is nearly as likely and says something else."""
+    best = weighed[0]
+    least = max(threshold, select.CONTRADICTS * best.probability)
+    for other in weighed[1:]:
+        apart = other.reading.hit.document_id != best.reading.hit.document_id
+        if other.probability < least:
+            return None
+        if apart and select.contradict(question, best.reading, other.reading):
+            return other.reading
+    return None
+
+
+def _stretches(question: str, reading: PassageReading, fitting: list[Quote]) -> list[Span]:
+    """The sentence of the best span, with what it announces, and others that fit nearly as well."""
+    hit = reading.hit
+    here = [quote for quote in fitting if quote.hit is hit]
+    start, end = reading.sentences[0]
+    around = [quote for quote in here if quote.start < end and start < quote.end]
+    found = [(start, max([end, *(quote.end for quote in around if quote.start >= start)]))]
+    if wanted.several(question) and fitting:
+        least = ALSO_FITS * fitting[0].score
+        for quote in here:
+            apart = all(quote.end <= a or b <= quote.start for a, b in found)
+            if quote.score >= least and apart and len(found) < MOST_SENTENCES:
+                found.append((quote.start, quote.end))
+    return sorted(found)
+
+
+def sentences(turn: Turn) -> Iterator[Event]:
+    """The best sentences of the passages by words and meaning, word for word."""
     sources = turn.reply.sources
     quotes = turn.quotes or best_sentences(turn.ask.question, sources, turn.source.similarity, QUOTES)
     turn.check_cancel()
+    turn.reply = replace(turn.reply, quoted_by="sentences")
     if not quotes:
         yield turn.refuse("nothing_relevant")
         return

@@ -18,6 +18,7 @@ from service.followup import Said
 from service.generators import Generator
 from service.quoting import Quote, Similarity
 from service.refusal import Rarity
+from service.spans.quoter import Quoter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,7 @@ class Source:
     similarity: Similarity | None = None
     rarity: Rarity | None = None  #: how rare each term is in the collection
     unrelated_cosine: float = 0.0  #: what the embedder gives texts that have nothing to do with each other
+    quoter: Quoter | None = None  #: reads passages for spans, in any language
     embedder: str | None = None  #: which one searched, where a collection did
 
 

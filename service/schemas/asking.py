@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 from ingest.types import Hit, SearchMode
 from model.config import Sampling
 from service.citations import Citation
-from service.events import AskMode, Final, ReadingWay, Refusal
+from service.events import AskMode, Final, QuotedBy, ReadingWay, Refusal
 from service.followup import Said
 from service.schemas.filtering import Filters
 from service.schemas.sessions import SessionName
@@ -240,6 +240,9 @@ class AskReply(Reply):
         description="each check of the citations (quotation, overlap, evidence_gain): done, or why it was not"
     )
     reading: ReadingWay | None = Field(description="how the model read the passages; null where it did not")
+    quoted_by: QuotedBy | None = Field(
+        description="how the documents' own words were looked for; null where they were not"
+    )
     conflict: bool = Field(description="passages contradict each other; the answer shows both")
     model: str
     index_generation: int | None
@@ -273,6 +276,7 @@ class AskReply(Reply):
             else None,
             checks=dict(final.checks),
             reading=final.reading,
+            quoted_by=final.quoted_by,
             conflict=final.conflict,
             model=final.model,
             index_generation=final.index_generation,

@@ -1,0 +1,235 @@
+"""Build the set that the span reader learns from; see README.md beside this file.
+
+    python -m examples.span_reader.build [--out .lorebase/datasets/span-reader] [--home HOME] [--seed 0]
+
+Reads CMRC 2018, DRCD and SQuAD from `LOREBASE_DATA`. Paragraphs are cut into passages by the chunker that
+serves. A question is asked of the passage that answers it and, of many questions, also of one that does not:
+another passage of the same paragraph, or the best by BM25 of other paragraphs; neither has an accepted answer
+in it. What the frozen layers make of every text is computed once; a build that was interrupted goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import csr_matrix
+
+from ingest import chunk, words
+from ingest.settings import find_home
+from ingest.types import Document, Section
+from model import install
+from model.spans.data import Pair, SpanSet, Text, write
+from model.spans.encoder import read_encoder
+from model.spans.pieces import Pieced, Pieces
+from model.train.precision import choose
+
+DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
+ENCODER, LOWER_LAYERS = "multilingual-e5-small", 8
+#: Pieces of a passage, drawn for each paragraph: most are shorter than what serves, which saves time.
+SHORTEST, LONGEST = 96, 224
+#: Share of questions that are also asked of a passage without the answer; of those, of the same paragraph.
+ALSO_NOT_HERE, SIBLING = 0.45, 0.4
+#: Share of passages that are read below their article's title.
+TITLED = 0.6
+#: file -> (questions a paragraph at most, share of paragraphs, whether it validates)
+SETS: dict[str, tuple[int, float, bool]] = {
+    "cmrc2018_train": (4, 0.9, False),
+    "drcd_a": (3, 0.7, False),
+    "squad_train": (4, 0.9, False),
+    "cmrc2018_trial": (1, 0.8, True),
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A chunk of a paragraph."""
+
+    paragraph: int
+    text: str
+    heading: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, with the passage that answers it and where; None where no passage does."""
+
+    text: str
+    accepted: tuple[str, ...]
+    paragraph: int
+    passage: int | None
+    start: int = 0
+    end: int = 0
+
+
+def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage], list[Question]]:
+    """Some of a set's paragraphs, cut, and some of their questions."""
+    most, share, _ = SETS[name]
+    with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
+        articles = json.load(file)["data"]
+    passages: list[Passage] = []
+    questions: list[Question] = []
+    paragraphs = [(article["title"], p) for article in articles for p in article["paragraphs"]]
+    for number, (title, paragraph) in enumerate(paragraphs):
+        if draw.random() > share:
+            continue
+        heading = str(title).replace("_", " ") if draw.random() < TITLED else ""
+        text, at = paragraph["context"], len(passages)
+        cut = chunks(text, draw.randint(SHORTEST, LONGEST), pieced)
+        passages += [Passage(number, text[a:b], heading) for a, b in cut]
+        for qa in draw.sample(paragraph["qas"], min(most, len(paragraph["qas"]))):
+            accepted = tuple(dict.fromkeys(a["text"] for a in qa["answers"]))
+            place = located(text, qa["answers"])
+            if place is None:
+                if not accepted:
+                    questions.append(Question(qa["question"], (), number, None))
+                continue
+            holding = [i for i, (a, b) in enumerate(cut) if a <= place[0] and place[1] <= b]
+            if holding:
+                i = draw.choice(holding)
+                start, end = place[0] - cut[i][0], place[1] - cut[i][0]
+                questions.append(Question(qa["question"], accepted, number, at + i, start, end))
+    return passages, questions
+
+
+def located(text: str, answers: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
+    """Where the answer stands that most annotators marked, the shortest of those."""
+    counted = Counter(answer["text"] for answer in answers)
+    for chosen in sorted(counted, key=lambda given: (-counted[given], len(given))):
+        for start in (*(a["answer_start"] for a in answers if a["text"] == chosen), text.find(chosen)):
+            if chosen.strip() and start >= 0 and text[start : start + len(chosen)] == chosen:
+                return start, start + len(chosen)
+    return None
+
+
+def chunks(text: str, tokens: int, pieced: Pieced) -> list[tuple[int, int]]:
+    """A paragraph as the ingestion would cut it."""
+    document = Document(text, "", (Section((), 0, len(text)),))
+    cut = chunk.split(document, count_tokens=pieced.count, max_tokens=tokens, overlap_tokens=32)
+    return [(c.char_start, c.char_end) for c in cut]
+
+
+class Keywords:
+    """BM25 (k1 1.2, b 0.75) over passages."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counted = [Counter(words.terms(text)) for text in texts]
+        self._vocabulary = {term: i for i, term in enumerate(dict.fromkeys(t for c in counted for t in c))}
+        lengths = np.array([sum(c.values()) for c in counted], float)
+        rows = [i for i, c in enumerate(counted) for _ in c]
+        columns = [self._vocabulary[term] for c in counted for term in c]
+        count = np.array([n for c in counted for n in c.values()], float)
+        present = np.bincount(columns, minlength=len(self._vocabulary))
+        rarity = np.log(1 + (len(texts) - present + 0.5) / (present + 0.5))
+        norm = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
+        values = rarity[columns] * count * 2.2 / (count + norm[rows])
+        self._scores = csr_matrix((values, (columns, rows)), shape=(len(self._vocabulary), len(texts)))
+
+    def best(self, question: str, k: int) -> list[int]:
+        """The best passages."""
+        known = [self._vocabulary[t] for t in set(words.terms(question)) if t in self._vocabulary]
+        if not known:
+            return []
+        scores = np.asarray(self._scores[known].sum(axis=0)).ravel()
+        return [int(i) for i in np.argsort(-scores)[:k] if scores[i] > 0]
+
+
+def asked(
+    passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
+) -> Iterator[tuple[Question, int, bool]]:
+    """Questions with passages, and whether the passage answers."""
+    keywords = Keywords([p.text for p in passages])
+    of: dict[int, list[int]] = {}
+    for i, passage in enumerate(passages):
+        of.setdefault(passage.paragraph, []).append(i)
+    for question in questions:
+        here = of[question.paragraph]
+        if question.passage is None:  # SQuAD 2's adversarial ones, on the passage that is nearest
+            near = [i for i in keywords.best(question.text, 20) if i in here]
+            yield question, (near or here)[0], False
+            continue
+        yield question, question.passage, True
+        if draw.random() < ALSO_NOT_HERE:
+            beside = [i for i in here if not any(a in passages[i].text for a in question.accepted)]
+            if not beside or draw.random() > SIBLING:
+                found = keywords.best(question.text, 20)
+                beside = [
+                    i
+                    for i in found
+                    if i not in here and not any(a in passages[i].text for a in question.accepted)
+                ][:3]
+            if beside:
+                yield question, draw.choice(beside), False
+
+
+def edges(pieces: Pieces, start: int, end: int) -> tuple[int, int] | None:
+    """First and last piece of a span."""
+    inside = [i for i, at in enumerate(pieces.places) if at is not None and at[0] < end and start < at[1]]
+    return (inside[0], inside[-1]) if inside else None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, help="default: datasets/span-reader in the data folder")
+    parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="of these")
+    parser.add_argument("--share", type=float, default=1.0, help="of each set's pairs, the first ones")
+    args = parser.parse_args()
+    if not (DATA / "qa").is_dir():
+        sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
+    home = args.home or find_home()
+    out = args.out or home / "datasets" / "span-reader"
+    encoder = read_encoder(install.find(ENCODER, home))
+    pieced = Pieced(encoder.tokenizer_file, encoder.config.n_positions)
+    texts: dict[Text, int] = {}
+    pairs: list[Pair] = []
+
+    def number(text: Text) -> int:
+        return texts.setdefault(text, len(texts))
+
+    for name in args.sets:
+        held = SETS[name][2]
+        draw = random.Random(f"{args.seed} {name}")  # noqa: S311 - it hides nothing
+        passages, questions = read(name, draw, pieced)
+        made: list[Pair] = []
+        whole = list(asked(passages, questions, draw))
+        for question, i, answers in whole if held else whole[: round(args.share * len(whole))]:
+            pieces = pieced.passage(passages[i].text, passages[i].heading)[0]
+            found = edges(pieces, question.start, question.end) if answers else None
+            if answers and found is None:
+                continue
+            ids = pieced.question(question.text)
+            places = tuple(at is not None for at in pieces.places)
+            asking, read_in = number(Text(ids, (False,) * len(ids))), number(Text(pieces.ids, places))
+            made.append(Pair(asking, read_in, found, held))
+        pairs += made
+        told = sum(pair.answer is not None for pair in made)
+        print(f"{name}: {len({p.passage for p in made})} passages, {len(made)} pairs, {told} answered")
+    write(out, list(texts), pairs, encoder.config.width)
+    spans = SpanSet(out, encoder.config.width)
+    tokens = sum(spans.length(pair) for pair in pairs)
+    print(f"{len(pairs)} pairs of {tokens} pieces, {len(texts)} texts of {sum(len(t.ids) for t in texts)}")
+    dtype = choose("auto", torch.device("cpu"))
+    spans.compute(
+        encoder.lower(LOWER_LAYERS, dtype),
+        lambda done, of: print(f"\r{done} of {of} texts", end="", flush=True, file=sys.stderr),
+    )
+    print(f"\n{out}: ready")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Put a trained span reader where the package ships it: `model/readers/span-reader`.
+
+    python -m examples.span_reader.ship [RUN] [--home HOME] [--figures FILE.md] [--target FOLDER]
+
+Matrices are rounded to 8 bits; card and loss picture go beside them. `--figures` is a piece of Markdown that is
+put into the card. Measure after shipping (`python -m benchmarks.chinese`), so that the figures are those of
+the rounded file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from examples.span_reader.build import ENCODER, LOWER_LAYERS
+from examples.span_reader.train import WEIGHTS
+from ingest.settings import find_home
+from model import install
+from model.folder import MANIFEST, replaced
+from model.spans import folder
+from model.spans.data import SpanSet
+from model.spans.encoder import read_encoder
+from model.spans.network import SpanNet
+from model.train import runs
+from model.train.picture import draw
+
+CARD, PICTURE = "README.md", "loss.png"
+#: The repository takes no larger one.
+MOST_BYTES = 8_000_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
+    parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
+    parser.add_argument("--figures", type=Path, help="Markdown for the card")
+    parser.add_argument("--target", type=Path, default=folder.SHIPPED)
+    args = parser.parse_args()
+    home = args.home or find_home()
+    run = runs.find(home, args.run)
+    weights = [run.checkpoints / kind / WEIGHTS for kind in ("best", "last")]
+    found = next((file for file in weights if file.is_file()), None)
+    if found is None:
+        raise SystemExit(f"the run {args.run} has saved nothing yet")
+    encoder = read_encoder(install.find(ENCODER, home))
+    net = SpanNet(encoder.config, encoder.config.n_layers - LOWER_LAYERS)
+    net.load_state_dict(load_file(found))
+    spans = SpanSet(Path(run.config()["data"]), encoder.config.width)
+    learned = [pair for pair in spans.pairs if not pair.held]
+    told = sum(pair.answer is not None for pair in learned)
+    card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    card = card.replace("{pairs}", f"{len(learned):,}").replace("{answered}", f"{told:,}")
+    figures = args.figures.read_text(encoding="utf-8").strip() if args.figures else "Not measured yet."
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(args.target, {"kind": "span reader", "run": args.run}) as new:
+        folder.write(new, net, encoder, ENCODER)
+        (new / CARD).write_text(card.replace("{figures}", figures), encoding="utf-8")
+        draw(run.metrics(), args.run, new / PICTURE)
+    size = sum(file.stat().st_size for file in args.target.iterdir() if file.name != MANIFEST)
+    if size > MOST_BYTES:
+        raise SystemExit(f"{args.target} takes {size} bytes, more than {MOST_BYTES}")
+    print(f"{args.target}: {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

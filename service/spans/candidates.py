@@ -1,0 +1,157 @@
+"""From what the span reader finds in each passage to candidates for an answer, likeliest first.
+
+Two spans of each passage are heard. What is known of one (`FEATURES`) gives the probability that it is right
+(`service.reading.calibration`): how far it stands above "not here", how well its sentence fits by words and
+meaning (`service.quoting`), what the search thinks of its passage, what the other passages say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ingest.types import Hit
+from model.engine.constrain import boundaries
+from model.spans.reader import SpanReading
+from service import evidence
+from service.quoting import Quote
+from service.reading.calibration import Calibrator
+from service.reading.readings import PassageReading
+from service.reading.select import same
+from service.sentences import Span, split
+
+#: In this order; see `describe`.
+FEATURES = ("here", "passage", "sure", "fits", "score", "rank", "relevance", "agree", "differ", "asked")
+#: Spans of each passage that are heard.
+HEARD = 2
+#: Logits are cut here: beyond, they tell of rounding.
+MOST_LOGIT = 12.0
+#: What a few words never begin or end with.
+EDGES = " \t\r\n\u3000,，.。;；:：、!！?？"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A span, as a reading of its passage; `place` is the span, `sentences` the one that it stands in."""
+
+    reading: PassageReading
+    features: tuple[float, ...]
+    probability: float = 0.0
+
+
+def gather(
+    question: str,
+    hits: Sequence[Hit],
+    readings: Sequence[SpanReading],
+    fitting: Sequence[Quote],
+    relevance: float,
+) -> list[Candidate]:
+    """All candidates with what is known of them, not yet weighed.
+
+    Args:
+        question: as asked.
+        hits: the passages.
+        readings: of these.
+        fitting: their sentences ranked by words and meaning, as `service.quoting.best_sentences` gives them.
+        relevance: the retrieval's probability that the passages are about the question.
+    """
+    made: list[tuple[PassageReading, SpanReading, float]] = []
+    seen: set[tuple[str, int, int]] = set()
+    for rank, (hit, reading) in enumerate(zip(hits, readings, strict=True)):
+        sentences = split(hit.text)
+        for span in reading.spans[:HEARD]:
+            start, end = tidy(hit.text, span.start, span.end)
+            around = stretch(sentences, start, end)
+            place = (hit.document_id, hit.char_start + start, hit.char_start + end)
+            if around is None or start >= end or place in seen:
+                continue
+            seen.add(place)  # neighbouring passages overlap
+            found = PassageReading(
+                hit, rank, reading.not_here, True, hit.text[start:end], (start, end), False, (around,)
+            )
+            made.append((found, reading, span.score))
+    return [
+        Candidate(one, describe(question, one, reading, score, [m[0] for m in made], fitting, relevance))
+        for one, reading, score in made
+    ]
+
+
+def describe(  # noqa: PLR0917
+    question: str,
+    one: PassageReading,
+    reading: SpanReading,
+    score: float,
+    everyone: Sequence[PassageReading],
+    fitting: Sequence[Quote],
+    relevance: float,
+) -> tuple[float, ...]:
+    """The features of a candidate.
+
+    here        logit of the span above "not here"
+    passage     logit of the passage's probability to tell at all
+    sure        share of the passage's probability that begins in the span's sentence
+    fits        how well that sentence fits by words and meaning, beside the one that fits best
+    score       the search's, of the passage
+    rank        1 for the search's best passage, 1/2, 1/3 ... behind it
+    relevance   logit of the retrieval's probability that the passages are about the question
+    agree       of other passages that say the same, how likely the likeliest tells
+    differ      the same of those that say something else
+    asked       share of the question's content words in the sentence and its heading
+    """
+    start, end = one.sentences[0]
+    told = 1.0 - reading.not_here
+    others = [(o, same(one, o)) for o in everyone if o is not one and o.hit is not one.hit]
+    best = max((quote.score for quote in fitting), default=0.0)
+    here = [
+        q.score
+        for q in fitting
+        if q.hit.document_id == one.hit.document_id
+        and q.hit.char_start + q.start < one.hit.char_start + end
+        and one.hit.char_start + start < q.hit.char_start + q.end
+    ]
+    around = " ".join((one.hit.title, *one.hit.heading_path, *one.quoted))
+    wanted = evidence.weights(question)
+    return (
+        max(-MOST_LOGIT, min(MOST_LOGIT, score)),
+        _logit(told),
+        reading.mass(start, end),
+        max(here, default=0.0) / best if best > 0 else 0.0,
+        one.hit.score,
+        1.0 / (1 + one.rank),
+        _logit(relevance),
+        max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0),
+        max((1.0 - o.not_here for o, equal in others if equal is False), default=0.0),
+        evidence.share(wanted, frozenset(evidence.terms(around))),
+    )
+
+
+def weigh(candidates: Sequence[Candidate], calibrator: Calibrator) -> list[Candidate]:
+    """The candidates with their probabilities, likeliest first; equal ones in the search's order."""
+    weighed = [Candidate(c.reading, c.features, calibrator.probability(c.features)) for c in candidates]
+    return sorted(weighed, key=lambda c: (-c.probability, c.reading.rank))
+
+
+def tidy(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without marks at its edges, grown to whole words and characters (graphemes)."""
+    while start < end and text[start] in EDGES:
+        start += 1
+    while end > start and text[end - 1] in EDGES:
+        end -= 1
+    if start == end:
+        return start, end
+    marks = boundaries(text)
+    return max(m for m in marks if m <= start), min(m for m in marks if m >= end)
+
+
+def stretch(sentences: Sequence[Span], start: int, end: int) -> tuple[int, int] | None:
+    """The sentence around a span, or the few that it reaches over; None within a heading."""
+    touched = [s for s in sentences if s.start < end and start < s.end]
+    if not touched or all(s.kind == "heading" for s in touched):
+        return None
+    return min(touched[0].start, start), max(touched[-1].end, end)
+
+
+def _logit(probability: float) -> float:
+    kept = min(max(probability, 1e-9), 1 - 1e-9)
+    return max(-MOST_LOGIT, min(MOST_LOGIT, math.log(kept / (1 - kept))))
