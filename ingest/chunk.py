@@ -7,6 +7,7 @@ Laws (tests hold them by property):
   the white space between them, are the document's text byte for byte;
 - `tokens` is the embedder's own count of `embedding_text` (title and heading path, passage, special tokens)
   and never exceeds `max_tokens`;
+- a chunk that begins in the middle of a Markdown table is embedded below the table's header;
 - a chunk never crosses a heading; only a heading that has no text of its own goes with the first chunk below
   it.
 
@@ -27,6 +28,7 @@ from itertools import pairwise
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
 
+from ingest import table_headers
 from ingest.types import Chunk, Document, Section, heading_prefix
 
 CountTokens = Callable[[list[str]], list[int]]
@@ -63,6 +65,7 @@ class _Span:
     core: int
     end: int
     heading_path: tuple[str, ...]
+    budget: int  #: tokens of text and table header
 
 
 def split(
@@ -88,11 +91,32 @@ def split(
     sections = _sections(document)
     prefixes, room, special = _budget(document.title, sections, count_tokens, max_tokens)
     atoms = _atoms(text, sections, room, special, count_tokens)
+    headers = _Headers(text, special, count_tokens)
     spans: list[_Span] = []
     for section, here in zip(sections, atoms, strict=True):
         budget = room[section.heading_path]
-        spans += _pack(here, section.heading_path, budget, min(overlap_tokens, budget // 4), max_tokens)
-    return list(_verified(document, spans, prefixes, count_tokens, max_tokens))
+        overlap = min(overlap_tokens, budget // 4)
+        spans += _pack(here, section.heading_path, budget, overlap, max_tokens, headers)
+    return list(_verified(document, spans, prefixes, headers, count_tokens, max_tokens))
+
+
+class _Headers:
+    """What passages that begin in the middle of a table are told of it, and what that costs."""
+
+    def __init__(self, text: str, special: int, count_tokens: CountTokens) -> None:
+        self._tables = table_headers.find(text)
+        lines = list(dict.fromkeys(table.header for table in self._tables))
+        counts = count_tokens([f"{line}\n" for line in lines]) if lines else []
+        self._tokens = {line: max(0, n - special) for line, n in zip(lines, counts, strict=True)}
+
+    def at(self, start: int, budget: int) -> str:
+        """The header for a passage that begins at `start`; none where it would take a third of the room."""
+        header = table_headers.header_at(self._tables, start)
+        return header if header and 3 * self._tokens[header] <= budget else ""
+
+    def tokens(self, start: int, budget: int) -> int:
+        """What it costs."""
+        return self._tokens.get(self.at(start, budget), 0)
 
 
 def _sliced(count_tokens: CountTokens) -> CountTokens:
@@ -201,15 +225,21 @@ def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[in
         start += len(piece)
 
 
-def _pack(
-    atoms: Sequence[_Atom], path: tuple[str, ...], budget: int, overlap: int, max_tokens: int
+def _pack(  # noqa: PLR0917 - a section with its limits
+    atoms: Sequence[_Atom],
+    path: tuple[str, ...],
+    budget: int,
+    overlap: int,
+    max_tokens: int,
+    headers: _Headers,
 ) -> Iterator[_Span]:
     """Spans of at most `budget` tokens, ended at strong boundaries, the last two of equal length."""
     widest = LONGEST_IN_CHARACTERS * max_tokens
     first = 0
     while first < len(atoms):
         back = _reach_back(atoms, first, overlap, widest // 4)
-        used = sum(atom.tokens for atom in atoms[back:first])
+        header = headers.tokens(atoms[back].start, budget)
+        used = header + sum(atom.tokens for atom in atoms[back:first])
         after = first  # one past the last atom that fits
         while after < len(atoms) and (
             after == first
@@ -219,7 +249,7 @@ def _pack(
             after += 1
         if after < len(atoms):
             after = _best_end(atoms, first, after, budget)
-        yield _Span(atoms[back].start, atoms[first].start, atoms[after - 1].end, path)
+        yield _Span(atoms[back].start, atoms[first].start, atoms[after - 1].end, path, budget)
         first = after
 
 
@@ -260,10 +290,11 @@ def _best_end(atoms: Sequence[_Atom], first: int, after: int, budget: int) -> in
     return best
 
 
-def _verified(
+def _verified(  # noqa: PLR0917 - everything that decides a chunk
     document: Document,
     spans: Sequence[_Span],
     prefixes: dict[tuple[str, ...], str | None],
+    headers: _Headers,
     count_tokens: CountTokens,
     max_tokens: int,
 ) -> Iterator[Chunk]:
@@ -271,7 +302,7 @@ def _verified(
     ready: list[tuple[_Span, Chunk]] = []
     todo = [span for span in spans if document.text[span.core : span.end].strip()]
     while todo:
-        chunks = [_chunk(document, span, prefixes[span.heading_path]) for span in todo]
+        chunks = [_chunk(document, span, prefixes[span.heading_path], headers) for span in todo]
         counts = count_tokens([chunk.embedding_text(document.title) for chunk in chunks])
         again: list[_Span] = []
         for span, chunk, tokens in zip(todo, chunks, counts, strict=True):
@@ -302,16 +333,21 @@ def _halves(text: str, span: _Span) -> list[_Span]:
     middle = (span.core + span.end) // 2
     space = max(text.rfind(" ", span.core + 1, middle), text.rfind("\n", span.core + 1, middle)) + 1
     middle = space if space > span.core + (span.end - span.core) // 4 else middle
+    # Less room for a table's header each time: in the end, the text alone has to fit.
+    span = replace(span, budget=span.budget // 2)
     parts = (replace(span, end=middle), replace(span, start=middle, core=middle))
     return [part for part in parts if text[part.core : part.end].strip()]
 
 
-def _chunk(document: Document, span: _Span, prefix: str | None) -> Chunk:
+def _chunk(document: Document, span: _Span, prefix: str | None, headers: _Headers) -> Chunk:
     """The span without blank lines before and white space after it; the first line keeps its indentation."""
     text = document.text[span.start : span.end]
     blank = len(text) - len(text.lstrip())
     blank = text.rfind("\n", 0, blank) + 1
     start, end = span.start + blank, span.start + len(text.rstrip())
+    if header := headers.at(start, span.budget):
+        whole = heading_prefix(document.title, span.heading_path) if prefix is None else prefix
+        prefix = f"{whole}\n{header}" if whole else header
     return Chunk(0, document.text[start:end], start, end, None, None, span.heading_path, 0, prefix)
 
 

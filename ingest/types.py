@@ -62,7 +62,7 @@ class Chunk:
     page_last: int | None
     heading_path: tuple[str, ...]
     tokens: int  #: of `embedding_text`, counted by the embedder's own tokenizer
-    #: set by the chunker where title and heading path had to be shortened to leave room
+    #: set by the chunker where title and heading path had to be shortened, or a table's header goes with them
     prefix: str | None = None
 
     def embedding_text(self, title: str) -> str:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from ingest.chunk import LONGEST_IN_CHARACTERS, split
+from ingest.table_headers import find
 from ingest.types import Chunk, Document, Page, Section, heading_prefix
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,3 +275,75 @@ def test_code_keeps_its_indentation() -> None:
         document_of(text), count_tokens=Counter(COUNTS["wordpiece"]), max_tokens=64, overlap_tokens=0
     )
     assert len(chunks) > 3 and all(chunk.text.startswith("    ") for chunk in chunks[1:])
+
+
+# Tables
+
+ROWS = st.lists(
+    st.sampled_from(["| 1 | brass tortoise | 4.50 |", "| 22 | gate | |", "| - | 花园 | 9 |"]),
+    min_size=1,
+    max_size=60,
+)
+
+
+def lacks_header(text: str, at: int) -> str:
+    """Line by line: the header of the table that a passage which begins here stands in, behind its header."""
+    lines = text.splitlines(keepends=True)
+    starts = [sum(map(len, lines[:n])) for n in range(len(lines) + 1)]
+    row = max(n for n in range(len(lines)) if starts[n] <= at)
+    if not lines[row].startswith("|"):
+        return ""
+    first = row
+    while first and lines[first - 1].startswith("|"):
+        first -= 1
+    return (
+        lines[first].strip()
+        if first + 2 <= len(lines) - 1 and row > first and lines[first + 2].startswith("|")
+        else ""
+    )
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "perverse", "characters"])
+@settings(max_examples=25, deadline=None)
+@given(
+    tables=st.lists(ROWS, min_size=1, max_size=3),
+    most=st.sampled_from([48, 90, 300]),
+    overlap=st.sampled_from([0, 12]),
+)
+def test_a_passage_from_the_middle_of_a_table_is_told_its_header(
+    kind: str, tables: list[list[str]], most: int, overlap: int
+) -> None:
+    text = "".join(
+        f"Table {n}.\n\n| Number{n} | Name | Price |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n\n"
+        for n, rows in enumerate(tables)
+    )
+    document = document_of(text, title="Stock")
+    count = COUNTS[kind]
+    chunks = split(document, count_tokens=Counter(count), max_tokens=most, overlap_tokens=overlap)
+    check(document, chunks, count, most)
+    for chunk in chunks:
+        header = lacks_header(text, chunk.char_start)
+        first = chunk.embedding_text("Stock").removesuffix(chunk.text)
+        if kind in ("wordpiece", "unigram") and most == 300:  # room enough
+            assert first == (f"Stock\n{header}\n" if header else "Stock\n")
+        else:
+            assert header in first or first in ("Stock\n", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a | b |\n| --- | --- |",  # no rows
+        "| a | b |\n| c | d |\n| e | f |",  # no line of dashes
+        "a | b\n--- | ---\n1 | 2",  # another kind of table
+        "|  |  |\n| --- | --- |\n| 1 | 2 |",  # columns without names
+        f"| {'long ' * 100} |\n| --- |\n| 1 |",
+    ],
+)
+def test_no_header_is_repeated_where_there_is_none(text: str) -> None:
+    assert find(text) == []
+
+
+def test_looking_for_tables_takes_time_in_proportion_to_the_text() -> None:
+    for piece in ("| - ", "|", "| a |\n| --- ", "| a |\n|", " |\t-", "|-\n"):
+        assert find(piece * 60_000) == [] or piece  # a quadratic search would not end before the time-out
