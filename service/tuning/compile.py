@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ingest.types import Hit
 from model.errors import ContextOverflow
 from service.evaluation.replies import setup_of
 from service.reading.rows import dice, normal
@@ -88,36 +89,21 @@ class Compiler:
         wanted = spans.spans(hit.text, dice(self.seed, "spans", passage.key))
         begun, failed = self.clock(), None
         try:
-            questions = self.writer.write(passage.heading, hit.text, wanted, cancel)
+            written = self.writer.write(passage.heading, hit.text, wanted, cancel)
         except ContextOverflow as error:
-            questions, failed = [], str(error)
-        written = self.clock()
+            written, failed = [], str(error)
+        wrote = self.clock()
         kept: list[Pair] = []
         rejected: list[Rejected] = []
         before = set(asked)
-        for span, question in zip(wanted, questions, strict=not failed):
-            if normal(question) in before:
-                rejected.append(Rejected(question=question, wanted=_wanted(span), reason="asked before"))
-                continue
-            before.add(normal(question))
-            checked = self.checker.check(question, span, hit, cancel)
-            if checked.reason is not None:
-                rejected.append(
-                    Rejected(
-                        question=question, wanted=_wanted(span), reason=checked.reason, said=checked.said
-                    )
-                )
-                continue
-            found = tuple((other.document_id, other.position) for other in checked.hits)
-            kept.append(
-                Pair(
-                    question=question,
-                    answer=span.answer,
-                    sentences=span.sentences,
-                    kind=span.kind,
-                    hits=found,
-                )
-            )
+        for span, questions in zip(wanted, written, strict=not failed):
+            for question in questions:
+                found = self._judge(question, span, hit, before, cancel)
+                before.add(normal(question))
+                if isinstance(found, Pair):
+                    kept.append(found)
+                    break  # one question for a span is enough
+                rejected.append(found)
         return Done(
             key=passage.key,
             setup=setup,
@@ -126,14 +112,25 @@ class Compiler:
             position=hit.position,
             pairs=tuple(kept),
             rejected=tuple(rejected),
-            write_s=round(written - begun, 2),
-            check_s=round(self.clock() - written, 2),
+            write_s=round(wrote - begun, 2),
+            check_s=round(self.clock() - wrote, 2),
             failed=failed,
         )
 
-
-def _wanted(span: spans.Span) -> str:
-    return span.answer if span.answer is not None else " ".join(span.sentences)
+    def _judge(
+        self, question: str, span: spans.Span, own: Hit, before: set[str], cancel: threading.Event
+    ) -> Pair | Rejected:
+        """The question as a pair, or why it is none."""
+        wanted = span.answer if span.answer is not None else " ".join(span.sentences)
+        if normal(question) in before:
+            return Rejected(question=question, wanted=wanted, reason="asked before")
+        checked = self.checker.check(question, span, own, cancel)
+        if checked.reason is not None:
+            return Rejected(question=question, wanted=wanted, reason=checked.reason, said=checked.said)
+        found = tuple((hit.document_id, hit.position) for hit in checked.hits)
+        return Pair(
+            question=question, answer=span.answer, sentences=span.sentences, kind=span.kind, hits=found
+        )
 
 
 def totals(done: Sequence[Done]) -> dict[str, int | float | dict[str, int]]:

@@ -1,14 +1,18 @@
 """Who writes the questions: our own model with the writing adapter, or a teacher that chats.
 
 The own writer reads a passage once and writes the questions for all its spans as one batch: one step of the
-batch costs little more than one of a single row.
+batch costs little more than one of a single row. It tries two ways to begin, for a small model often knows
+what to ask once it is held to "When" or "How", and seldom which of them it should be.
 """
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from torch import Tensor
 
 from model.config import Sampling
 from model.engine import Engine
@@ -20,6 +24,17 @@ from service.tuning.spans import Span
 
 #: The adapter with which our own model writes questions.
 WRITING = "question-writer"
+#: Words that a question for such a span begins with, and how many of them are tried.
+BEGINS: Mapping[str, tuple[str, ...]] = {
+    "date": ("When", "In", "On", "What"),
+    "number": ("How", "What"),
+    "name": ("Who", "What", "Which", "Where", "In"),
+    "phrase": ("What", "Which", "How", "Why", "Where", "Who"),
+    "sentence": ("What", "How", "Why"),
+}
+BEGINNINGS = 2
+#: A year alone, or with a month.
+DATE = re.compile(r"^(?:1\d|20)\d\d$|^[A-Z][a-z]+ .*(?:1\d|20)\d\d$|[A-Z][a-z]+ (?:1\d|20)\d\d$")
 #: What a teacher is told. It may write any language, so it is told to stay in the passage's.
 TEACHER = (
     "You write one question for a reading test, in the language of the passage. Its answer must be exactly "
@@ -42,8 +57,10 @@ class Writes(Protocol):
         """Whether it writes Chinese, Japanese and Korean, and other languages than English."""
         ...
 
-    def write(self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event) -> list[str]:
-        """A question for each span; empty where there came none.
+    def write(
+        self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event
+    ) -> list[list[str]]:
+        """Questions to try for each span, the likelier first; empty ones where there came none.
 
         Raises:
             ContextOverflow: the passage does not fit the writer's window.
@@ -60,6 +77,10 @@ class OwnWriter:
         self._engine = engine
         newline = engine.tokenizer.encode("\n")
         self._ends = {*engine.config.eos_ids, *newline[:1]}
+        self._begins = {
+            kind: sorted({engine.tokenizer.encode(word)[0] for word in words})
+            for kind, words in BEGINS.items()
+        }
 
     @property
     def name(self) -> str:
@@ -71,8 +92,10 @@ class OwnWriter:
         """It was trained on English alone."""
         return False
 
-    def write(self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event) -> list[str]:
-        """A question for each span, likeliest words first (greedy); see `Writes.write`."""
+    def write(
+        self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event
+    ) -> list[list[str]]:
+        """Questions with the two likeliest beginnings, greedy from there; see `Writes.write`."""
         if not spans:
             return []
         engine = self._engine
@@ -83,9 +106,12 @@ class OwnWriter:
         _, read = engine.prefill([texts[0][:common]], cancel=cancel)
         cache = read.copy([0] * len(texts), room=max(map(len, texts)) - common + MOST_TOKENS)
         logits, cache = engine.prefill(texts, cache=cache, cancel=cancel)
-        written: list[list[int]] = [[] for _ in spans]
-        rows = [*range(len(spans))]
-        for _ in range(MOST_TOKENS):
+        begun = [(at, token) for at, span in enumerate(spans) for token in self._first(span, logits[at])]
+        owner, written = [at for at, _ in begun], [[token] for _, token in begun]
+        rows, cache = [*range(len(begun))], cache.copy(owner, room=MOST_TOKENS)
+        for _ in range(MOST_TOKENS - 1):
+            whole = [texts[owner[row]] + written[row] for row in rows]
+            logits, cache = engine.prefill(whole, cache=cache, cancel=cancel)
             tokens = logits.argmax(-1).tolist()
             going = [at for at, token in enumerate(tokens) if token not in self._ends]
             if not going:
@@ -94,8 +120,15 @@ class OwnWriter:
                 written[rows[at]].append(tokens[at])
             if len(going) < len(rows):
                 cache, rows = cache.copy(going, room=MOST_TOKENS), [rows[at] for at in going]
-            logits, cache = engine.prefill([texts[i] + written[i] for i in rows], cache=cache, cancel=cancel)
-        return [tidy(engine.tokenizer.decode(ids)) for ids in written]
+        questions: list[list[str]] = [[] for _ in spans]
+        for at, ids in zip(owner, written, strict=True):
+            questions[at].append(tidy(engine.tokenizer.decode(ids).partition("\n")[0]))
+        return questions
+
+    def _first(self, span: Span, logits: Tensor) -> list[int]:
+        """The likeliest tokens, of (vocab_size) logits, that a question for such a span begins with."""
+        allowed = self._begins["date" if span.answer and DATE.search(span.answer) else span.kind]
+        return sorted(allowed, key=lambda token: -float(logits[token]))[:BEGINNINGS]
 
 
 class Teacher:
@@ -114,9 +147,11 @@ class Teacher:
         """A teacher is taken at its word."""
         return self._generator.writes_cjk
 
-    def write(self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event) -> list[str]:
-        """A question for each span; see `Writes.write`."""
-        return [self._one(heading, passage, span, cancel) for span in spans]
+    def write(
+        self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event
+    ) -> list[list[str]]:
+        """One question for each span; see `Writes.write`."""
+        return [[self._one(heading, passage, span, cancel)] for span in spans]
 
     def _one(self, heading: str, passage: str, span: Span, cancel: threading.Event) -> str:
         sentences = "\n".join(QUOTE + flat(sentence) for sentence in span.sentences)

@@ -39,7 +39,9 @@ class Desk:
     writes_cjk: bool = False
     context_tokens: int = 2048
 
-    def write(self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event) -> list[str]:
+    def write(
+        self, heading: str, passage: str, spans: Sequence[Span], cancel: threading.Event
+    ) -> list[list[str]]:
         if self.interrupt_at == len(self.worked):
             raise KeyboardInterrupt
         self.worked.append(passage)
@@ -50,7 +52,7 @@ class Desk:
             words = " ".join(re.findall(r"[^\W_]+", rest))
             question = self.spoil(f"What completes this: {words}?")
             self.asked[question] = span
-            questions.append(question)
+            questions.append([question])
         return questions
 
     def read(
