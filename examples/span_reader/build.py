@@ -212,9 +212,8 @@ def main() -> None:
             found = edges(pieces, question.start, question.end) if answers else None
             if answers and found is None:
                 continue
-            ids = pieced.question(question.text)
-            places = tuple(at is not None for at in pieces.places)
-            asking, read_in = number(Text(ids, (False,) * len(ids))), number(Text(pieces.ids, places))
+            put = pieced.question(question.text)
+            asking, read_in = number(Text(put.ids, put.own)), number(Text(pieces.ids, pieces.own))
             made.append(Pair(asking, read_in, found, held))
         pairs += made
         told = sum(pair.answer is not None for pair in made)

@@ -1,6 +1,6 @@
 """Pairs to learn from, with the lower layers' states on the disk, as micro-batches that can be resumed.
 
-    texts.jsonl    a line each: ids, and which of them may be the edge of a span ("0" or "1" each)
+    texts.jsonl    a line each: ids, and which of them are the text's own words ("0" or "1" each)
     pairs.jsonl    question and passage (numbers of texts), first and last piece of the answer, or none
     states.bf16    the texts' states, one behind the other, (pieces, width) bfloat16
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from model.errors import DataError
 from model.spans.encoder import Lower
-from model.spans.network import Pairs, join
+from model.spans.network import Pairs, Side, join
 
 TEXTS, PAIRS, STATES = "texts.jsonl", "pairs.jsonl", "states.bf16"
 #: Micro-batches that are sorted by length together.
@@ -38,7 +38,7 @@ class Text:
     """Ids of a question or passage."""
 
     ids: tuple[int, ...]
-    places: tuple[bool, ...]  #: whether a span may begin and end at each
+    own: tuple[bool, ...]  #: which are its own words; in a passage, where a span may begin and end
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Pair:
 def write(folder: Path, texts: Sequence[Text], pairs: Sequence[Pair], width: int) -> None:
     """Write texts and pairs; of states that are there, those stay whose texts still come first."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"ids": t.ids, "places": "".join("01"[may] for may in t.places)}) for t in texts]
+    lines = [json.dumps({"ids": t.ids, "own": "".join("01"[own] for own in t.own)}) for t in texts]
     file, states = folder / TEXTS, folder / STATES
     former = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     same = next((i for i, (a, b) in enumerate(zip(former, lines, strict=False)) if a != b), None)
@@ -80,7 +80,7 @@ class SpanSet:
         self.folder, self.width = folder, width
         try:
             read = [json.loads(line) for line in (folder / TEXTS).open(encoding="utf-8")]
-            self.texts = [Text(tuple(t["ids"]), tuple(c == "1" for c in t["places"])) for t in read]
+            self.texts = [Text(tuple(t["ids"]), tuple(c == "1" for c in t["own"])) for t in read]
             self.pairs = [
                 Pair(q, p, None if answer is None else (answer[0], answer[1]), held)
                 for q, p, answer, held in map(json.loads, (folder / PAIRS).open(encoding="utf-8"))
@@ -137,9 +137,7 @@ class SpanSet:
     def batch(self, pairs: Sequence[Pair]) -> Pairs:
         """These pairs as one batch."""
         made = join(
-            [self.states(pair.question) for pair in pairs],
-            [self.states(pair.passage) for pair in pairs],
-            [self.texts[pair.passage].places for pair in pairs],
+            [self._side(pair.question) for pair in pairs], [self._side(pair.passage) for pair in pairs]
         )
         targets = torch.zeros(len(pairs), 2, dtype=torch.int64)
         for i, pair in enumerate(pairs):
@@ -147,6 +145,9 @@ class SpanSet:
                 before = len(self.texts[pair.question].ids)
                 targets[i] = torch.tensor([before + pair.answer[0], before + pair.answer[1]])
         return replace(made, targets=targets)
+
+    def _side(self, text: int) -> Side:
+        return Side(self.texts[text].ids, self.texts[text].own, self.states(text))
 
     def length(self, pair: Pair) -> int:
         """Pieces of question and passage."""

@@ -28,10 +28,15 @@ FIRST, LAST = 0, 2
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A window of a passage: ids with the special ones around them, and each piece's place in the text."""
+    """A question, or a window of a passage: ids with the special ones around them, and their places."""
 
     ids: tuple[int, ...]
     places: tuple[tuple[int, int] | None, ...]  #: code points; None where no span may begin or end
+
+    @property
+    def own(self) -> tuple[bool, ...]:
+        """Which pieces are the text's own words, not ours around it."""
+        return tuple(place is not None for place in self.places)
 
     def __len__(self) -> int:
         """Number of ids."""
@@ -56,12 +61,19 @@ class Pieced:
             TokenizerError: the file is missing or damaged.
         """
         self._cut = _cutter(source) if isinstance(source, Path) else source
+        self._before = len(self._cut([QUERY.rstrip()])[0][0])
         self.window = window
 
-    def question(self, text: str) -> tuple[int, ...]:
-        """The ids of a question; a longer one is cut."""
-        ids, _ = self._cut([QUERY + text])[0]
-        return (FIRST, *ids[: MOST_QUESTION - 2], LAST)
+    def question(self, text: str) -> Pieces:
+        """A question, read to its `MOST_QUESTION`th piece."""
+        ids, offsets = self._cut([QUERY + text])[0]
+        ids, offsets = ids[: MOST_QUESTION - 2], offsets[: MOST_QUESTION - 2]
+        shift = len(QUERY)
+        own = [
+            (max(0, start - shift), end - shift) if i >= self._before and end > shift else None
+            for i, (start, end) in enumerate(offsets)
+        ]
+        return Pieces((FIRST, *ids, LAST), (None, *own, None))
 
     def passage(self, text: str, heading: str = "") -> list[Pieces]:
         """The windows of a passage, which overlap; one, nearly always.

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from model.errors import Cancelled
 from model.spans.encoder import Lower
-from model.spans.network import SpanNet, join
+from model.spans.network import Side, SpanNet, join
 from model.spans.pieces import Pieced, Pieces
 
 #: Pieces that a span has at most.
@@ -111,7 +111,8 @@ class SpanReader:
             Cancelled: `cancelled` said so.
         """
         with self._lock:
-            asked = self._lower([self._pieced.question(question)])[0]
+            pieces = self._pieced.question(question)
+            asked = Side(pieces.ids, pieces.own, self._lower([pieces.ids])[0])
             windows = self._windows(passages, cancelled)
             flat = [(i, window) for i, some in enumerate(windows) for window in some]
             found: list[list[SpanReading]] = [[] for _ in passages]
@@ -123,12 +124,11 @@ class SpanReader:
                 some = flat[at : at + BATCH]
                 pairs = join(
                     [asked] * len(some),
-                    [window.states for _, window in some],
-                    [[place is not None for place in window.pieces.places] for _, window in some],
+                    [Side(w.pieces.ids, w.pieces.own, w.states) for _, w in some],
                 )
                 starts, ends = self._net(pairs)
                 for row, (i, window) in enumerate(some):
-                    there = slice(len(asked), pairs.lengths[row])
+                    there = slice(len(asked.ids), pairs.lengths[row])
                     found[i].append(
                         _reading(
                             window.pieces,
@@ -186,8 +186,7 @@ def _reading(
 ) -> SpanReading:
     """From logits of null and every piece (n + 1,) to spans."""
     null = float(starts[0] + ends[0])
-    may = np.array([place is not None for place in pieces.places])
-    where = np.flatnonzero(may)
+    where = np.flatnonzero(pieces.own)
     first = np.array([pieces.places[i][0] for i in where], np.int64)  # type: ignore[index]
     last = np.array([pieces.places[i][1] for i in where], np.int64)  # type: ignore[index]
     if not len(where):

@@ -20,7 +20,7 @@ from model.folder import replaced
 from model.spans import folder as spans_folder
 from model.spans.data import STATES, Pair, SpanBatches, SpanSet, Text, write
 from model.spans.encoder import Encoder, read_encoder
-from model.spans.network import NEVER, SpanNet, join, span_loss
+from model.spans.network import NEVER, Side, SpanNet, join, span_loss
 from model.spans.pieces import Pieced
 from model.spans.reader import LONGEST, SpanReader, _reading
 from model.train.loop import fit
@@ -59,7 +59,7 @@ def test_states_and_logits_are_those_of_transformers(encoder: Encoder, net: Span
 
     oracle = BertModel.from_pretrained(encoder.folder).eval()
     lower = encoder.lower(LOWER, torch.float32)
-    question, passage = [0, 7, 9, 2], [0, 8, 30, 31, 12, 2]
+    question, passage = [0, 7, 31, 2], [0, 7, 30, 31, 12, 2]
     with torch.no_grad():
         apart = [
             oracle(torch.tensor([ids]), output_hidden_states=True).hidden_states[LOWER][0]
@@ -67,12 +67,19 @@ def test_states_and_logits_are_those_of_transformers(encoder: Encoder, net: Span
         ]
         for ours, theirs in zip(lower([question, passage]), apart, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-        x = torch.cat((apart[0] + net.segments.weight[0], apart[1] + net.segments.weight[1]))[None]
+        marks = [0] * len(question) + [1, 1, 1, 2, 1, 1]  # 31 is in the question, too, and its own word
+        cosine = torch.nn.functional.cosine_similarity(apart[1][2:5, None], apart[0][None, 1:3], dim=2).amax(
+            1
+        )
+        near = torch.zeros(len(marks), 1)
+        near[-4:-1, 0] = (cosine - cosine.mean()) / cosine.std()
+        x = (torch.cat(apart) + net.segments.weight[marks] + near @ net.near.weight.T)[None]
         for layer in oracle.encoder.layer[LOWER:]:
             found = layer(x)
             x = found[0] if isinstance(found, tuple) else found
         may = [False, False, True, True, True, False]
-        starts, ends = net(join(apart[:1], apart[1:], [may]))
+        asked = Side(question, [False, True, True, False], apart[0])
+        starts, ends = net(join([asked], [Side(passage, may, apart[1])]))
         wanted = net.edges(x[0])
     allowed = torch.tensor([False] * len(question) + may)
     for i, logits in enumerate((starts[0], ends[0])):
@@ -187,10 +194,7 @@ def small_set(folder: Path, encoder: Encoder, pairs: int = 24) -> SpanSet:
         passage = pieced.passage(
             "".join("塔" if j == 2 + i % 7 and i % 4 else "abcde"[(i * j) % 5] for j in range(11))
         )[0]
-        texts += [
-            Text(question, (False,) * len(question)),
-            Text(passage.ids, tuple(place is not None for place in passage.places)),
-        ]
+        texts += [Text(question.ids, question.own), Text(passage.ids, passage.own)]
         at = [j for j, place in enumerate(passage.places) if place == (2 + i % 7, 3 + i % 7)]
         made.append(Pair(2 * i, 2 * i + 1, (at[0], at[0]) if i % 4 else None, i % 6 == 5))
     write(folder, texts, made, encoder.config.width)
