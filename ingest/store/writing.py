@@ -283,6 +283,8 @@ def rebuild_words(connection: sqlite3.Connection) -> None:
         "INSERT INTO words (rowid, terms) VALUES (?, ?)",
         ((row[0], _terms_of(*row[1:])) for row in rows),
     )
+    # Until its pages are merged, FTS5 keeps the words of deleted passages and merely marks them.
+    connection.execute("INSERT INTO words (words) VALUES ('optimize')")
     connection.execute("UPDATE collection SET words_version = ?", (words.VERSION,))
 
 

@@ -21,9 +21,12 @@ from tests.ingest import lives
 from tests.ingest.faults import Disk, sqlite_library, watched
 from tests.ingest.lives import NIGHTLY, Step, open_store, sound
 
-pytestmark = pytest.mark.skipif(
-    sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
+    ),
+    pytest.mark.timeout(6 * 3600 if NIGHTLY else 300),
+]
 
 
 def recorded(root: Path, steps: list[Step], large: bool = False) -> Disk:

@@ -15,6 +15,8 @@ from ingest.store.sqlite_faiss import SqliteFaissStore
 from tests.ingest import lives
 from tests.ingest.lives import NIGHTLY, open_store
 
+pytestmark = pytest.mark.timeout(3600 if NIGHTLY else 300)
+
 
 def flip_everything(scratch: Path, every: int) -> Counter[str]:
     """Flip one bit at a time in each file of a collection that has a snapshot and a log, and look."""

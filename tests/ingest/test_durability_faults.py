@@ -18,9 +18,12 @@ from tests.ingest import lives
 from tests.ingest.faults import EIO, ENOSPC, Disk, Fault, sqlite_library, watched
 from tests.ingest.lives import NIGHTLY, Step, open_store, sound, state
 
-pytestmark = pytest.mark.skipif(
-    sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
+    ),
+    pytest.mark.timeout(6 * 3600 if NIGHTLY else 300),
+]
 
 
 def live(
@@ -106,7 +109,7 @@ def large(root: Path) -> lives.State:
 
 
 def test_any_operation_may_fail_in_a_small_life(tmp_path: Path) -> None:
-    counts = fail_everywhere(nothing, lives.small_life(), tmp_path, every=1 if NIGHTLY else 5, large=False)
+    counts = fail_everywhere(nothing, lives.small_life(), tmp_path, every=1 if NIGHTLY else 9, large=False)
     print(f"\n{dict(counts)}")
     assert counts["refused"] > 8
 
@@ -116,11 +119,11 @@ def test_any_operation_may_fail_while_a_snapshot_is_published(tmp_path: Path) ->
         large,
         lives.large_life({str(n): lives.long_text(n + 20, 60) for n in range(6)}),
         tmp_path,
-        every=1 if NIGHTLY else 8,
+        every=1 if NIGHTLY else 13,
         large=True,
     )
     print(f"\n{dict(counts)}")
-    assert counts["fired"] > 8
+    assert counts["fired"] > 5
 
 
 # What SQLite must be told, and what its log looks like when it is torn
@@ -221,13 +224,23 @@ def limit(store: SqliteFaissStore, pages: int) -> None:
 
 
 def test_a_forgotten_text_is_in_no_file_any_more(tmp_path: Path) -> None:
-    """Deleted stays deleted, also for who reads the disk: nothing is left in free pages or in the log."""
+    """Deleted stays deleted, also for who reads the disk: not in free pages, nor in the log.
+
+    Single words stay in the pages of the keyword index until they are merged; a rebuild merges them.
+    """
+
+    def on_disk(what: bytes) -> bool:
+        return any(what in f.read_bytes() for f in store.folder.glob("**/*") if f.is_file())
+
     with open_store(tmp_path) as store:
         lives.put(store, "a", "unmistakable quagga words " * 20)
+        assert on_disk(b"quagga words")
         lives.put(store, "b", "something else entirely")
         store.forget(["a"])
-    for file in store.folder.glob("**/*"):
-        assert not file.is_file() or b"quagga" not in file.read_bytes(), file
-    with sqlite3.connect(store.file) as connection:
-        assert connection.execute("SELECT count(*) FROM words_df WHERE term = 'quagga'").fetchone() == (0,)
+    assert not on_disk(b"quagga") and on_disk(b"something else")
+    with open_store(tmp_path) as store:
+        lives.move(store, lives.OTHER)
+    assert not on_disk(b"uagga")  # FTS5 writes a term without what it shares with the one before
+    connection = sqlite3.connect(store.file)
+    assert connection.execute("SELECT count(*) FROM words_df WHERE term = 'quagga'").fetchone() == (0,)
     connection.close()

@@ -29,9 +29,12 @@ from tests.ingest import lives
 from tests.ingest.faults import EIO, Disk, Fault, sqlite_library, watched
 from tests.ingest.lives import NIGHTLY, open_store
 
-pytestmark = pytest.mark.skipif(
-    sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sqlite_library() is None, reason="Python's SQLite is linked in statically: its disk cannot be watched"
+    ),
+    pytest.mark.timeout(6 * 3600 if NIGHTLY else 300),
+]
 
 SETTINGS = IngestSettings(chunk_tokens=64, chunk_overlap_tokens=8, workers=1)  # type: ignore[call-arg]
 NAMES = st.sampled_from(["a.txt", "b.txt", "sub/c.txt", "乌龟.txt"])

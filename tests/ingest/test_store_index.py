@@ -336,3 +336,28 @@ def test_filters_hold_and_find_all_that_may_be_found(large: Path) -> None:
                 right += sum(score >= allowed[-1][1] for _, score in found)
                 total += len(allowed)
             assert right / total >= approximate.LEAST_RECALL
+
+
+def test_an_ingest_ends_with_a_snapshot_where_the_setting_asks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest import sandbox
+    from ingest.collections import open_collection
+    from ingest.pipeline import ingest_text, rebuild
+    from ingest.settings import IngestSettings
+    from tests.ingest.test_durability_machine import InProcess
+
+    monkeypatch.setattr(sandbox, "ParserPool", InProcess)
+    settings = IngestSettings(chunk_tokens=32, chunk_overlap_tokens=0, approximate_from=256)  # type: ignore[call-arg]
+    text = "\n\n".join(f"paragraph {n} about {TOPICS[n % 30]} and what follows from it" for n in range(800))
+    options = {"approximate_from": settings.approximate_from}
+    with open_collection(tmp_path, "c", create=True, **options) as store:
+        ingest_text(text, store, EMBEDDER, settings, path="long.txt")
+        assert store.status().chunks >= 256 and serves_snapshot(store)
+        (first,) = files(store)
+        ingest_text(text, store, EMBEDDER, settings, path="long.txt")
+        assert files(store) == [first]
+        other = HashEmbedder(dimension=8, name="other")
+        rebuild(store, other, settings)
+        assert serves_snapshot(store) and agreement(store, embedder=other) >= approximate.LEAST_RECALL
+        assert store.verify().problems == ()
