@@ -13,7 +13,8 @@ as right.
 The calibrator is fitted on half of the articles (every second title, or --articles), its operating point is
 set there, cross-fitted, and both are judged on the other half: expected calibration error, area under the
 risk-coverage curve against the same answers ranked by retrieval score, refusals, contradictions shown where
-there are none. What was read is kept in --work, so a fit can be repeated at no cost; reading goes on where it
+there are none. The file that is written is then fitted on both halves (--half: on the first alone). What was
+read is kept in --work, so a fit can be repeated at no cost; reading goes on where it
 was interrupted. Passages are asked about one after another, so that their states are used again.
 """
 
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument(
         "--without", nargs="+", choices=FEATURES, default=[], help="fit without these features"
     )
+    parser.add_argument("--half", action="store_true", help="write what was fitted on the first half alone")
     parser.add_argument("--write", type=Path, help="the calibrator's file")
     parser.add_argument("--picture", type=Path, help=f"the curves' file, such as {PICTURE.name}")
     args = parser.parse_args()
@@ -212,7 +214,7 @@ def main() -> None:
     }
     crossed = trials.cross_fit(halves[0], records[0])
     threshold = trials.threshold_of(halves[0], records[0], crossed)
-    made = trials.learn("shipped", records[0], about)
+    made = trials.learn("shipped", halves[0], records[0], about)
     unseen = [trials.judge(made, record) for record in records[1]]
     reports = {
         "cross-fitted": trials.figures(halves[0], records[0], crossed, threshold),
@@ -233,22 +235,33 @@ def main() -> None:
     for feature, weight in zip(FEATURES, made.weights, strict=True):
         print(f"  weight of {feature:18}{weight:8.3f}")
     for accepted in (0.05, 0.1, 0.2):
-        point = replace(made, threshold=threshold).operating_point(accepted)
+        point = replace(made, curve=trials.curve(crossed), questions=len(crossed)).operating_point(accepted)
         told = trials.figures(halves[1], records[1], unseen, point.threshold)
         wrong = told.get("wrong among the answers", float("nan"))
         print(f"acceptable error {accepted:4.0%}: threshold {point.threshold:.3f}, on other articles "
               f"{told['answered']:.1%} answered, {wrong:.1%} of them wrong")  # fmt: skip
     p, right = trials.columns(unseen)
-    # The curve of the calibrator stands on answers of both halves, none judged by one that saw it.
-    both = trials.columns([*crossed, *unseen])
+    shipped = made
+    if not args.half:
+        everything = [t for half in halves for t in half], [r for some in records for r in some]
+        crossed = trials.cross_fit(*everything)
+        threshold = trials.threshold_of(*everything, crossed)
+        about |= {"on": f"{args.data}, all articles; figures: fitted on {', '.join(sorted(fitted_on))} only"}
+        shipped = trials.learn("shipped", *everything, about)
+        reports["all, cross-fitted"] = trials.figures(*everything, crossed, threshold)
+        print("\nthe file is fitted on all articles; cross-fitted there:")
+        for name, value in reports["all, cross-fitted"].items():
+            print(f"{name:52}{value:14.4g}")
+    curve = trials.curve(crossed)
     shipped = replace(
-        made,
+        shipped,
         threshold=threshold,
-        curve=risk_coverage(*both),
-        questions=len(both[0]),
+        curve=curve,
+        questions=len(crossed),
         made_for={"reader": reader.fingerprint},
         fitted=about | {"embedder": embedder} | reports,
     )
+    print(f"\nthreshold {threshold:.4g}, least: {shipped.least}")
     if args.picture:
         scores = np.array([record.score for record in records[1]])
         draw_curves({"calibrated": (p, right)}, scores, right, args.picture, f"{len(p)} questions")

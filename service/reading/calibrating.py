@@ -22,7 +22,7 @@ from service.errors import InvalidRequest, ServiceError
 from service.evaluation.questions import Question
 from service.generators import PassageReader
 from service.reading import trials
-from service.reading.calibration import Calibrator, risk_coverage
+from service.reading.calibration import Calibrator
 from service.reading.calibrators import FILE
 from service.reading.trials import Judged, Record, Trial
 
@@ -173,9 +173,8 @@ def make(
     crossed = trials.cross_fit(chosen, records, prior=shipped)
     as_shipped = [trials.judge(shipped, record) for record in records]
     about: dict[str, Any] = {"pulled to": shipped.name, "questions": len(chosen)}
-    fitted = trials.learn(name, records, about, prior=shipped)
-    p, ok = trials.columns(crossed)
-    curve = risk_coverage(p, ok, len(chosen))
+    fitted = trials.learn(name, chosen, records, about, prior=shipped)
+    curve = trials.curve(crossed)
     fitted = replace(fitted, curve=curve, questions=len(chosen), made_for=made_for)
     threshold = (
         trials.threshold_of(chosen, records, crossed)

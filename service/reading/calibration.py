@@ -2,6 +2,9 @@
 
     z = bias + weights . features            logistic regression over candidates: which of them is right?
     p = 1 / (1 + exp(-(scale z + shift)))    over the chosen ones, since the best of several looks too good
+    p = 0                                    where a feature stays under its `least`
+
+A `least` is there for what no other feature may outweigh: a passage that the model says does not tell.
 
 A calibrator is a small JSON file. The shipped one was fitted on articles that the reading adapter was not
 trained on (`benchmarks/reading_calibration.py`); a collection may have its own (`reading.calibrators`). It
@@ -58,13 +61,20 @@ class Calibrator:
     shift: float = 0.0
     curve: tuple[tuple[float, float, float], ...] = ()  #: threshold, coverage, risk; from strict to lenient
     questions: int = 0  #: that the curve stands on
+    least: dict[str, float] = field(default_factory=dict)  #: features that a candidate must have so much of
     made_for: dict[str, str] = field(default_factory=dict)  #: fingerprints of `reader` and `embedder`
     fitted: dict[str, Any] = field(default_factory=dict)  #: on what, and how well; for people
 
     def probability(self, features: Sequence[float]) -> float:
         """That a candidate with these features is right, 0 to 1."""
+        if not self.hears(features):
+            return 0.0
         z = self.bias + sum(w * f for w, f in zip(self.weights, features, strict=True))
         return _sigmoid(self.scale * z + self.shift)
+
+    def hears(self, features: Sequence[float]) -> bool:
+        """Whether a candidate with these features may be given at all."""
+        return all(features[self.features.index(name)] >= least for name, least in self.least.items())
 
     def threshold_for(self, error_rate: float) -> float:
         """The threshold that answers most while at most this share of the answers was wrong.
@@ -113,12 +123,14 @@ class Calibrator:
                 shift=float(stored.get("shift", 0.0)),
                 curve=tuple((float(t), float(c), float(r)) for t, c, r in stored.get("curve", ())),
                 questions=int(stored.get("questions", 0)),
+                least={str(k): float(v) for k, v in stored.get("least", {}).items()},
                 made_for={str(k): str(v) for k, v in stored.get("made_for", {}).items()},
                 fitted=dict(stored.get("fitted", {})),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ServiceError(f"{file}: not a calibrator ({error!r}); make a new one") from error
-        if len(made.weights) != len(made.features) or made.features != tuple(features or made.features):
+        fits = len(made.weights) == len(made.features) and made.least.keys() <= set(made.features)
+        if not fits or made.features != tuple(features or made.features):
             raise ServiceError(
                 f"{file}: made for {', '.join(made.features)}, not for this version's; make a new one"
             )
@@ -135,6 +147,7 @@ class Calibrator:
             "shift": round(self.shift, 6),
             "threshold": round(self.threshold, 4),
             "questions": self.questions,
+            "least": {name: round(least, 4) for name, least in self.least.items()},
             "made_for": self.made_for,
             "curve": [[round(value, 4) for value in point] for point in self.curve],
             "fitted": self.fitted,
@@ -193,8 +206,11 @@ def fit(
     fitted: dict[str, Any] | None = None,
     *,
     prior: Calibrator | None = None,
+    least: dict[str, float] | None = None,
 ) -> Calibrator:
     """A calibrator from questions, each with its candidates' features and whether they were right.
+
+    Candidates that have too little of a feature in `least` teach nothing and are never given.
 
     A question without candidates is refused whatever the threshold, and counts as not answered. The threshold
     is 0.5; the caller may put another one in. With a `prior` of the same features, weights, scale and shift
@@ -203,6 +219,8 @@ def fit(
     Raises:
         ServiceError: all candidates are right, or all are wrong: nothing can be learned from that.
     """
+    bare = Calibrator(name, tuple(names), (0.0,) * len(names), 0.0, 0.5, least=least or {})
+    questions = [[c for c in candidates if bare.hears(c[0])] for candidates in questions]
     rows = [candidate for candidates in questions for candidate in candidates]
     right = np.array([float(ok) for _, ok in rows])
     if not rows or right.min() == right.max():
@@ -231,6 +249,7 @@ def fit(
         threshold=0.5,
         scale=max(float(scale[0]), 1e-3),
         shift=shift,
+        least=bare.least,
         fitted=fitted or {},
     )
     p = np.array([second.probability(f) for f, _ in chosen])

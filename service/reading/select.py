@@ -223,7 +223,7 @@ def decide(question: str, candidates: Sequence[Candidate], threshold: float) -> 
     if not candidates:
         return Verdict("refuse", 0.0)
     best = candidates[0]
-    if best.probability < threshold:
+    if best.probability < threshold or not best.probability:
         return Verdict("refuse", best.probability, best)
     least = max(threshold, CONTRADICTS * best.probability)
     for other in candidates[1:]:

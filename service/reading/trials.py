@@ -29,9 +29,9 @@ from service import refusal
 from service.answering.turn import Source
 from service.evaluation.scoring import contains
 from service.generators import PassageReader
-from service.reading.calibration import Calibrator, Floats, area, calibration_error, fit
+from service.reading.calibration import Calibrator, Floats, area, calibration_error, fit, risk_coverage
 from service.reading.readings import PassageReading, Readings
-from service.reading.select import CONTRADICTS, FEATURES, contradict, describe, words
+from service.reading.select import CONTRADICTS, FEATURES, MOST_LOGIT, contradict, describe, words
 
 Kind = Literal["answerable", "hidden", "unanswerable"]
 Parts = tuple[tuple[str, ...], ...]
@@ -39,6 +39,9 @@ Parts = tuple[tuple[str, ...], ...]
 RIGHT, HALF = 0.6, 0.5
 #: Share of the answerable questions, whose passage was found, that the operating point may refuse.
 FALSE_REFUSALS = 0.10
+#: Share of them that may be lost to passages that the model says do not tell, whatever else speaks for them;
+#: below so many of them another calibrator's limit is taken.
+UNHEARD, LEAST_FOUND = 0.07, 50
 FOLDS = 5
 
 
@@ -185,13 +188,25 @@ def judge(calibrator: Calibrator, record: Record) -> Judged:
 
 def learn(
     name: str,
+    trials: Sequence[Trial],
     records: Sequence[Record],
     fitted: dict[str, Any] | None = None,
     *,
     prior: Calibrator | None = None,
 ) -> Calibrator:
     """A calibrator for these records. Raises ServiceError where they teach nothing."""
-    return fit(name, FEATURES, [record.candidates for record in records], fitted, prior=prior)
+    here = FEATURES.index("here")
+    telling = [
+        max((features[here] for features, _ in record.candidates), default=-MOST_LOGIT)
+        for trial, record in zip(trials, records, strict=True)
+        if trial.kind == "answerable" and record.found
+    ]
+    if len(telling) >= LEAST_FOUND:
+        least = {"here": float(np.quantile(telling, UNHEARD))}
+    else:
+        least = dict(prior.least) if prior is not None else {}
+    candidates = [record.candidates for record in records]
+    return fit(name, FEATURES, candidates, fitted, prior=prior, least=least)
 
 
 def folds(trials: Sequence[Trial], count: int = FOLDS) -> list[int]:
@@ -217,9 +232,8 @@ def cross_fit(
     fold = folds(trials)
     judged: list[Judged] = [(0.0, False)] * len(trials)
     for held in sorted(set(fold)):
-        other = learn(
-            "other folds", [r for r, f in zip(records, fold, strict=True) if f != held], prior=prior
-        )
+        rest = [at for at, where in enumerate(fold) if where != held]
+        other = learn("other folds", [trials[at] for at in rest], [records[at] for at in rest], prior=prior)
         for at, record in enumerate(records):
             if fold[at] == held:
                 judged[at] = judge(other, record)
@@ -269,6 +283,12 @@ def figures(
         "the same at best": area(right, right),
     }
     return {name: round(value, 4) for name, value in told.items() if not math.isnan(value)}
+
+
+def curve(judged: Sequence[Judged]) -> tuple[tuple[float, float, float], ...]:
+    """The risk-coverage curve of what was judged; what was not heard is never answered."""
+    p, right = columns(judged)
+    return risk_coverage(p[p > 0], right[p > 0], len(p))
 
 
 def columns(judged: Sequence[Judged]) -> tuple[Floats, Floats]:

@@ -210,6 +210,7 @@ def test_a_fitted_calibrator_means_what_it_says(tmp_path: Path) -> None:
     assert (1 - right[p >= threshold]).mean() < 0.15 and (p >= threshold).any()
     assert fitted.threshold_for(-1.0) == 1.0
 
+    fitted = replace(fitted, least={"signal": -9.0})
     fitted.save(tmp_path / "c.json")
     again = Calibrator.load(tmp_path / "c.json", features=["signal", "noise"])
     assert again.probability([1.0, 2.0]) == pytest.approx(fitted.probability([1.0, 2.0]), abs=1e-4)
@@ -238,6 +239,18 @@ def test_few_questions_hardly_move_what_was_known_and_many_do() -> None:
     alone = fit("mine", ["signal"], questions(4000, 0.5, -2.0))
     assert distance(few, known) < 0.5 * distance(many, known) and distance(many, alone) < 0.05
     assert fit("mine", ["signal"], [[([0.0], True)], [([1.0], False)]], prior=known).questions == 2
+
+
+def test_what_has_too_little_of_a_feature_is_never_given_whatever_else_it_has() -> None:
+    draw = np.random.default_rng(3)
+    rows = [[([float(a), float(b)], bool(b > 0))] for a, b in draw.normal(size=(400, 2))]
+    made = fit("c", ["here", "other"], rows, least={"here": 0.5})
+    assert made.probability([0.4, 9.0]) == 0.0 < made.probability([0.5, 9.0])
+    assert (
+        not made.hears([0.4, 9.0]) and len([1 for ((f, _),) in rows if f[0] >= 0.5]) > made.curve[-1][1] * 399
+    )
+    unheard = Candidate(TALL, (), 0.0)
+    assert decide("How tall?", [unheard], 0.0).kind == "refuse"
 
 
 def test_an_acceptable_error_becomes_a_threshold_and_says_what_it_stands_for() -> None:
