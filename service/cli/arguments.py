@@ -170,8 +170,8 @@ def _settings(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser = commands.add_parser(
         "settings",
         help="every setting, its value and where it came from",
-        description="Shows what the service would use: flags over LOREBASE_* variables over lorebase.toml over "
-        "defaults. No key is shown; keys are in files and in the data folder.",
+        description="Shows what the service would use: flags over LOREBASE_* variables over lorebase.toml "
+        "over defaults. No key is shown; keys are in files and in the data folder.",
     )
     parser.set_defaults(command="settings")
     parser.add_argument("--host", help=argparse.SUPPRESS, default=argparse.SUPPRESS)

@@ -175,7 +175,9 @@ class OpenAIGenerator:
                     if choice.delta.content or thought:
                         yield Piece(choice.delta.content or "", reasoning=str(thought))
             if reason is None:
-                raise UpstreamError(f"the server at {address} broke off in the middle of its reply; ask again")
+                raise UpstreamError(
+                    f"the server at {address} broke off in the middle of its reply; ask again"
+                )
             yield Piece("", "length" if reason == "length" else "stop", prompt, completion)
 
 
