@@ -136,3 +136,37 @@ def read_table(
         raise SettingsError(
             f"setting {key!r} (from {sources.get(key, table)}): {first['msg']}. {hint}"
         ) from error
+
+
+#: Ways of cutting that have a name.
+CHUNKINGS = {"standard": "224-32"}
+
+
+def chunked(settings: IngestSettings, chunking: str | None) -> IngestSettings:
+    """The settings with another way of cutting: a name, `TOKENS` or `TOKENS-OVERLAP`; None changes nothing.
+
+    Raises:
+        SettingsError: it is none of these, or out of bounds.
+    """
+    if chunking is None:
+        return settings
+    tokens, _, overlap = CHUNKINGS.get(chunking, chunking).partition("-")
+    if not (
+        tokens.isascii() and tokens.isdigit() and (not overlap or (overlap.isascii() and overlap.isdigit()))
+    ):
+        raise SettingsError(
+            f"{chunking!r} is no way of cutting: give TOKENS or TOKENS-OVERLAP, such as 224-32, or one of "
+            f"{', '.join(CHUNKINGS)}."
+        )
+    most = int(tokens[:9])
+    values = {"chunk_tokens": most, "chunk_overlap_tokens": int(overlap[:9]) if overlap else most // 7}
+    try:
+        return IngestSettings.model_validate(settings.model_dump() | values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SettingsError(f"chunking {chunking!r}: {first['loc'][0]}: {first['msg']}.") from error
+
+
+def chunking_of(settings: IngestSettings) -> str:
+    """How these settings cut, as `chunked` reads it."""
+    return f"{settings.chunk_tokens}-{settings.chunk_overlap_tokens}"

@@ -13,7 +13,7 @@ from ingest.embed import Embedder
 from ingest.errors import IngestError
 from ingest.fetch import is_url
 from ingest.fields import parse_settings
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import IngestReport, Value
 
@@ -30,6 +30,8 @@ def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fin
     if arguments.watch and (files := [path for path in paths if not Path(path).expanduser().is_dir()]):
         raise IngestError(f"--watch follows folders, and {files[0]} is none. Name the folder that it is in.")
     with open_store(arguments, home, settings, create=True) as store:
+        if arguments.chunking:
+            _fix_chunking(store, settings, arguments.chunking)
         embedder = embedder_of(store, arguments.embedder, settings, find)
         run = _runner(arguments, store, settings, embedder, own)
         reports = [_add_pages(arguments, urls, store, settings, embedder, own)] if urls else []
@@ -40,6 +42,20 @@ def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fin
             _watch(folders, home, run, reports[-1], arguments.json)
             return 0
     return 1 if any(map(terminal.failed, reports)) else 0
+
+
+def _fix_chunking(store: SqliteFaissStore, settings: IngestSettings, wanted: str) -> None:
+    """Fix how a new collection is cut; refuse to change it by the way."""
+    chunking = chunking_of(chunked(settings, wanted))
+    status = store.status()
+    if status.documents and chunking != (status.chunking or chunking_of(settings)):
+        raise IngestError(
+            f"Collection {status.collection!r} is cut as {status.chunking or chunking_of(settings)}, not as "
+            f"{chunking}. Leave out --chunking, or run `python -m ingest rebuild --chunking {wanted} "
+            f"--collection {status.collection}`."
+        )
+    if status.chunking != chunking:
+        store.fix_chunking(chunking)
 
 
 def _add_pages(  # noqa: PLR0917 - as the others

@@ -40,6 +40,7 @@ def _command_first(argv: list[str]) -> list[str]:
         "--password",
         "--set",
         "--filter",
+        "--chunking",
     }
     takes_value |= {"-k", "--mode"}
     at = 0
@@ -130,5 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     for name in ("export", "backup", "import"):
         made[name].add_argument("file", metavar="FILE")
+    for cuts, when in ((add, "for a new collection"), (made["rebuild"], "from now on")):
+        cuts.add_argument(
+            "--chunking", metavar="TOKENS[-OVERLAP]", help=f"{when}: how long passages are, such as 224-32"
+        )
     made["rebuild"].add_argument("--embedder", metavar="ID", help="move the collection to this embedder")
     return parser

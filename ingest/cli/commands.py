@@ -68,7 +68,9 @@ def _rebuild(arguments: argparse.Namespace, home: Path, settings: IngestSettings
 
     with open_store(arguments, home, settings) as store, terminal.ProgressDisplay(arguments.json) as display:
         name = arguments.embedder or store.status().embedder_name or settings.embedder
-        report = rebuild(store, LazyEmbedder(lambda: find(name)), settings, progress=display)
+        report = rebuild(
+            store, LazyEmbedder(lambda: find(name)), settings, chunking=arguments.chunking, progress=display
+        )
     terminal.show_report(report, arguments.json)
     return 0
 

@@ -217,6 +217,7 @@ def show_status(status: StoreStatus, as_json: bool) -> None:
         "embedder": f"{status.embedder_name} ({status.embedder_id}), {status.dimension} dimensions"
         if status.embedder_id
         else "none yet",
+        "passages of": f"{status.chunking} tokens" if status.chunking else "as the settings say",
         "generation": str(status.generation),
         "on disk": f"{status.bytes_on_disk / 1e6:.1f} MB, schema {status.schema}",
         "made": status.created_at,

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from ingest import parse
 from ingest.errors import IngestError
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, chunking_of
 from ingest.store import Failure, Origin, Source
 from ingest.types import Document, Value
 
@@ -70,7 +70,7 @@ def recipe_of(path: str, settings: IngestSettings, embedder_id: str | None) -> s
 
 def compose_recipe(parser: str, settings: IngestSettings, embedder_id: str | None) -> str:
     """See `recipe_of`; the parser's part comes first and holds no bar."""
-    return f"{parser}|{CHUNKER}|{settings.chunk_tokens}-{settings.chunk_overlap_tokens}|{embedder_id}"
+    return f"{parser}|{CHUNKER}|{chunking_of(settings)}|{embedder_id}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from ingest.embed import Embedder
 from ingest.pipeline.ahead import compose_recipe
 from ingest.pipeline.run import OnProgress, Progress, cut
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.store import Store
 from ingest.store.rows import embedding_key
 from ingest.types import Chunk, FileReport, IngestReport
@@ -27,13 +27,17 @@ def rebuild(
     embedder: Embedder,
     settings: IngestSettings,
     *,
+    chunking: str | None = None,
     progress: OnProgress | None = None,
     cancel: Callable[[], bool] | None = None,
     wait_s: float | None = None,
 ) -> IngestReport:
     """Cut and embed every document anew; until the end, searches are answered by what was there before.
 
+    With `chunking` (see `ingest.settings.chunked`), the collection is cut this way from now on.
+
     Raises:
+        SettingsError: `chunking` is no way of cutting.
         CollectionLocked, StorageFull, IndexDamaged, EmbedderError: nothing has changed then.
     """
     started = time.monotonic()
@@ -41,6 +45,7 @@ def rebuild(
     reports: list[FileReport] = []
     cancelled = False
     with store.writing("rebuild", wait_s):
+        settings = chunked(settings, store.status().chunking if chunking is None else chunking)
         documents = store.documents()
         for document in documents:
             chunks = cut(store.parsed(document.document_id), embedder, settings)
@@ -75,6 +80,8 @@ def rebuild(
                 )
 
         if not cancelled:
+            if chunking is not None:
+                store.fix_chunking(chunking_of(settings))
             store.recut(embedder.id, embedder.name, embedder.dimension, pieces())
             store.compact()
         return IngestReport(

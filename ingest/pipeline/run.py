@@ -13,7 +13,7 @@ from ingest.embed import Embedder
 from ingest.errors import EmbedderError, IngestError
 from ingest.fields import merged
 from ingest.pipeline.ahead import Failed, Item, Lookout, compose_recipe
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, chunked
 from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
 from ingest.types import Chunk, Document, FileReport, FileStatus, IngestReport, Value
@@ -79,6 +79,7 @@ class Run:
             self._own = {d.path: d.own for d in self.store.documents()}
         with self.store.reading() as reader:
             embedder_id = reader.embedder_id
+            self.settings = chunked(self.settings, reader.chunking)
         lookout = Lookout(
             self.settings, embedder_id, self.known, self.failures, self.password, retry=self.retry
         )

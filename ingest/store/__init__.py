@@ -74,6 +74,7 @@ class StoreStatus:
     schema: int
     created_at: str
     writer: str | None  #: who is writing at this moment
+    chunking: str | None = None  #: how this collection is cut; None: as the settings say
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Reader(Protocol):
     generation: int
     embedder_id: str | None
     chunk_count: int
+    chunking: str | None  #: how the collection is cut; None: as the settings say
 
     def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
         """The k passages of highest cosine to `vector` ((d,), unit length), best first, ties by chunk id.
@@ -189,6 +191,10 @@ class Store(Protocol):
 
     def bind(self, embedder_id: str, name: str, dimension: int) -> None:
         """Fix the embedder of a new collection; raises IndexMismatch where another one is fixed already."""
+        ...
+
+    def fix_chunking(self, chunking: str) -> None:
+        """Cut documents this way from now on, whatever the settings say; see `ingest.settings.chunked`."""
         ...
 
     def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:

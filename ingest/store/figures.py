@@ -35,7 +35,7 @@ def figures(connection: sqlite3.Connection) -> tuple[Any, ...]:
     """What `status` says of the tables."""
     row: tuple[Any, ...] = connection.execute(
         "SELECT c.name, c.generation, e.embedder_id, e.name, e.dimension, c.documents, c.chunks,"
-        " c.created_at, (SELECT coalesce(sum(characters), 0) FROM documents)"
+        " c.created_at, (SELECT coalesce(sum(characters), 0) FROM documents), c.chunking"
         " FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
     ).fetchone()
     return row

@@ -47,7 +47,7 @@ class SqliteReader:
         self._vectors = vectors
         row = connection.execute(
             "SELECT c.generation, c.chunks, c.embedder, e.embedder_id, e.dimension, c.documents, c.name,"
-            " c.removed_since FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
+            " c.removed_since, c.chunking FROM collection c LEFT JOIN embedders e ON e.number = c.embedder"
         ).fetchone()
         if row is None:
             raise damaged(file, "the row that describes the collection is missing")
@@ -59,6 +59,7 @@ class SqliteReader:
         self.document_count: int = row[5]
         self.collection: str = row[6]
         self._removed_since: int = row[7]
+        self.chunking: str | None = row[8]
 
     def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
         """See `Reader`."""

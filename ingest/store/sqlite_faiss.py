@@ -183,6 +183,7 @@ class SqliteFaissStore:
             schema=SCHEMA,
             created_at=row[7],
             writer=self._lock.holder(),
+            chunking=row[9],
         )
 
     def verify(self) -> Verification:
@@ -258,6 +259,11 @@ class SqliteFaissStore:
                 f"`python -m ingest rebuild --embedder {name} --collection "
                 f"{self.collection}`, which embeds the stored text anew."
             )
+
+    def fix_chunking(self, chunking: str) -> None:
+        """Cut documents this way from now on, whatever the settings say."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE collection SET chunking = ?", (chunking,))
 
     def _bound(self, connection: sqlite3.Connection | None = None) -> tuple[str, int, str] | None:
         sql = (

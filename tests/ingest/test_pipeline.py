@@ -31,7 +31,7 @@ from ingest.pipeline import (
 )
 from ingest.pipeline.watch import _is_noise, follow
 from ingest.search import Searcher
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, SettingsError
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import Document, IngestReport
 from tests.fakes import HashEmbedder
@@ -743,3 +743,21 @@ def test_rebuild_to_other_chunk_settings(store: SqliteFaissStore, tmp_path: Path
 def test_settings_that_leave_no_room_are_said(store: SqliteFaissStore, docs: Path) -> None:
     with pytest.raises(IngestError, match="chunk_tokens"):
         run(store, docs, embedder=HashEmbedder(max_tokens=3))
+
+
+def test_a_collection_may_be_cut_in_its_own_way(store: SqliteFaissStore, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("The tortoise lives in the garden. " * 40)
+    settle(tmp_path)
+    store.fix_chunking("32-0")
+    run(store, tmp_path / "long.txt")
+    short = store.document("long.txt").chunks
+    assert counts(
+        run(store, tmp_path / "long.txt", settings=SETTINGS.model_copy(update={"chunk_tokens": 200}))
+    ) == {"unchanged": 1}
+    rebuild(store, HashEmbedder(), SETTINGS, chunking="128-8")
+    assert store.status().chunking == "128-8" and store.document("long.txt").chunks < short / 3
+    assert counts(run(store, tmp_path / "long.txt")) == {"unchanged": 1}
+    for wrong in ("", "x", "5", "64-x", "64--1", "99999", "-3", "٣٢"):
+        with pytest.raises(SettingsError):
+            rebuild(store, HashEmbedder(), SETTINGS, chunking=wrong)
+    assert store.status().chunking == "128-8"
