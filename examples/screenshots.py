@@ -88,6 +88,7 @@ def take(browser: Browser, address: str, folder: Path) -> list[Path]:
         page = open_page(browser, f"{address}/{route}", size, scheme, language)
         prepare(page)
         page.mouse.move(0, 0)
+        page.wait_for_load_state("networkidle")  # icons, too
         page.screenshot(path=folder / f"{name}.png")
         page.close()
     return [folder / f"{name}.png" for name in PICTURES]

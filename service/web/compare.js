@@ -71,7 +71,9 @@ class CompareView {
     }
     const { models, model } = this.#shell;
     if (!this.#columns.length) {
-      const adapter = model?.includes("+") ? model : models.find((name) => name.includes("+"));
+      // The adapter that came along reads passages: alone it has nothing to read.
+      const trained = (name) => name.includes("+") && !name.endsWith("+grounded-qa");
+      const adapter = model?.includes("+") ? model : models.find(trained);
       const other = models.find(upstream);
       const plain = model?.split("+")[0] ?? models[0];
       this.#add(plain, "rag");

@@ -171,7 +171,8 @@ class Comparisons:
         except OSError:
             done = 0
         expected = self._expected(request) if running else None
-        created = folder.stat().st_ctime
+        asked = folder / "request.json"  # a folder's own times move with every file in it
+        created = (asked if asked.is_file() else folder).stat().st_mtime
         return Comparison(folder.name, state, done, expected, request, summary, bool(summary), created, log)
 
     def _summary(self, file: Path) -> dict[str, Any]:
