@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ServiceError
-from service.reading.calibration import Calibrator
+from service.reading.calibration import SHIPPED, Calibrator
 from service.reading.select import FEATURES
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class Calibrators:
         self, folder_of: Callable[[str], Path] | None = None, shipped: Calibrator | None = None
     ) -> None:
         """Look for collections' own ones in `folder_of(collection)`; without it there are none."""
-        self.shipped = shipped or Calibrator.load(features=FEATURES)
+        self.shipped = shipped or Calibrator.load(SHIPPED, features=FEATURES)
         self._folder_of = folder_of
         self._read: dict[Path, tuple[tuple[int, int], Calibrator | ServiceError]] = {}
         self._notes: dict[str, str] = {}

@@ -30,6 +30,12 @@ BRIDGE = "The old bridge of Mostar crosses the river Neretva. It was rebuilt in 
 
 
 @pytest.fixture
+def plain_calibrator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A calibrator set by hand in the place of the shipped one: tests do not hang on a fit."""
+    monkeypatch.setattr("service.reading.calibrators.SHIPPED", Path(__file__).with_name("calibrator.json"))
+
+
+@pytest.fixture
 def library() -> MemoryLibrary:
     return MemoryLibrary({"tower.md": TOWER, "bridge.md": BRIDGE})
 

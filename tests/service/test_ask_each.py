@@ -25,7 +25,6 @@ from service.app import create_app
 from service.events import Final, Sources, Token
 from service.generators.own import OwnGenerator
 from service.reading.cache import States
-from service.reading.calibration import Calibrator
 from service.reading.calibrators import Calibrators
 from service.reading.form import NOT_HERE
 from service.reading.reader import Reader
@@ -57,7 +56,7 @@ def scripted(passage: str, question: str) -> str:
     return NOT_HERE
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "plain_calibrator")
 
 
 @pytest.fixture
@@ -159,7 +158,7 @@ def test_yes_is_an_answer(client: TestClient) -> None:
 
 
 def test_an_invention_gives_way_to_the_sentence(engine: ReadingEngine, library: MemoryLibrary) -> None:
-    lenient = replace(Calibrator.load(), threshold=0.0)
+    lenient = replace(Calibrators().shipped, threshold=0.0)
     question = Ask(question="Who did paint the Eiffel Tower with paint?")
     *_, final = Answerer(calibrators=Calibrators(shipped=lenient)).answer(
         question, library.source("default"), generator(engine), threading.Event()

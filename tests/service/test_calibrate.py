@@ -31,6 +31,8 @@ from service.settings import ServiceSettings
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.reading_engine import hit
 
+pytestmark = pytest.mark.usefixtures("plain_calibrator")
+
 TOWERS = 40
 TEXTS = {f"{n}.md": f"Tower {n}x is {100 + n} metres tall. Nobody paints it.\n" for n in range(TOWERS)}
 

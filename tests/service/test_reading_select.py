@@ -167,9 +167,9 @@ def test_a_rounded_number_is_the_same(one: str, other: str, equal: bool) -> None
 
 
 def test_weighing_puts_the_likeliest_first() -> None:
-    shipped = Calibrator.load(features=FEATURES)
+    plain = Calibrator.load(Path(__file__).with_name("calibrator.json"), features=FEATURES)
     doubtful = reading("1889", "It was finished in 1889.", here=0.2, rank=0)
-    found = weigh("How tall is the tower?", [doubtful, TALL], 0.9, shipped)
+    found = weigh("How tall is the tower?", [doubtful, TALL], 0.9, plain)
     assert [c.reading for c in found] == [TALL, doubtful]
     assert 0 < found[1].probability < found[0].probability < 1
 
