@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -107,8 +108,9 @@ def serve(home: Path) -> None:
 
 async def ready(client: httpx.AsyncClient) -> None:
     for _ in range(600):
-        if (await client.get("/readyz")).status_code == 200:
-            break
+        with contextlib.suppress(httpx.ConnectError):  # it has its port before it listens
+            if (await client.get("/readyz")).status_code == 200:
+                break
         await asyncio.sleep(0.1)
     await upload(client, "tower.md", b"The Eiffel Tower is 330 metres tall. It stands in Paris.")
 

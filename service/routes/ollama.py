@@ -6,6 +6,7 @@ What manages models (pull, create, push, copy, delete, blobs) is not here: 404, 
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -325,7 +326,11 @@ def _told(parts: Parts, error: Exception) -> dialects.OllamaErrorReply:
 
 
 def _dumped(reply: BaseModel) -> bytes:
-    return reply.model_dump_json(exclude_none=True).encode()
+    """Without what is not there, as Ollama sends it; a source or citation is whole, as it is declared."""
+    told = reply.model_dump(mode="json", exclude_none=True)
+    for name in told.keys() & {"sources", "citations"}:
+        told[name] = [item.model_dump(mode="json") for item in getattr(reply, name)]
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _json(reply: BaseModel) -> Response:

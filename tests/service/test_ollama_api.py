@@ -18,6 +18,7 @@ from service.app import create_app
 from service.errors import UpstreamError
 from service.generators.ollama import OllamaServer
 from service.models import Models
+from service.schemas import Passage
 from service.settings import ServiceSettings
 from service.wiring import Given
 from tests.service.conftest import leave, until
@@ -87,6 +88,8 @@ def test_an_answer_from_documents_keeps_its_sources(
     body = {"model": "lorebase", "messages": QUESTION, "stream": False}
     reply = httpx.post(f"{address}/api/chat", json=body).json()
     (citation,) = reply["citations"]
+    assert {frozenset(s) for s in reply["sources"]} == {frozenset(Passage.model_fields)}  # empty fields, too
+    assert any(s["keyword_score"] is None for s in reply["sources"])
     text = library.text("default", citation["document_id"])
     assert text[citation["char_start"] : citation["char_end"]] == REPLY
     assert reply["sources"][0]["path"] == "tower.md" and reply["message"]["content"] == f"{REPLY} [1]"
