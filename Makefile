@@ -20,6 +20,11 @@ demo: $(VENV)/.installed  ## like run, without serving
 	$(PY) -m ingest ./docs
 	$(PY) -m service ask "How do I ingest a folder of documents?"
 
+eval: $(VENV)/.installed  ## compare ways of answering over ./docs, and write the report
+	$(PY) -m model pull $(MODELS)
+	$(PY) -m ingest ./docs
+	$(PY) -m service evaluate --questions examples/questions.jsonl --corpus docs
+
 # Shown once: asking loads both models, which the service then does again.
 $(VENV)/.asked: | $(VENV)/.installed
 	$(MAKE) demo

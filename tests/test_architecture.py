@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,15 @@ def test_only_main_modules_read_the_environment_in_model() -> None:
     for path in (ROOT / "model").rglob("*.py"):
         if path.name != "__main__.py":
             assert "os.environ" not in path.read_text(encoding="utf-8"), path
+
+
+def test_every_make_command_that_is_written_down_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.M)
+    texts = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    named = {
+        name for file in texts for name in re.findall(r"(?:^|`)make ([a-z]+)", file.read_text("utf-8"), re.M)
+    }
+    assert named >= {"run", "test", "eval"}
+    assert named | set(phony.split()) <= targets
