@@ -8,6 +8,7 @@ Ctrl-C too.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import threading
@@ -231,7 +232,21 @@ def _bench(
         lambda question: 0 if question.passages else generation,
         asking,
         {"refuse_below": parts.settings.refuse_below, "adapters": shelf.hashes(parts.home)},
+        _judges(parts, asking.collection, all(q.passages for q in questions)),
     )
+
+
+def _judges(parts: Parts, collection: str, own_passages: bool) -> dict[str, object]:
+    """What reads passages, and what judges what was read: with another of them, replies are others."""
+    from model.spans import folder as spans
+
+    found: dict[str, object] = {"calibrators": parts.answerer.calibrators.all_of(collection)}
+    quoter = parts.library.source(collection).quoter if not own_passages else None
+    weights = spans.SHIPPED / spans.WEIGHTS_FILE
+    if quoter is not None and weights.is_file():
+        digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()
+        found |= {"span reader": digest, "span calibrator": quoter.calibrator}
+    return found
 
 
 def _run(questions: Sequence[Question], asked: Sequence[Mode], bench: Bench, answers: Answers) -> Outcome:

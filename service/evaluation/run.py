@@ -41,6 +41,7 @@ class Bench:
     generation: Callable[[Question], int]  #: of the index that the question is put to
     asking: Asking
     decides: Mapping[str, object] = field(default_factory=dict)  #: what else replies depend on, by name
+    judges: Mapping[str, object] = field(default_factory=dict)  #: the same of replies from passages only
     clock: Callable[[], float] = time.perf_counter
 
     def setup(self, question: Question, mode: Mode) -> str:
@@ -54,6 +55,7 @@ class Bench:
             else None,
             generation=self.generation(question) if mode.passages else None,
             decides=dict(self.decides),
+            judges=dict(self.judges) if mode.passages else None,
         )
 
 

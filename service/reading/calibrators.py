@@ -49,6 +49,12 @@ class Calibrators:
         """What was noticed about collections' calibrators, as it stands now."""
         return [note for _, note in sorted(self._notes.items())]
 
+    def all_of(self, collection: str) -> tuple[Calibrator, ...]:
+        """All that may speak for a collection: the shipped one, and its own where that can be read."""
+        with self._lock:
+            own = self._own(collection)
+        return (self.shipped, own) if isinstance(own, Calibrator) else (self.shipped,)
+
     def of(self, collection: str, reader: str, embedder: str | None) -> Speaking:
         """The calibrator for questions to a collection.
 

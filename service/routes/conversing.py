@@ -102,6 +102,7 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
         collection=collection,
         k=settings.k,
         search_mode=settings.search_mode,
+        acceptable_error=settings.acceptable_error,
         sampling=sampling,
     )
 

@@ -181,6 +181,25 @@ def test_it_speaks_says_so_and_turns_an_acceptable_error_into_a_threshold(client
     assert client.post("/ask", json={"question": "x", "acceptable_error": 2}).status_code == 422
 
 
+def test_the_settings_acceptable_error_counts_for_other_programs_too(
+    client: TestClient, tmp_path: Path, library: MemoryLibrary, generator: Reading
+) -> None:
+    question = [{"role": "user", "content": "How many metres tall is Tower 3x?"}]
+    body = {"model": "lorebase", "messages": question, "stream": False}
+    routes = ("/v1/chat/completions", "/api/chat")
+    assert all('"103 [1]"' in client.post(route, json=body).text for route in routes)
+    never = create_app(
+        ServiceSettings(model="scripted", k=3, acceptable_error=0.0), tmp_path, library, generator
+    )
+    with TestClient(never, base_url="http://127.0.0.1") as strict:
+        assert never.state.parts.readiness.wait(10)
+        for route in routes:
+            reply = strict.post(route, json=body)
+            assert reply.status_code == 200 and "103" not in json.dumps(
+                reply.json().get("message") or reply.json()["choices"]
+            )
+
+
 @pytest.mark.parametrize("change", ["reader", "embedder", "damaged", "gone"])
 def test_where_it_does_not_fit_the_shipped_one_speaks_and_says_why(
     change: str, client: TestClient, generator: Reading, tmp_path: Path

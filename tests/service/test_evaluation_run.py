@@ -6,6 +6,7 @@ import argparse
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from service.evaluation.passages import OwnPassages, same_document
 from service.evaluation.questions import Passage, Question
 from service.evaluation.replies import Answers, AnswersUnwritable, Reply
 from service.generators.ollama import OllamaServer
+from service.reading.calibrators import FILE, Calibrators
 from tests.service.conftest import TOWER
 from tests.service.evaluating import QUESTIONS, compare, figures, parts_of, questions
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
@@ -68,6 +70,28 @@ def test_figures_are_those_counted_by_hand(
     assert difference["figures"]["right"]["mean"] == 0.5
     shown = capsys.readouterr().out
     assert "best-sentence" in shown and "25%" in shown and "report.html" in shown
+
+
+def test_another_calibrator_asks_anew_whatever_reads_passages(tmp_path: Path, questions: Path) -> None:
+    def asked() -> int:
+        generator = ScriptedGenerator("330 metres")
+        parts = parts_of(tmp_path, generator)
+        compare(questions, parts, tmp_path / "out", "--modes", "base,rag")
+        return len(generator.asked)
+
+    both = asked()
+    assert both and asked() == 0
+    own = replace(Calibrators().shipped, name="collection default")
+    folder = tmp_path / "home" / "collections" / "default"
+    folder.mkdir(parents=True)
+    own.save(folder / FILE)
+    with_passages = asked()
+    assert 0 < with_passages < both, "base reads no passage: what it said stands"
+    assert asked() == 0
+    replace(own, threshold=0.9).save(folder / FILE)
+    assert asked() == with_passages
+    (folder / FILE).unlink()
+    assert asked() == 0, "the first replies are found again"
 
 
 class Interrupting(ScriptedGenerator):
