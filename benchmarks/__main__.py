@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
-           "first_token", "answers", "poisoned", "search_scale")  # fmt: skip
+           "first_token", "answers", "poisoned", "search_scale", "retrieval", "pdf_text")  # fmt: skip
 
 if __name__ == "__main__":
     failed = []
