@@ -7,6 +7,7 @@
     │   └── ParseTimeout       the parser ran past its deadline or its memory limit
     ├── EmptyDocument          reading worked, there is no text in it
     ├── EmbedderError          the embedder could not be loaded or failed
+    │   └── RerankerError      the reranker, likewise
     ├── UnknownCollection      no collection of that name
     ├── UnknownDocument        no document of that path or id
     ├── IndexMismatch          made with another embedder; names the command that rebuilds
@@ -46,6 +47,10 @@ class EmptyDocument(IngestError):
 
 class EmbedderError(IngestError):
     """The embedder could not be loaded or failed."""
+
+
+class RerankerError(EmbedderError):
+    """The reranker could not be loaded or failed."""
 
 
 class UnknownCollection(IngestError):

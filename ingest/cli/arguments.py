@@ -117,6 +117,9 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument("words", nargs="+", help="a question or some words")
     search.add_argument("-k", type=int, metavar="N", help="how many passages (default: the setting, else 5)")
     search.add_argument("--mode", choices=("hybrid", "dense", "keyword"), default="hybrid")
+    search.add_argument(
+        "--rerank", metavar="ID", help="let this cross-encoder order the first passages: its name or folder"
+    )
 
     for reads in (search, made["list"]):
         reads.add_argument(

@@ -45,16 +45,18 @@ def run(
 
 
 def _search(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
+    from ingest.rerank import Reranked, find_reranker
     from ingest.search import Searcher
 
     k = settings.search_k if arguments.k is None else arguments.k
     if not 1 <= k <= 1000:
         raise IngestError(f"-k must be between 1 and 1000, got {k}.")
     where = _filter(arguments)
+    reranker = find_reranker(arguments.rerank, home) if arguments.rerank else None
     with open_store(arguments, home, settings) as store:
-        result = Searcher(store, embedder_of(store, None, settings, find)).search(
-            " ".join(arguments.words), k, arguments.mode, where=where
-        )
+        searcher = Searcher(store, embedder_of(store, None, settings, find))
+        search = Reranked(searcher, reranker) if reranker else searcher
+        result = search.search(" ".join(arguments.words), k, arguments.mode, where)
     terminal.show_hits(result.hits, arguments.json)
     if arguments.json:
         terminal.json_line(

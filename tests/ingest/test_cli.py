@@ -141,6 +141,7 @@ def test_watching_tells_what_changes_and_ends_with_ctrl_c(
         (["list", "--collection", "../x"], 2, "cannot name a collection"),
         (["show", "nothing.md"], 2, "no document"),
         (["search", "x", "-k", "0"], 2, "between 1 and 1000"),
+        (["search", "x", "--rerank", "nowhere"], 2, "Reranker 'nowhere' is not installed"),
         (["./docs", "--embedder", "other"], 2, "was made with embedder"),
         (["./docs", "--chunking", "64-8"], 2, "rebuild --chunking 64-8"),
         (["./docs", "--collection", "new", "--chunking", "long"], 2, "no way of cutting"),
