@@ -160,7 +160,7 @@ def main() -> None:
     total = sum(most.values())
     print(f"{len(files)} files, {total:,} pages, {args.rounds} rounds")
     print(
-        f"{'':10}{'pages/s of CPU (range)':28}{'times pypdf':22}{'passages (95% interval)':30}{'guide':8}strings"
+        f"{'':10}{'pages/s of CPU (range)':28}{'times pypdf':22}{'passages (95% interval)':34}{'guide':8}strings"
     )
     quality: dict[str, list[float]] = {}
     for engine in args.engines:
@@ -183,7 +183,7 @@ def main() -> None:
             f"{engine:10}"
             f"{f'{np.median(rates):.1f} ({min(rates):.1f} to {max(rates):.1f})':28}"
             f"{f'{np.median(times):.1f} ({min(times):.1f} to {max(times):.1f})':22}"
-            f"{interval(quality[engine]):30}{alike:8}{there}/{len(wanted)}"
+            f"{interval(quality[engine]):34}{alike:8}{there}/{len(wanted)}"
         )
     for line in dict.fromkeys(failed):
         print(f"failed: {line}")
