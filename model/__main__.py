@@ -12,6 +12,7 @@ from ingest.errors import IngestError
 from ingest.settings import find_home
 from model import install, report
 from model.errors import ModelError
+from model.shelf import TRAINED_ON
 
 # libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode
 # step took 800 ms instead of 40. Read once, when torch is imported.
@@ -65,9 +66,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         return export_command.run(arguments, home, _ollama_address())
     if arguments.command == "list":
-        from service.tuning import trained_on  # which documents there are now is the index's to say
-
-        text, damaged = report.listing(home, lambda folder: trained_on.stale(folder, home)), False
+        text, damaged = report.listing(home, lambda folder: _stale(folder, home)), False
     else:
         text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
     print(text, flush=True)
@@ -170,6 +169,15 @@ def _descriptor() -> int:
         return sys.stderr.fileno()
     except (OSError, AttributeError):
         return subprocess.DEVNULL
+
+
+def _stale(adapter: Path, home: Path) -> str | None:
+    """Why an adapter is out of date with the documents that it was trained on; None where it is not."""
+    if not (adapter / TRAINED_ON).is_file():
+        return None  # without loading the index
+    from service.tuning import trained_on  # which documents there are now is the index's to say
+
+    return trained_on.stale(adapter, home)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from model.train import runs
 CONFIG_FILE, OWN_FILE, WEIGHTS_FILE = "adapter_config.json", "lorebase.json", "adapter_model.safetensors"
 #: Adapters that come with this package, each shown where its model is installed.
 SHIPPED = Path(__file__).parent / "adapters"
+#: Beside an adapter: which documents it was trained on.
+TRAINED_ON = "trained_on.json"
 #: Where a run keeps its result, the better one first.
 RESULTS = ("checkpoints/best/adapter", "checkpoints/last/adapter")
 

@@ -64,6 +64,7 @@ from ingest.fields import InvalidField
 from ingest.filters import InvalidFilter
 from ingest.pipeline import InvalidPath
 from ingest.settings import SettingsError
+from ingest.transfer import CollectionExists
 from model import errors as model_errors
 from service import dialects
 
@@ -304,6 +305,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     InvalidFilter: (422, "invalid_filter"),
     InvalidField: (422, "invalid_field"),
     InvalidName: (422, "invalid_collection_name"),
+    CollectionExists: (409, "collection_exists"),
     SettingsError: (422, "invalid_setting"),
     ingest_errors.IngestError: (500, "ingest_error"),
     model_errors.UnknownModel: (404, "unknown_model"),

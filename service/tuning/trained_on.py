@@ -18,9 +18,8 @@ from ingest.collections import open_collection
 from ingest.errors import IngestError, UnknownCollection
 from ingest.types import StoredDocument
 from model import shelf
-from model.shelf import Shelved
+from model.shelf import TRAINED_ON, Shelved
 
-FILE = "trained_on.json"
 #: Paths that a remark names before it counts the rest.
 SHOWN = 3
 
@@ -44,9 +43,9 @@ class TrainedOn:
 
     def write(self, folder: Path) -> None:
         """Put it beside the adapter's weights."""
-        new = folder / f".{FILE}.new"
+        new = folder / f".{TRAINED_ON}.new"
         new.write_text(json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        new.replace(folder / FILE)
+        new.replace(folder / TRAINED_ON)
 
 
 def of(documents: Iterable[StoredDocument], collection: str, kind: str) -> TrainedOn:
@@ -58,7 +57,7 @@ def of(documents: Iterable[StoredDocument], collection: str, kind: str) -> Train
 def read(folder: Path) -> TrainedOn | None:
     """What an adapter was trained on; None where its folder does not say (or not legibly)."""
     try:
-        told = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        told = json.loads((folder / TRAINED_ON).read_text(encoding="utf-8"))
         sources = tuple(Source(**document) for document in told["documents"])
         return TrainedOn(str(told["collection"]), str(told["kind"]), sources)
     except (OSError, ValueError, KeyError, TypeError):
@@ -106,7 +105,7 @@ def current(
         and (told := read(adapter.folder)) is not None
         and (told.collection, told.kind) == (collection, kind)
     ]
-    return sorted(found, key=lambda pair: -(pair[0].folder / FILE).stat().st_mtime)
+    return sorted(found, key=lambda pair: -(pair[0].folder / TRAINED_ON).stat().st_mtime)
 
 
 def _listed(paths: Sequence[str]) -> str:

@@ -95,7 +95,7 @@ def site() -> Iterator[Site]:
     ("path", "kind", "name"),
     [
         ("/guide", "text/html; charset=utf-8", "guide.html"),
-        ("/", "text/html", "127.0.0.html"),
+        ("/", "text/html", "127.0.0.1.html"),
         ("/a/report.pdf", "application/pdf", "report.pdf"),
         ("/a/report.pdf?x=1", "application/octet-stream", "report.pdf"),
         ("/notes.md", "text/plain", "notes.md"),

@@ -12,10 +12,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from ingest import errors as ingest_errors
+from ingest.transfer import InvalidArchive
 from model import errors as model_errors
 from service import errors
 from service.evaluation.replies import AnswersUnwritable
 from service.settings import ServiceSettings, check_bind, ollama_host
+from service.tuning.build import NothingToTune
+from service.tuning.pairs import PairsUnwritable
+from service.tuning.train import TuningFailed
 from tests.service.fakes import MemoryLibrary
 
 JSON_ROUTES = {"/ask": "question", "/search": "query"}
@@ -179,6 +183,10 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
         errors.PortInUse,
         errors.BadKeyFile,
         AnswersUnwritable,
+        InvalidArchive,
+        NothingToTune,
+        PairsUnwritable,
+        TuningFailed,
     }  # they end a command, no request meets them
     kinds = family(ingest_errors.IngestError) | family(errors.ServiceError) | model
     assert len(model) == len(served)

@@ -139,7 +139,8 @@ def test_an_adapter_answers_as_the_merged_model_and_the_base_as_before(client: T
 def test_adapters_are_listed_and_let_go_of(client: TestClient) -> None:
     listed = client.get("/models").json()
     assert listed["adapters"] == [
-        {"name": name, "kind": "adapter", "base": base, "rank": 2, "loaded": False, "attached_to": []}
+        {"name": name, "kind": "adapter", "base": base, "rank": 2, "loaded": False}
+        | {"attached_to": [], "stale": None}
         for name, base in (("law", "a"), ("tax", "b"))
     ]
     load(client, model="b", action="attach", adapter="tax")  # out of the run that made it

@@ -16,7 +16,7 @@ from ingest.collections import delete_collection, open_collection
 from ingest.pipeline import ingest_path
 from ingest.settings import IngestSettings
 from ingest.types import StoredDocument
-from model import checkpoint, template_export
+from model import checkpoint, shelf, template_export
 from model.__main__ import main as model_command
 from model.chat import ChatTemplate
 from model.config import Sampling
@@ -92,7 +92,7 @@ def test_an_adapter_whose_documents_are_gone_or_changed_is_stale(
     )
     delete_collection(tmp_path, "docs")
     assert told()[NAME] == "its collection 'docs' was deleted"
-    (folder / trained_on.FILE).write_text("{}")  # damaged: nobody knows, so nothing is claimed
+    (folder / shelf.TRAINED_ON).write_text("{}")  # damaged: nobody knows, so nothing is claimed
     assert told()[NAME] is None
 
 
