@@ -22,7 +22,10 @@ from service.sentences import split
 
 DISAGREE = "The documents give different answers."
 DISAGREE_CJK = "各文档的说法不一致。"
-
+UNSURE = "I am not sure that this answers the question."
+UNSURE_CJK = "不确定下面的内容是否回答了问题。"
+#: A single answer less likely than this is given with a warning in front, which every program shows.
+UNSURE_BELOW = 0.15
 
 #: What is said of a check that was made, and of one that the documents' own words do not need.
 DONE, NOT_NEEDED = "done", "not needed: the words are the documents' own"
@@ -63,10 +66,13 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
         chosen.append(verdict.other.reading)
     citer = Citer(ask.question, ())
     statements: list[Statement] = []
+    cjk = evidence.script(ask.question) == "CJK"
     if verdict.kind == "conflict":
-        cjk = evidence.script(ask.question) == "CJK"
         statements.append(Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True))
-        yield Checked(statements[-1], ())
+    elif verdict.confidence < UNSURE_BELOW:
+        statements.append(Statement(UNSURE_CJK if cjk else UNSURE, ours=True))
+    for ours in statements:
+        yield Checked(ours, ())
     generated = False
     for reading in chosen:
         said, written = _statements(ask.question, reading, citer)
@@ -137,17 +143,28 @@ def _statements(
         made = Statement(answer, tuple(dict.fromkeys(markers)))
         return [(made, tuple(citer.citations[known:]))], True
     found = []
-    for start, end in _stretches(reading):
+    for start, end in _stretches(question, reading):
         known = len(citer.citations)
         marker = citer.add(hit, start, end, 1.0)
         found.append((Statement(hit.text[start:end], (marker,)), tuple(citer.citations[known:])))
     return found, False
 
 
-def _stretches(reading: PassageReading) -> list[Span]:
-    """The quoted sentences in the document's order; one that announces something comes with it."""
+def _stretches(question: str, reading: PassageReading) -> list[Span]:
+    """The quoted sentences in the document's order; one that announces something comes with it.
+
+    Of a comparison, the first sentences that speak of either thing, where the passage has both.
+    """
     text = reading.hit.text
     spans = split(text)
+    if (things := select.weighed(question)) is not None:
+        having = [(s, {*evidence.terms(text[s.start : s.end])}) for s in spans if s.kind != "heading"]
+        firsts = [
+            next((s for s, terms in having if wanted and wanted <= terms), None)
+            for wanted in ({*evidence.terms(thing)} for thing in things)
+        ]
+        if None not in firsts:
+            return sorted({(s.start, s.end) for s in firsts if s is not None})
     ends = {span.start: announced(text, spans, index) for index, span in enumerate(spans)}
     found: list[Span] = []
     for start, end in sorted(reading.sentences):

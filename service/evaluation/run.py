@@ -147,9 +147,10 @@ def _answer(question: Question, mode: Mode, bench: Bench, reply: Reply, cancel: 
             final = event
     if final is None or first is None:
         raise ServiceError("the answer ended without a reply")
+    said = [s for s in final.statements if not s.ours]
     return replace(
         reply,
-        answer="".join(s.text for s in final.statements).strip(),  # markers are no words of the answer
+        answer="".join(s.text for s in said).strip(),  # markers are no words of the answer
         answered=final.answered,
         refusal_reason=final.refusal_reason,
         llm_generated=final.llm_generated,

@@ -44,12 +44,22 @@ LEAST_GAIN, MOST_GAIN = -2.0, 8.0
 #: What both of two passages need to be heard as a contradiction: telling, by the model; and speaking of what
 #: is asked, or in the same words as the other.
 TELLS, SPEAKS = 0.8, 0.5
+#: Share of a yes-or-no question's content that a sentence needs for a yes or no to be read off it.
+DECIDES = 0.8
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+(?:\.\d+)?")
 #: A question that names the answers to choose from.
 _CHOICE = re.compile(r"\bor\b|还是|還是|或", re.IGNORECASE)
+#: A question for which of two things has more of something. A small model names one of them by chance.
+_WEIGHS = re.compile(
+    r"\b(?:more|less|fewer|most|least|better|best|worse|worst|(?:larg|bigg|small|tall|short|long|fast|quick|slow"
+    r"|old|young|new|high|low|heavi|light|cheap|great|earli|lat|soon|clos|near|strong|weak|wid|deep|hott|cold|rich"
+    r"|hard|easi)(?:er|est)) .*?"
+    r"(?P<one>[\w'’-]+)(?: and|,)? or (?:(?:the|a|an|more|less|fewer) )?(?P<other>[\w'’-]+)",
+    re.IGNORECASE,
+)
 #: A number with its scale, where it is written with one.
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(thousand|million|billion|trillion))?\b", re.IGNORECASE)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -123,6 +133,12 @@ def echoes(question: str, reading: PassageReading) -> bool:
     return bool(said) and set(said) <= set(words(question))
 
 
+def weighed(question: str) -> tuple[str, str] | None:
+    """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
+    found = _WEIGHS.search(question)
+    return (found["one"], found["other"]) if found else None
+
+
 def contradict(question: str, one: PassageReading, other: PassageReading) -> bool:
     """Whether two passages give different answers of one kind to what is asked.
 
@@ -133,6 +149,8 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     """
     if same(one, other) is not False or one.polar != other.polar:
         return False
+    if not (supported(question, one) and supported(question, other)):
+        return False  # what is shown is then a sentence, and nobody has said that it differs
     if min(1.0 - one.not_here, 1.0 - other.not_here) < TELLS or WHOLE.match(question.strip()):
         return False
     sides = [(reading, _sentence(reading)) for reading in (one, other)]
@@ -235,15 +253,19 @@ def decide(question: str, candidates: Sequence[Candidate], threshold: float) -> 
 def supported(question: str, reading: PassageReading) -> bool:
     """Whether a short answer may be given in its own words: its sentences bear it out.
 
-    Either it stands there, or it is a yes or no and they speak of what is asked, or all its content does.
-    Where it does not stand there word for word, the passage must make it likelier, too.
+    Either it stands there, or all its content does, or it is a yes or no and they speak of all that is asked:
+    yes where question and sentences deny alike, no where only one of them does. Where it does not stand there
+    word for word, the passage must make it likelier, too. A comparison is left to the documents' words.
     """
-    if reading.answer is None or not reading.sentences or echoes(question, reading):
+    if reading.answer is None or not reading.sentences or echoes(question, reading) or weighed(question):
         return False
     if reading.polar:
         heading = " ".join((reading.hit.title, *reading.hit.heading_path))
         having = _sentence(reading) | frozenset(evidence.terms(heading))
-        return reading.gain > 0 and evidence.share(evidence.weights(question), having) >= SPEAKS
+        alike = evidence.is_negative(question) == evidence.is_negative(" ".join(reading.quoted))
+        said = reading.answer.rstrip(".").casefold() == "yes"
+        decided = evidence.share(evidence.weights(question), having) >= DECIDES
+        return reading.gain > 0 and decided and said is alike
     if _stands(question, reading) == 1.0:
         return True
     wanted = evidence.weights(reading.answer)

@@ -21,6 +21,7 @@ from model.gpt import GPT
 from model.identity import identity
 from model.lora import Adapter, LowRank, projections
 from service.answer import Answerer, Ask
+from service.answering.each import UNSURE
 from service.app import create_app
 from service.events import Final, Sources, Token
 from service.generators.own import OwnGenerator
@@ -49,6 +50,8 @@ def scripted(passage: str, question: str) -> str:
         return "324 metres\n> Others say that the tower is 324 metres tall."
     if question.startswith("How is it") and "Boil" in passage:
         return "> Boil the water.\n> Add the tea."
+    if "spire" in question and "Spire" in passage:
+        return "Spire\n> | Spire | 24 |"
     if "rebuilt" in question and "Mostar" in passage:
         return "Yes\n> It was rebuilt in 2004."
     if "paint" in question and "paint" in passage:
@@ -145,6 +148,21 @@ def test_contradicting_documents_are_both_shown(client: TestClient, library: Mem
     assert "324 metres [" in reply["answer"] and 'class="unsupported"' not in reply["answer_html"]
 
 
+def test_an_unlikely_answer_begins_with_a_warning(engine: ReadingEngine, library: MemoryLibrary) -> None:
+    def answered(bias: float) -> Final:
+        shipped = replace(Calibrators().shipped, threshold=0.0, bias=bias)
+        conductor = Answerer(calibrators=Calibrators(shipped=shipped))
+        source = library.source("default")
+        *_, final = conductor.answer(Ask(question=QUESTION), source, generator(engine), threading.Event())
+        assert isinstance(final, Final) and final.answered and final.confidence is not None
+        return final
+
+    sure, unsure = answered(0.0), answered(-12.0)
+    assert sure.confidence > 0.15 and sure.answer == "330 metres [1]"
+    assert unsure.confidence < 0.15 and unsure.answer == f"{UNSURE}\n\n330 metres [1]"
+    assert unsure.citations == sure.citations and all(s.supported for s in unsure.statements)
+
+
 def test_steps_are_quoted_in_the_documents_words(client: TestClient, library: MemoryLibrary) -> None:
     library.shelves["default"]["tea.md"] = "- Boil the water.\n- Add the tea.\n- Pour it.\n"
     reply = ask(client, "How is it made, tea with water?")
@@ -153,8 +171,22 @@ def test_steps_are_quoted_in_the_documents_words(client: TestClient, library: Me
     assert [c["text"] for c in reply["citations"]] == ["Boil the water.", "Add the tea."]
 
 
-def test_yes_is_an_answer(client: TestClient) -> None:
-    assert ask(client, "Was the bridge of Mostar rebuilt?")["answer"] == "Yes [1]"
+def test_yes_is_an_answer_where_the_sentence_speaks_of_all_that_is_asked(client: TestClient) -> None:
+    assert ask(client, "Was it rebuilt in 2004?")["answer"] == "Yes [1]"
+    quoted = ask(client, "Was the bridge of Mostar rebuilt?")
+    assert quoted["answered"] and not quoted["llm_generated"], (
+        "its best sentence says that it crosses a river"
+    )
+
+
+def test_a_comparison_shows_what_the_document_says_of_either(
+    client: TestClient, library: MemoryLibrary
+) -> None:
+    rows = "| part | tall parts in metres |\n| --- | --- |\n| Legs | 57 |\n| Beam | 9 |\n| Spire | 24 |\n"
+    library.shelves["default"]["parts.md"] = f"# Tall parts\n\n{rows}"
+    reply = ask(client, "Which of the tall parts has more metres, the legs or the spire?")
+    assert reply["answered"] and not reply["llm_generated"]
+    assert [c["text"] for c in reply["citations"]] == ["| Legs | 57 |", "| Spire | 24 |"]
 
 
 def test_an_invention_gives_way_to_the_sentence(engine: ReadingEngine, library: MemoryLibrary) -> None:

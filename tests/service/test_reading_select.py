@@ -33,6 +33,7 @@ from service.reading.select import (
     same,
     supported,
     weigh,
+    weighed,
     words,
 )
 from tests.service.reading_engine import hit
@@ -95,10 +96,35 @@ def test_what_bears_an_answer_out() -> None:
     assert supported(made, reading("No", iron, polar=True, gain=0.1))
     assert not supported(made, reading("No", iron, polar=True, gain=0.0)), "the passage adds nothing"
     assert not supported("Does it float?", reading("No", iron, polar=True, gain=1.0)), "about something else"
+    assert not supported(made, reading("Yes", iron, polar=True, gain=1.0)), "the sentence denies it"
+    plain = "It is made of iron."
+    assert supported("Is it made of iron?", reading("Yes", plain, text=plain, polar=True, gain=1.0))
+    assert not supported("Is it made of iron?", reading("No", plain, text=plain, polar=True, gain=1.0))
+    assert not supported(
+        "Is it still made of iron?", reading("Yes", plain, text=plain, polar=True, gain=1.0)
+    ), "still?"
     assert not supported(made, reading("No", iron))
     assert not supported(asked, reading(None, "It was finished in 1889."))
     assert not supported("What is the tower?", reading("The tower", "The tower is 330 metres tall.")), "echo"
     assert supported("Tower or bridge?", reading("tower", "The tower is 330 metres tall."))
+
+
+@pytest.mark.parametrize(
+    ("question", "things"),
+    [
+        ("Which has more calories per portion, berries or grain?", ("berries", "grain")),
+        ("Which country has the larger population, Germany or Austria?", ("Germany", "Austria")),
+        ("Did more trucks or more laptops take part?", ("trucks", "laptops")),
+        ("Was the tower of the computer museum built in 1887 or 1889?", None),
+        ("What is the largest city?", None),
+    ],
+)
+def test_what_compares(question: str, things: tuple[str, str] | None) -> None:
+    assert weighed(question) == things
+    if things is not None:
+        row = f"{things[0]} and others."
+        assert not supported(question, reading(things[0], row, text=row, gain=1.0))
+        assert supported("What is named?", reading(things[0], row, text=row, gain=1.0)), "else it would be"
 
 
 def test_features_are_as_named() -> None:
@@ -144,9 +170,11 @@ def test_what_contradicts_and_what_is_only_different() -> None:
     assert not contradict(q, TALL, reading("312 metres", both, text=both, rank=1)), "it has both answers"
     assert not contradict("How do I measure the tall tower?", TALL, SHORTER), "there may be several ways"
     rebuilt = "The bridge was rebuilt. The bridge was never rebuilt."
-    yes = reading("Yes", "The bridge was rebuilt.", text=rebuilt, polar=True)
-    no = reading("No", "The bridge was never rebuilt.", text=rebuilt, polar=True, rank=1)
+    yes = reading("Yes", "The bridge was rebuilt.", text=rebuilt, polar=True, gain=1.0)
+    no = reading("No", "The bridge was never rebuilt.", text=rebuilt, polar=True, rank=1, gain=1.0)
     assert contradict("Was the bridge rebuilt?", yes, no) and not contradict("Was it?", yes, TALL)
+    wrong = reading("No", "The bridge was rebuilt.", text=rebuilt, polar=True, rank=1, gain=1.0)
+    assert not contradict("Was the bridge rebuilt?", yes, wrong), "its sentence says the opposite"
 
 
 @pytest.mark.parametrize(

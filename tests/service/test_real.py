@@ -30,6 +30,7 @@ TEXTS = {
     "steps from May to September. A ticket costs 60 kroner.\n",
     "pump.md": "# Water pump P-204\n\nThe pump P-204 delivers 85 litres a minute. Change its filter every six months. "
     "If the red lamp blinks, the inlet is blocked.\n",
+    "leaflet.md": "# Leaflet\n\nThe pump P-204 delivers 95 litres a minute.\n",
     "手册.md": "# 打印机使用手册\n\n打印机的默认密码是 8061。更换墨盒之前请先关闭电源。墨盒一般可以打印一千两百页。\n",
 }
 
@@ -67,6 +68,26 @@ def test_a_question_about_something_else_is_refused(client: TestClient) -> None:
         assert reply["citations"] == [] and reply["sources"]
 
 
+def test_a_loaded_question_is_refused_or_gets_the_documents_own_sentence(client: TestClient) -> None:
+    for question, premise in (
+        ("Why was the lighthouse of Varda demolished in 1950?", "demolished"),
+        ("How much did Denmark pay for the lighthouse of Varda?", "Denmark"),
+    ):
+        reply = client.post("/ask", json={"question": question}).json()
+        assert not (reply["answered"] and reply["llm_generated"]), reply["answer"]
+        if reply["answered"]:
+            assert premise not in reply["answer"] and reply["citations"], reply["answer"]
+
+
+def test_documents_that_contradict_each_other_are_both_shown(client: TestClient) -> None:
+    reply = client.post(
+        "/ask", json={"question": "How many litres a minute does the pump P-204 deliver?"}
+    ).json()
+    assert reply["answered"] and reply["conflict"], reply["answer"]
+    assert "85" in reply["answer"] and "95" in reply["answer"]
+    assert {c["path"] for c in reply["citations"]} == {"pump.md", "leaflet.md"}
+
+
 def test_a_chinese_question_gets_the_documents_own_words(client: TestClient) -> None:
     reply = client.post("/ask", json={"question": "打印机的默认密码是多少？"}).json()
     assert reply["answered"] and not reply["llm_generated"]
@@ -82,9 +103,6 @@ def test_a_stream_is_the_same_answer(client: TestClient) -> None:
     assert plain["answer"] in streamed.replace("\\n", "\n")
 
 
-@pytest.mark.xfail(
-    reason="ranking sentences by words prefers the one that repeats the question; a trained reader is to come"
-)
 def test_the_sentence_that_answers_is_preferred_to_the_one_that_repeats_the_question(
     client: TestClient,
 ) -> None:
