@@ -29,6 +29,7 @@ from service.readiness import Readiness
 from service.routes import (
     ask,
     classify,
+    collections,
     documents,
     evaluations,
     models,
@@ -138,6 +139,7 @@ def create_app(
     app.include_router(sessions.router)
     app.include_router(search.router)
     app.include_router(classify.router)
+    app.include_router(collections.router)
     app.include_router(syncing.router)
     app.include_router(documents.router)
     app.include_router(originals.router)

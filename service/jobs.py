@@ -127,6 +127,12 @@ class JobBoard:
             shutil.rmtree(job.folder, ignore_errors=True)
         return job
 
+    def withdraw(self, collection: str) -> None:
+        """End every job of a collection, as `cancel` does."""
+        for job in self.jobs():
+            if job.collection == collection and job.finished_at is None:
+                self.cancel(job.id)
+
     def close(self) -> None:
         """Begin no further job; the running one ends with the file it is at, or with the process."""
         with self._changed:

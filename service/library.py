@@ -28,6 +28,7 @@ class CollectionInfo:
     generation: int
     embedder: str | None  #: None until something was ingested
     bytes_on_disk: int
+    chunking: str  #: how documents are cut, TOKENS-OVERLAP
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,35 @@ class Library(Protocol):
 
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
+        ...
+
+    def collection(self, collection: str) -> CollectionInfo:
+        """One collection in figures. Raises UnknownCollection."""
+        ...
+
+    def create(
+        self, collection: str, embedder: str | None = None, chunking: str | None = None
+    ) -> CollectionInfo:
+        """Make an empty collection; what is None is as the settings say. Its embedder and cut are fixed now.
+
+        Raises:
+            NameTaken: there is one of that name.
+            InvalidName, SettingsError, InvalidRequest: of the name, the cut, the embedder; nothing was made.
+            EmbedderError: the embedder's weights are missing or damaged; nothing was made.
+        """
+        ...
+
+    def delete(self, collection: str) -> None:
+        """Remove a collection with its documents, originals and pictures; it does not come back.
+
+        Raises:
+            UnknownCollection: no collection of that name.
+            CollectionLocked: somebody is writing to it; nothing was removed.
+        """
+        ...
+
+    def embedders(self) -> list[str]:
+        """What a new collection can be made with: the usual embedder first, then the others by name."""
         ...
 
     def source(self, collection: str) -> Source:

@@ -19,7 +19,7 @@ from service.jobs import JobBoard
 from service.library import CollectionInfo, Library
 
 #: What tells of no collection.
-_FREE = {"embedder"}
+_FREE = {"embedder", "embedders"}
 
 
 def _unknown(collection: str) -> UnknownCollection:

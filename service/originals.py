@@ -99,7 +99,10 @@ class Originals:
         folder = self._home / "collections" / collection / "pages"
         target = folder / f"{document.content_hash.removeprefix('sha256:')}-{page}.png"
         if not target.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                folder.mkdir(exist_ok=True)
+            except FileNotFoundError as error:  # it must not come back as a folder with a picture in it
+                raise NoOriginal(f"the collection {collection!r} has been deleted") from error
             with self._drawing:  # one at a time: each may take a gigabyte
                 draw(file, page, target)
             pictures = sorted(folder.glob("*.png"), key=lambda picture: picture.stat().st_mtime)

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ingest import pipeline
-from ingest.collections import list_collections, open_collection
+from ingest.collections import checked_name, delete_collection, list_collections, open_collection
 from ingest.embed import Embedder, SentenceTransformerEmbedder
 from ingest.errors import EmbedderError, UnknownCollection, UnknownDocument
 from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
-from ingest.settings import IngestSettings
+from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.store import Store
 from ingest.types import Chunk, StoredDocument, Value
 from model.errors import UnknownModel
+from model.install import installed, kind_of, models_folder
 from model.spans.reader import SpanReader
 from service.answer import Source
+from service.errors import InvalidRequest, NameTaken
 from service.library import CollectionInfo, OnFile, Upload
 from service.originals import Originals
 from service.spans.quoter import Quoter
@@ -85,19 +87,60 @@ class Shelves:
         """All collections, by name."""
         found = []
         for name in list_collections(self._home):
-            status = self._shelf(name).store.status()
-            found.append(
-                CollectionInfo(
-                    name,
-                    status.documents,
-                    status.chunks,
-                    status.characters,
-                    status.generation,
-                    status.embedder_name,
-                    status.bytes_on_disk,
-                )
-            )
+            with contextlib.suppress(UnknownCollection):  # deleted meanwhile
+                found.append(self.collection(name))
         return found
+
+    def collection(self, collection: str) -> CollectionInfo:
+        """One collection in figures."""
+        status = self._shelf(collection).store.status()
+        return CollectionInfo(
+            status.collection,
+            status.documents,
+            status.chunks,
+            status.characters,
+            status.generation,
+            status.embedder_name,
+            status.bytes_on_disk,
+            status.chunking or chunking_of(self._settings),
+        )
+
+    def create(
+        self, collection: str, embedder: str | None = None, chunking: str | None = None
+    ) -> CollectionInfo:
+        """Make an empty collection, its embedder and cut fixed; see `Library.create`."""
+        name = checked_name(collection)
+        cut = chunking_of(chunked(self._settings, chunking))
+        if embedder is not None and embedder not in (known := self.embedders()):
+            raise InvalidRequest(
+                f"embedder {embedder!r} is not installed (there: {', '.join(known)}). "
+                f"Fetch it with `python -m model pull {embedder}`."
+            )
+        found = self._embedder(embedder or self._settings.embedder)  # before anything is made: it may fail
+        with self._lock:
+            if name in list_collections(self._home):
+                raise NameTaken(
+                    f"there is a collection {name!r} already; delete it first, or take another name"
+                )
+            with open_collection(self._home, name, create=True) as store:
+                store.bind(found.id, found.name, found.dimension)
+                store.fix_chunking(cut)
+        return self.collection(name)
+
+    def delete(self, collection: str) -> None:
+        """Remove a collection with all that is in its folder."""
+        with self._lock:  # an upload that is about to make it has made it now, or sees that it is cancelled
+            pass
+        delete_collection(self._home, collection)
+        with self._lock:
+            if shelf := self._shelves.pop(collection, None):
+                shelf.store.close()
+
+    def embedders(self) -> list[str]:
+        """The usual embedder, then the others that are installed."""
+        usual = self._settings.embedder
+        found = [n for n in installed(self._home) if kind_of(models_folder(self._home) / n) == "embedder"]
+        return [usual, *(name for name in found if name != usual)]
 
     def source(self, collection: str) -> Source:
         """Search and similarity; see `Library.source`."""
@@ -188,6 +231,8 @@ class Shelves:
     ) -> None:
         """Ingest files, making the collection where there is none."""
         with self._lock:
+            if cancelled():  # perhaps because the collection is being deleted: it must not come back
+                return
             if collection not in self._shelves:
                 open_collection(self._home, collection, create=True).close()
         store = self._shelf(collection).store

@@ -1,4 +1,4 @@
-"""What there is and how it is doing: collections, health, and the page."""
+"""How the service is doing, and the page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import errors
 from service.deps import PartsDep
-from service.schemas import (
-    CollectionReply,
-    CollectionsReply,
-    HealthReply,
-    ReadyReply,
-)
+from service.schemas import HealthReply, ReadyReply
 
 router = APIRouter()
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -28,17 +23,6 @@ def running_version() -> str:
         return version("lorebase")
     except PackageNotFoundError:  # run from a checkout that was never installed
         return "0+unknown"
-
-
-@router.get(
-    "/collections", summary="Collections", tags=["collections"], responses={**errors.declared(500, 503)}
-)
-def list_collections(parts: PartsDep) -> CollectionsReply:
-    """All collections in figures."""
-    found = parts.library.collections()
-    return CollectionsReply(
-        collections=[CollectionReply.of(c) for c in found], default=parts.settings.collection
-    )
 
 
 @router.get("/healthz", summary="Live", tags=["ops"], responses={**errors.declared(500)})

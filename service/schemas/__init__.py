@@ -47,6 +47,7 @@ from service.schemas.operations import (
     HealthReply,
     JobReply,
     JobsReply,
+    NewCollection,
     ReadyReply,
 )
 from service.schemas.wire import CollectionName, Reply, Request, Text, Words
@@ -79,6 +80,7 @@ __all__ = [
     "LoadRequest",
     "ModelReply",
     "ModelsReply",
+    "NewCollection",
     "OwnModelsReply",
     "Passage",
     "ReadyReply",

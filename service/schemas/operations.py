@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from ingest.types import FileReport
 from service.errors import ErrorBody
 from service.jobs import Job, Status
 from service.library import CollectionInfo
-from service.schemas.wire import Reply
+from service.schemas.wire import CollectionName, Reply, Request, encodable
 
 
 class CollectionReply(Reply):
@@ -23,6 +23,7 @@ class CollectionReply(Reply):
     generation: int
     embedder: str | None
     bytes_on_disk: int
+    chunking: str = Field(description="how its documents are cut: TOKENS-OVERLAP")
 
     @classmethod
     def of(cls, info: CollectionInfo) -> CollectionReply:
@@ -35,6 +36,27 @@ class CollectionsReply(Reply):
 
     collections: list[CollectionReply]
     default: str
+    embedders: list[str] = Field(description="what a new one can be made with, the usual one first")
+
+
+class NewCollection(Request):
+    """`POST /collections`. Every collection reads documents of any language."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "contracts", "embedder": "multilingual-e5-small", "chunking": "224-32"}]
+        }
+    )
+
+    name: CollectionName = Field(description="letters and digits of any script, inner spaces, . _ and -")
+    embedder: (
+        Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(encodable)] | None
+    ) = Field(None, description="one of the `embedders` of `GET /collections`; by default the usual one")
+    chunking: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
+        None,
+        description="longest passage and overlap in the embedder's tokens, as TOKENS-OVERLAP; TOKENS alone "
+        "overlaps by a seventh; by default as the settings say",
+    )
 
 
 class FileReply(Reply):

@@ -84,8 +84,10 @@ const list = async (path, name) => (await get(path))[name];
 
 export const documents = (collection) => list(`documents?collection=${encodeURIComponent(collection)}`, "documents");
 
-/** `{collections, default}`. */
+/** `{collections, default, embedders}`. */
 export const collections = () => get("collections");
+export const makeCollection = async (request) => (await call("collections", json(request))).json();
+export const deleteCollection = (name) => call(named("collections", name), { method: "DELETE" });
 
 /** `{models, adapters, upstreams, default}`. */
 export const models = () => get("models");

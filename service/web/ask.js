@@ -154,8 +154,13 @@ class AskView {
     });
     this.send = make("button", { type: "submit", class: "send" }, icon("send"));
     this.#dressSend();
-    const { collections } = this.#shell;
     const model = this.#picker("model", [], null);
+    const collection = this.#picker("collection", [], null);
+    const shelve = () => {
+      offer(collection, this.#shell.collections, this.#shell.collection);
+      collection.hidden = this.#shell.collections.length < 2;
+    };
+    document.addEventListener("collectionschange", shelve);
     const know = () => {
       offer(model, this.#shell.models, this.#shell.model);
       model.hidden = this.#shell.models.length < 2;
@@ -171,13 +176,14 @@ class AskView {
       make(
         "div",
         { class: "composer-row" },
-        collections.length > 1 && this.#picker("collection", collections, this.#shell.collection),
+        collection,
         model,
         this.#options(),
         this.send,
       ),
     );
     know();
+    shelve();
     return form;
   }
 
@@ -191,7 +197,7 @@ class AskView {
     if (name === "model") select.addEventListener("change", () => this.#shell.choose(select.value));
     if (name === "collection") {
       select.addEventListener("change", () => {
-        this.#shell.collection = select.value;
+        this.#shell.shelve(null, select.value);
         this.#welcome();
       });
     }
@@ -276,7 +282,7 @@ class AskView {
       return;
     }
     const { collection, model, mode, k } = this.form.elements;
-    const request = { question, collection: collection?.value ?? this.#shell.collection, mode: mode.value };
+    const request = { question, collection: collection.value || this.#shell.collection, mode: mode.value };
     if (model && !model.hidden) request.model = model.value;
     if (k.value) request.k = within(k.value);
     request.session_id = session();

@@ -6,6 +6,7 @@ import * as api from "./api.js";
 import { announce, fill, iconButton, make } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { chips, editFields } from "./fields.js";
+import { Collections } from "./collections.js";
 import { Retrieval } from "./retrieval.js";
 import { Uploads } from "./uploads.js";
 import { confirm } from "./widgets.js";
@@ -37,12 +38,16 @@ class LibraryView {
       on: { input: () => this.#draw() },
     });
     this.retrieval = new Retrieval(shell);
+    this.collections = new Collections(shell, () => {
+      this.retrieval.clear();
+      return this.refresh();
+    });
     this.list = make("div", { class: "documents" }, make("p", { class: "quiet" }, phrase("library.loading")));
     this.heading = make("h1", { tabindex: "-1" }, phrase("library.title"));
     this.node = make(
       "section",
       { class: "library" },
-      make("header", { class: "library-head" }, make("div", {}, this.heading, this.count), this.#collectionPicker()),
+      make("header", { class: "library-head" }, make("div", {}, this.heading, this.count, this.collections.facts), this.collections.node),
       this.uploads.node,
       this.retrieval.node,
       this.filter,
@@ -52,8 +57,8 @@ class LibraryView {
 
   /** Reads the list from the service again. */
   async refresh() {
-    if (this.collection) this.collection.value = this.#shell.collection;
     try {
+      await this.collections.refresh();
       this.#documents = await api.documents(this.#shell.collection);
     } catch (error) {
       fill(this.count);
@@ -61,26 +66,6 @@ class LibraryView {
       return;
     }
     this.#draw();
-  }
-
-  #collectionPicker() {
-    const { collections } = this.#shell;
-    if (collections.length < 2) return null;
-    this.collection = make(
-      "select",
-      {
-        "aria-label": phrase("ask.collection"),
-        on: {
-          change: () => {
-            this.#shell.collection = this.collection.value;
-            this.retrieval.clear();
-            this.refresh();
-          },
-        },
-      },
-      collections.map((name) => make("option", { value: name }, name)),
-    );
-    return this.collection;
   }
 
   #draw() {

@@ -42,6 +42,16 @@ const shell = {
     location.hash = `#/${name}`;
   },
 
+  /** Takes note of the collections there are, as `GET /collections` tells them (null: the same), and which is used. */
+  shelve: (found, use = shell.collection) => {
+    if (found) {
+      const names = found.collections.map(({ name }) => name);
+      shell.collections = names.includes(found.default) ? names : [found.default, ...names];
+    }
+    shell.collection = shell.collections.includes(use) || !found ? use : found.default;
+    document.dispatchEvent(new Event("collectionschange"));
+  },
+
   /** Takes note of the models there are, as `GET /models` tells them. */
   know: ({ models, adapters, default: usual }) => {
     shell.models = [
@@ -142,8 +152,7 @@ async function start() {
   applyLanguage();
   try {
     const [shelves, generators] = await Promise.all([api.collections(), api.models()]);
-    shell.collections = shelves.collections.map(({ name }) => name);
-    shell.collection = shelves.default;
+    shell.shelve(shelves, shelves.default);
     shell.know(generators);
   } catch {
     // The view says what is wrong as soon as it needs the service itself.

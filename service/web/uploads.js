@@ -9,7 +9,7 @@ import { announce, fill, icon, make } from "./elements.js";
 import { phrase } from "./i18n.js";
 
 const POLL_MS = 400;
-const ENDED = new Set(["done", "failed"]);
+const ENDED = new Set(["done", "failed", "cancelled"]);
 
 export class Uploads {
   #queue = [];

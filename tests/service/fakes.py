@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from ingest.collections import checked_name
 from ingest.errors import UnknownCollection, UnknownDocument
 from ingest.fields import document_facts, merged
 from ingest.filters import Filter, fits
+from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.types import Chunk, FileReport, Hit, SearchResult, StoredDocument, Value
 from ingest.words import terms
 from model.config import Sampling
 from model.errors import Cancelled
 from service.answer import Source
-from service.errors import NoOriginal
+from service.errors import InvalidRequest, NameTaken, NoOriginal
 from service.generators import Capability, Message, Piece
 from service.library import CollectionInfo, Upload
 from tests.fakes import HashEmbedder
@@ -91,6 +93,7 @@ class MemoryLibrary:
         self.mode = mode
         self.shelves: dict[str, dict[str, str]] = {default: dict(texts)} if texts else {}
         self.generation = 1
+        self.made: dict[str, tuple[str, str]] = {}  #: embedder and cut, where they were chosen
         self.own: dict[str, dict[str, Value]] = {}
         self.originals: dict[str, Path] = {}
         self.searched: list[str] = []
@@ -111,18 +114,42 @@ class MemoryLibrary:
             raise UnknownCollection(f"no collection {collection!r}") from None
 
     def collections(self) -> list[CollectionInfo]:
-        return [
-            CollectionInfo(
-                name,
-                len(shelf),
-                sum(len(list(paragraphs(t))) for t in shelf.values()),
-                sum(map(len, shelf.values())),
-                self.generation,
-                "words",
-                0,
-            )
-            for name, shelf in sorted(self.shelves.items())
-        ]
+        return [self._info(name, shelf) for name, shelf in sorted(self.shelves.items())]
+
+    def collection(self, collection: str) -> CollectionInfo:
+        return self._info(collection, self._shelf(collection))
+
+    def _info(self, collection: str, shelf: dict[str, str]) -> CollectionInfo:
+        embedder, chunking = self.made.get(collection, ("words", "224-32"))
+        return CollectionInfo(
+            collection,
+            len(shelf),
+            sum(len(list(paragraphs(t))) for t in shelf.values()),
+            sum(map(len, shelf.values())),
+            self.generation,
+            embedder,
+            0,
+            chunking,
+        )
+
+    def create(
+        self, collection: str, embedder: str | None = None, chunking: str | None = None
+    ) -> CollectionInfo:
+        name, cut = checked_name(collection), chunking_of(chunked(IngestSettings(), chunking))
+        if embedder is not None and embedder not in self.embedders():
+            raise InvalidRequest(f"embedder {embedder!r} is not installed")
+        if name in self.shelves:
+            raise NameTaken(f"there is a collection {name!r} already")
+        self.shelves[name] = {}
+        self.made[name] = (embedder or "words", cut)
+        return self.collection(name)
+
+    def delete(self, collection: str) -> None:
+        self._shelf(collection)
+        del self.shelves[collection]
+
+    def embedders(self) -> list[str]:
+        return ["words", "other-words"]
 
     def source(self, collection: str) -> Source:
         if collection == self.default and collection not in self.shelves and self.failure is None:

@@ -265,7 +265,7 @@ def test_nothing_that_a_key_can_list_or_ask_tells_of_the_others(
 
 def test_whatever_the_library_learns_is_limited_too() -> None:
     """A method that names no collection is shut, unless it is known to tell of none."""
-    free = {"collections", "embedder", "warm", "close"}
+    free = {"collections", "embedder", "embedders", "warm", "close"}
     held = limited.library(MemoryLibrary({"a.md": "x"}), Access("k", "k", "editor", frozenset({"default"})))  # type: ignore[arg-type]
     for name, method in inspect.getmembers(Library, inspect.isfunction):
         if name.startswith("_"):

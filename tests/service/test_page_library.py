@@ -227,6 +227,57 @@ def test_collections_and_their_documents_are_kept_apart(visit: Opener, library: 
     expect(page.locator(".document-open")).to_have_text(["bridge.md", "tower.md"])
 
 
+def test_a_collection_is_made_as_chosen_and_deleted_when_that_is_confirmed(
+    visit: Opener, library: MemoryLibrary
+) -> None:
+    page = visit("#/library")
+    tools = page.locator(".collection-tools")
+    expect(tools.locator("select")).to_be_hidden()
+    page.get_by_role("button", name="New collection").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Meaning is compared by").locator("option")).to_have_text(
+        ["words (usual)", "other-words"]
+    )
+    dialog.get_by_label("Name").fill("../out")
+    page.watched.expected.append("422")  # type: ignore[attr-defined]
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("cannot name a collection")
+    dialog.get_by_label("Name").fill("桥 bridges")
+    dialog.get_by_label("Meaning is compared by").select_option("other-words")
+    dialog.get_by_label("Documents are cut into").select_option(label="short passages")
+    assert breaches(page, axe_script()) == []
+    dialog.get_by_role("button", name="Make it").click()
+    expect(dialog).to_be_hidden()
+    assert library.made["桥 bridges"] == ("other-words", "112-16")
+    expect(tools.locator("select")).to_have_value("桥 bridges")
+    expect(page.locator(".library-head .hint")).to_have_text(
+        "Compared by other-words, passages of up to 112 tokens"
+    )
+    expect(page.locator(".empty h2")).to_have_text("Nothing here yet")
+    bridge = {"name": "mostar.md", "mimeType": "text/markdown", "buffer": b"The bridge of Mostar.\n"}
+    page.set_input_files("#files", [bridge])
+    expect(page.locator(".document-open")).to_have_text(["mostar.md"])
+    assert "mostar.md" in library.shelves["桥 bridges"] and "mostar.md" not in library.shelves["default"]
+
+    page.get_by_role("link", name="Ask").click()
+    expect(page.locator("select[name=collection]")).to_have_value("桥 bridges")
+    page.get_by_role("link", name="Library").click()
+    page.get_by_role("button", name="Delete this collection").click()
+    expect(dialog).to_contain_text("Its document leaves at once")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert "桥 bridges" in library.shelves
+    page.get_by_role("button", name="Delete this collection").click()
+    dialog.get_by_role("button", name="Delete").click()
+    expect(dialog).to_be_hidden()
+    expect(page.locator(".document-open")).to_have_text(["bridge.md", "tower.md"])
+    assert list(library.shelves) == ["default"]
+    expect(tools.locator("select")).to_be_hidden()
+    page.get_by_role("link", name="Ask").click()
+    expect(page.locator("select[name=collection]")).to_be_hidden()
+    ask(page, QUESTION)
+    expect(page.locator(".status")).to_have_text("Answered from 1 source")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 800), (390, 844)], ids=["desk", "phone"])
 def test_accessibility_rules_hold_in_every_state(

@@ -162,6 +162,28 @@ export const en = {
   "library.delete.action": "Delete",
   "library.deleted": ({ title }) => `'${title}' was deleted.`,
 
+  "collection.new": "New collection",
+  "collection.new.title": "A new collection",
+  "collection.new.lead": "A library of its own. Its documents are searched and asked apart from all others.",
+  "collection.name.hint": "Letters and digits of any script; inside also spaces, dots, dashes and underscores.",
+  "collection.embedder": "Meaning is compared by",
+  "collection.embedder.usual": ({ name }) => `${name} (usual)`,
+  "collection.embedder.hint": "The embedder stays with the collection. 'python -m model pull NAME' fetches another one.",
+  "collection.chunking": "Documents are cut into",
+  "collection.chunking.usual": "passages of usual length",
+  "collection.chunking.short": "short passages",
+  "collection.chunking.long": "long passages",
+  "collection.chunking.hint": "Short passages point to the exact place; long ones keep more of what stands around it.",
+  "collection.make": "Make it",
+  "collection.made": ({ name }) => `'${name}' is ready for documents.`,
+  "collection.facts": ({ embedder, tokens }) => `Compared by ${embedder}, passages of up to ${say.number(tokens)} tokens`,
+  "collection.delete": "Delete this collection",
+  "collection.delete.title": ({ name }) => `Delete the collection '${name}'?`,
+  "collection.delete.lead": ({ n }) =>
+    n > 0
+      ? `Its ${n === 1 ? "document leaves" : `${say.number(n)} documents leave`} at once, with the uploaded files, and cannot be brought back. Files in your own folders are not touched.`
+      : "There are no documents in it.",
+
   "classify.title": "Classify",
   "classify.lead": "Give texts one of your labels. A few examples of each label are enough.",
   "classify.text": "Text",

@@ -157,6 +157,28 @@ export const zh = {
   "library.delete.action": "删除",
   "library.deleted": ({ title }) => `已删除《${title}》。`,
 
+  "collection.new": "新建资料集",
+  "collection.new.title": "新建资料集",
+  "collection.new.lead": "独立的资料库，检索和提问都与其他资料分开。",
+  "collection.name.hint": "任何文字的字母和数字，中间还可有空格、点、短横和下划线。",
+  "collection.embedder": "用于比较含义的模型",
+  "collection.embedder.usual": ({ name }) => `${name}（默认）`,
+  "collection.embedder.hint": "嵌入模型随资料集固定。可用 'python -m model pull NAME' 获取其他模型。",
+  "collection.chunking": "资料切分为",
+  "collection.chunking.usual": "通常长度的段落",
+  "collection.chunking.short": "短段落",
+  "collection.chunking.long": "长段落",
+  "collection.chunking.hint": "短段落定位准确，长段落保留更多上下文。",
+  "collection.make": "新建",
+  "collection.made": ({ name }) => `“${name}”已建好，可以添加资料。`,
+  "collection.facts": ({ embedder, tokens }) => `含义由 ${embedder} 比较，段落最长 ${say.number(tokens)} 个词元`,
+  "collection.delete": "删除这个资料集",
+  "collection.delete.title": ({ name }) => `删除资料集“${name}”？`,
+  "collection.delete.lead": ({ n }) =>
+    n > 0
+      ? `其中 ${say.number(n)} 份资料和已上传的文件会立即删除，无法恢复。你自己文件夹里的文件不受影响。`
+      : "其中没有资料。",
+
   "classify.title": "分类",
   "classify.lead": "为文本选定一个标签。每个标签有几条示例就够了。",
   "classify.text": "文本",

@@ -1,0 +1,52 @@
+"""`/collections`: knowledge bases apart from each other, each with its own embedder and cut."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from service import errors
+from service.deps import PartsDep
+from service.schemas import CollectionReply, CollectionsReply, NewCollection
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+@router.get("", summary="Collections", responses={**errors.declared(500, 503)})
+def list_collections(parts: PartsDep) -> CollectionsReply:
+    """All collections in figures, and what a new one can be made with."""
+    found = parts.library.collections()
+    return CollectionsReply(
+        collections=[CollectionReply.of(c) for c in found],
+        default=parts.settings.collection,
+        embedders=parts.library.embedders(),
+    )
+
+
+@router.post(
+    "", summary="Make a collection", status_code=201, responses={**errors.declared(404, 409, 500, 503, 507)}
+)
+def create_collection(body: NewCollection, parts: PartsDep) -> CollectionReply:
+    """An empty one. Its embedder is fixed now; another one later takes `python -m ingest rebuild`."""
+    return CollectionReply.of(parts.library.create(body.name, body.embedder, body.chunking))
+
+
+@router.get("/{name}", summary="One collection", responses={**errors.declared(404, 500, 503)})
+def one_collection(name: str, parts: PartsDep) -> CollectionReply:
+    """Its embedder, how it is cut, and how much is in it."""
+    return CollectionReply.of(parts.library.collection(name))
+
+
+@router.delete(
+    "/{name}",
+    summary="Delete a collection",
+    status_code=204,
+    responses={**errors.declared(404, 409, 500, 503, 507)},
+)
+def delete_collection(name: str, parts: PartsDep) -> None:
+    """With its documents and the files that were uploaded to it, for good, before this answers.
+
+    Uploads on their way into it are cancelled. Files in your own folders are not touched.
+    """
+    parts.library.collection(name)  # one that is not there has no uploads to cancel
+    parts.jobs.withdraw(name)
+    parts.library.delete(name)
