@@ -37,6 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import serve
 
             return serve.run(settings, home)
+        if given.command == "mcp":
+            from service.cli import mcp
+
+            return mcp.run(settings, home)
         if given.command == "classify":
             from service.cli import classify
 

@@ -25,7 +25,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
     commands = parser.add_subparsers(
-        title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys,settings}"
+        title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys,mcp,settings}"
     )
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
@@ -50,6 +50,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _calibrate(commands)
     _classify(commands)
     _keys(commands)
+    _mcp(commands)
     _settings(commands)
     return parser.parse_args(argv)
 
@@ -163,6 +164,17 @@ def _classify(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--include-prompt", action="store_true", help="with --json: what a model reads")
     parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
+    _shared(parser, argparse.SUPPRESS)
+
+
+def _mcp(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "mcp",
+        help="be a tool of an assistant that speaks MCP",
+        description="Answer a client of the Model Context Protocol on standard input and output. The client "
+        "starts this command itself.",
+    )
+    parser.set_defaults(command="mcp")
     _shared(parser, argparse.SUPPRESS)
 
 
