@@ -6,29 +6,24 @@ is used only where it is asked for. It reads what the embedder reads: title, hea
 for it is cut at the end.
 
 The reranked list has hits of the search, none added; `score` is then the cross-encoder's, in [0, 1], and the
-other scores stay. Weights are folders on the disk; nothing here opens a connection.
+other scores stay.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol
 
-import numpy as np
-
+from ingest.embed.cross_encoder import CrossEncoderReranker
 from ingest.errors import RerankerError
 from ingest.filters import Filter
 from ingest.types import Hit, SearchMode, SearchResult, heading_prefix
 
 #: How many passages are read again for k hits: a passage below the k-th can rise.
 DEPTH, DEPTH_A_HIT = 20, 2
-_BATCH_PAIRS = 16
 
 
 class Reranker(Protocol):
@@ -45,91 +40,6 @@ class Search(Protocol):
     def search(self, query: str, k: int, mode: SearchMode, where: Filter | None = None) -> SearchResult:
         """The best `k` passages, of documents that pass `where`."""
         ...
-
-
-class CrossEncoderReranker:
-    """A cross-encoder's folder, as sentence-transformers or transformers write it. Thread-safe."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder = folder
-        self.name = name
-        self._lock = threading.Lock()
-
-    @classmethod
-    def load(cls, folder: Path | str, *, name: str | None = None) -> Self:
-        """The reranker in a folder; weights are read when the first passage is.
-
-        Raises:
-            RerankerError: there is no model in it.
-        """
-        folder = Path(folder)
-        if not (folder / "config.json").is_file():
-            raise RerankerError(
-                f"There is no reranker in {folder}. Name the folder of a cross-encoder: config.json, "
-                "model.safetensors and tokenizer.json."
-            )
-        return cls(folder, name or str(folder))
-
-    def scores(self, query: str, passages: Sequence[str]) -> list[float]:
-        """See `Reranker`. Raises RerankerError: the model cannot be loaded, fails, or returns no numbers."""
-        if not passages:
-            return []
-        with self._lock:
-            model = self._model
-            try:
-                found = model.predict(
-                    [(query, passage) for passage in passages],
-                    batch_size=_BATCH_PAIRS,
-                    activation_fn=self._sigmoid,
-                    show_progress_bar=False,
-                )
-            except Exception as error:
-                raise RerankerError(
-                    f"Reranker {self.name!r} failed on {len(passages)} passages: {error}."
-                ) from error
-        values = np.asarray(found, np.float64)
-        if values.shape != (len(passages),) or not np.isfinite(values).all():
-            raise RerankerError(
-                f"Reranker {self.name!r} returned no score for each passage. Its weights in {self.folder} "
-                "seem damaged: get them again."
-            )
-        return [float(value) for value in values]
-
-    @cached_property
-    def _sigmoid(self) -> Any:
-        # Some models are saved with none, and then give logits of any size.
-        import torch
-
-        return torch.nn.Sigmoid()
-
-    @cached_property
-    def _model(self) -> Any:
-        """The loaded model. Called with the lock held."""
-        for noisy in ("sentence_transformers", "transformers"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        from sentence_transformers import CrossEncoder
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
-        try:
-            model = CrossEncoder(
-                str(self.folder),
-                device="cpu",
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
-        except Exception as error:
-            raise RerankerError(
-                f"Reranker {self.name!r} in {self.folder} cannot be loaded: {error}. Get its files again; "
-                "weights have to be safetensors."
-            ) from error
-        if model.num_labels != 1:
-            raise RerankerError(
-                f"{self.name!r} is no reranker: it sorts texts into {model.num_labels} classes. Name a "
-                "cross-encoder with one score."
-            )
-        return model
 
 
 class Reranked:

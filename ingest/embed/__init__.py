@@ -1,6 +1,6 @@
 """Text to vectors of unit length: the protocol, and the sentence-transformers embedder.
 
-The only module of this wing that imports torch, and only when something is encoded. Counting tokens needs
+This folder alone imports torch in this wing, and only when something is encoded. Counting tokens needs
 nothing but `tokenizer.json` and the `tokenizers` library, so chunks can be cut before any weights are loaded.
 Nothing here opens a connection: weights are folders on the disk (`python -m model pull NAME` puts them
 there).
