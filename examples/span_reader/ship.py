@@ -1,9 +1,10 @@
 """Put a trained span reader where the package ships it: `model/readers/span-reader`.
 
-    python -m examples.span_reader.ship [RUN] [--home HOME] [--figures FILE.md] [--target FOLDER]
+    python -m examples.span_reader.ship [RUN] [--home HOME] [--sets NAME ...] [--figures FILE.md]
+        [--target FOLDER]
 
 Matrices are rounded to 8 bits; card and loss picture go beside them. `--figures` is a piece of Markdown that is
-put into the card. Measure after shipping (`python -m benchmarks.chinese`), so that the figures are those of
+put into the card; `--sets` are those that the set was built of. Measure after shipping (`python -m benchmarks.chinese`), so that the figures are those of
 the rounded file.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from examples.span_reader.build import ENCODER, LOWER_LAYERS
+from examples.span_reader.build import ENCODER, LOWER_LAYERS, SETS
 from examples.span_reader.train import WEIGHTS
 from ingest.settings import find_home
 from model import install
@@ -27,6 +28,23 @@ from model.train import runs
 from model.train.picture import draw
 
 CARD, PICTURE = "README.md", "loss.png"
+#: Sets to the script of their questions and their rows in the card.
+SOURCES = {
+    "cmrc2018_train": (
+        "CJK",
+        "CMRC 2018, training part (Cui et al., 2019; text from Wikipedia) | Chinese, simplified | CC BY-SA 4.0",
+    ),
+    "drcd_a": (
+        "CJK",
+        "DRCD, parts of dev and test (Shao et al., 2018; text from Wikipedia) | Chinese, traditional "
+        "| CC BY-SA 3.0",
+    ),
+    "squad_train": (
+        "LATIN",
+        "SQuAD 1.1 and 2.0, articles of its dev set (Rajpurkar et al., 2016 and 2018; text from Wikipedia) "
+        "| English | CC BY-SA 4.0",
+    ),
+}
 #: The repository takes no larger one.
 MOST_BYTES = 8_000_000
 
@@ -37,6 +55,9 @@ def main() -> None:
     )
     parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
+    parser.add_argument(
+        "--sets", nargs="+", choices=SOURCES, default=[name for name in SETS if name in SOURCES]
+    )
     parser.add_argument("--figures", type=Path, help="Markdown for the card")
     parser.add_argument("--target", type=Path, default=folder.SHIPPED)
     args = parser.parse_args()
@@ -54,10 +75,12 @@ def main() -> None:
     told = sum(pair.answer is not None for pair in learned)
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     card = card.replace("{pairs}", f"{len(learned):,}").replace("{answered}", f"{told:,}")
+    card = card.replace("{sources}", "\n".join(f"| {SOURCES[name][1]} |" for name in args.sets))
+    scripts = sorted({SOURCES[name][0] for name in args.sets})
     figures = args.figures.read_text(encoding="utf-8").strip() if args.figures else "Not measured yet."
     args.target.parent.mkdir(parents=True, exist_ok=True)
     with replaced(args.target, {"kind": "span reader", "run": args.run}) as new:
-        folder.write(new, net, encoder, ENCODER)
+        folder.write(new, net, encoder, ENCODER, scripts)
         (new / CARD).write_text(card.replace("{figures}", figures), encoding="utf-8")
         draw(run.metrics(), args.run, new / PICTURE)
     size = sum(file.stat().st_size for file in args.target.iterdir() if file.name != MANIFEST)

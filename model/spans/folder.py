@@ -1,6 +1,6 @@
 """The span reader as a folder, and how it is put upon the encoder that it was trained on.
 
-    spans.json          form, version, the encoder's name and fingerprint, where it is cut
+    spans.json          form, version, the encoder's name and fingerprint, its cut, the questions' scripts
     spans.safetensors   the trained layers; matrices as int8 with one scale a row (value = code * scale)
     README.md loss.png  its card, its picture
     manifest.json       sizes and hashes (`model.folder`)
@@ -13,7 +13,7 @@ encoder that it was trained on, so that one's fingerprint is compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,17 @@ SHIPPED = Path(__file__).parents[1] / "readers" / "span-reader"
 SCALE = ".scale"
 
 
-def write(target: Path, net: SpanNet, encoder: Encoder, encoder_name: str) -> None:
+def write(
+    target: Path, net: SpanNet, encoder: Encoder, encoder_name: str, scripts: Sequence[str] = ()
+) -> None:
     """Write weights and config into an existing folder.
+
+    Args:
+        target: the folder.
+        net: what was trained.
+        encoder: upon this one.
+        encoder_name: its name in the catalog.
+        scripts: of the questions that it was trained on, LATIN or CJK; any without them.
 
     Raises:
         OSError: the disk refused.
@@ -52,6 +61,7 @@ def write(target: Path, net: SpanNet, encoder: Encoder, encoder_name: str) -> No
         "fingerprint": encoder.fingerprint(),
         "lower_layers": encoder.config.n_layers - layers,
         "upper_layers": layers,
+        "scripts": list(scripts),
     }
     (target / CONFIG_FILE).write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     write_tensors(target / WEIGHTS_FILE, packed(net.state_dict()))
@@ -116,12 +126,13 @@ def load(
         net = SpanNet(encoder.config, int(described["upper_layers"]))
         net.load_state_dict(unpacked(load_file(source / WEIGHTS_FILE)))
         lower = int(described["lower_layers"])
+        scripts = frozenset(map(str, described["scripts"]))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{source} cannot be read: {error}. Install Lorebase again") from error
     dtype = dtype or choose("auto", torch.device("cpu"))
     pieced = Pieced(cut or encoder.tokenizer_file, encoder.config.n_positions)
     frozen = net.to(dtype).requires_grad_(False)
-    return SpanReader(source.name, encoder.lower(lower, dtype), frozen, pieced)
+    return SpanReader(source.name, encoder.lower(lower, dtype), frozen, pieced, scripts=scripts)
 
 
 def _described(source: Path) -> dict[str, Any]:

@@ -73,7 +73,14 @@ class SpanReader:
     """Reads with the lower layers of an encoder and a trained net. Safe from several threads."""
 
     def __init__(
-        self, name: str, lower: Lower, net: SpanNet, pieced: Pieced, kept_bytes: int = 64 * MEGABYTE
+        self,
+        name: str,
+        lower: Lower,
+        net: SpanNet,
+        pieced: Pieced,
+        *,
+        kept_bytes: int = 64 * MEGABYTE,
+        scripts: frozenset[str] = frozenset(),
     ) -> None:
         """Prepare to read.
 
@@ -83,8 +90,9 @@ class SpanReader:
             net: the trained ones, in the same dtype.
             pieced: the encoder's tokenizer.
             kept_bytes: of passages' states that are kept at most.
+            scripts: of the questions that the net was trained on, LATIN or CJK; empty for any.
         """
-        self.name = name
+        self.name, self.scripts = name, scripts
         self._lower, self._net, self._pieced = lower, net.eval(), pieced
         self._kept_bytes, self._held_bytes = kept_bytes, 0
         self._kept: OrderedDict[str, list[_Window]] = OrderedDict()
@@ -97,6 +105,7 @@ class SpanReader:
         passages: Sequence[tuple[str, str]],
         *,
         best: int = 2,
+        within: Sequence[Sequence[tuple[int, int]]] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[SpanReading]:
         """Read the question in passages.
@@ -105,6 +114,8 @@ class SpanReader:
             question: as asked.
             passages: text and heading of each.
             best: spans of each at most.
+            within: stretches of each, in their order and apart, say its sentences: a span lies in one,
+                and each lends one span at most. Anywhere by default.
             cancelled: asked between batches.
 
         Raises:
@@ -135,6 +146,7 @@ class SpanReader:
                             torch.cat((starts[row, :1], starts[row, there])).numpy(),
                             torch.cat((ends[row, :1], ends[row, there])).numpy(),
                             best,
+                            within[i] if within is not None else None,
                         )
                     )
         return [_together(readings, best) for readings in found]
@@ -182,7 +194,11 @@ def _bytes(windows: Sequence[_Window]) -> int:
 
 
 def _reading(
-    pieces: Pieces, starts: NDArray[np.float32], ends: NDArray[np.float32], best: int
+    pieces: Pieces,
+    starts: NDArray[np.float32],
+    ends: NDArray[np.float32],
+    best: int,
+    within: Sequence[tuple[int, int]] | None = None,
 ) -> SpanReading:
     """From logits of null and every piece (n + 1,) to spans."""
     null = float(starts[0] + ends[0])
@@ -198,6 +214,11 @@ def _reading(
     scores = s[:, None] + e[None, :]
     behind = np.arange(n)[None, :] - np.arange(n)[:, None]
     scores[(behind < 0) | (behind >= LONGEST)] = -np.inf
+    if within is not None:
+        stretch = _stretches(first, last, within)
+        scores[(stretch[:, None] != stretch[None, :]) | (stretch < 0)[:, None]] = -np.inf
+    if not np.isfinite(scores).any():
+        return SpanReading((), 1.0, first, last, np.zeros(n, np.float32))
     likely = _softmax(np.concatenate(([starts[0]], s)))
     here = float(np.logaddexp.reduce(scores[np.isfinite(scores)]) - null)
     while len(spans) < best and np.isfinite(scores).any():
@@ -205,7 +226,20 @@ def _reading(
         spans.append(Span(int(first[i]), int(last[j]), float(scores[i, j] - null)))
         # What overlaps begins within it, ends within it, or reaches around it.
         scores[i : j + 1, :] = scores[:, i : j + 1] = scores[:i, j + 1 :] = -np.inf
+        if within is not None:
+            scores[stretch == stretch[i], :] = -np.inf
     return SpanReading(tuple(spans), _sigmoid(-here), first, last, likely[1:].astype(np.float32))
+
+
+def _stretches(
+    first: NDArray[np.int64], last: NDArray[np.int64], within: Sequence[tuple[int, int]]
+) -> NDArray[np.int64]:
+    """(n,): in which stretch each piece lies wholly; -1 for none."""
+    bounds = np.array(within, np.int64).reshape(-1, 2)
+    found = np.searchsorted(bounds[:, 0], first, side="right") - 1
+    inside = found >= 0
+    inside[inside] = last[inside] <= bounds[found[inside], 1]
+    return np.where(inside, found, -1)
 
 
 def _together(windows: Sequence[SpanReading], best: int) -> SpanReading:

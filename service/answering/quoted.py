@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from model.spans.reader import SpanReader
 from service import evidence
 from service.answering.each import DISAGREE, DISAGREE_CJK
 from service.answering.turn import Turn
@@ -33,7 +34,7 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
         Cancelled: the question was withdrawn.
     """
     reader = quoter.reader if quoter is not None and turn.reply.sources else None
-    if quoter is None or reader is None:
+    if quoter is None or reader is None or not _knows(reader, turn.ask.question):
         yield from sentences(turn)
         return
     ask, hits = turn.ask, turn.reply.sources
@@ -58,13 +59,19 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
     yield from _reply(turn, weighed, fitting, quoter.calibrator.threshold)
 
 
+def _knows(reader: SpanReader, question: str) -> bool:
+    """Whether the reader was trained on questions in this script: in others the best sentence does better."""
+    return not reader.scripts or evidence.script(question) in reader.scripts
+
+
 def _reply(
     turn: Turn, weighed: list[candidates.Candidate], fitting: list[Quote], threshold: float
 ) -> Iterator[Event]:
     """The likeliest candidate, and one that contradicts it; as a few words or as sentences."""
     question = turn.ask.question
-    whole = wanted.sentences(question)
-    chosen = [weighed[0].reading]
+    best = weighed[0].reading
+    whole = wanted.sentences(question) or wanted.repeats(question, best.answer or "")
+    chosen = [best]
     conflict = None if whole else _contradicting(question, weighed, threshold)
     if conflict is not None:
         chosen.append(conflict)
@@ -132,6 +139,8 @@ def sentences(turn: Turn) -> Iterator[Event]:
     if not quotes:
         yield turn.refuse("nothing_relevant")
         return
+    # A line that only repeats the question is a heading, whatever it looks like.
+    quotes = sorted(quotes, key=lambda quote: wanted.repeats(turn.ask.question, quote.text))
     citer = Citer(turn.ask.question, ())
     statements: list[Statement] = []
     for quote in quotes[:QUOTED]:

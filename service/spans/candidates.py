@@ -1,8 +1,9 @@
 """From what the span reader finds in each passage to candidates for an answer, likeliest first.
 
-Two spans of each passage are heard. What is known of one (`FEATURES`) gives the probability that it is right
-(`service.reading.calibration`): how far it stands above "not here", how well its sentence fits by words and
-meaning (`service.quoting`), what the search thinks of its passage, what the other passages say.
+The likeliest spans of each passage are heard, of a sentence one. What is known of one (`FEATURES`) gives the
+probability that it is right (`service.reading.calibration`): how far it stands above "not here", how well its
+sentence fits by words and meaning (`service.quoting`), what the search thinks of its passage, what the
+likeliest spans of the other passages say.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from service.sentences import Span, split
 #: In this order; see `describe`.
 FEATURES = ("here", "passage", "sure", "fits", "score", "rank", "relevance", "agree", "differ", "asked")
 #: Spans of each passage that are heard.
-HEARD = 2
+HEARD = 6
 #: Logits are cut here: beyond, they tell of rounding.
 MOST_LOGIT = 12.0
 #: What a few words never begin or end with.
@@ -71,8 +72,9 @@ def gather(
                 hit, rank, reading.not_here, True, hit.text[start:end], (start, end), False, (around,)
             )
             made.append((found, reading, span.score))
+    leading = list({one.rank: one for one, *_ in reversed(made)}.values())
     return [
-        Candidate(one, describe(question, one, reading, score, [m[0] for m in made], fitting, relevance))
+        Candidate(one, describe(question, one, reading, score, leading, fitting, relevance))
         for one, reading, score in made
     ]
 
@@ -82,7 +84,7 @@ def describe(  # noqa: PLR0917
     one: PassageReading,
     reading: SpanReading,
     score: float,
-    everyone: Sequence[PassageReading],
+    leading: Sequence[PassageReading],
     fitting: Sequence[Quote],
     relevance: float,
 ) -> tuple[float, ...]:
@@ -95,13 +97,13 @@ def describe(  # noqa: PLR0917
     score       the search's, of the passage
     rank        1 for the search's best passage, 1/2, 1/3 ... behind it
     relevance   logit of the retrieval's probability that the passages are about the question
-    agree       of other passages that say the same, how likely the likeliest tells
+    agree       of other passages whose likeliest span says the same, how likely the likeliest tells
     differ      the same of those that say something else
     asked       share of the question's content words in the sentence and its heading
     """
     start, end = one.sentences[0]
     told = 1.0 - reading.not_here
-    others = [(o, same(one, o)) for o in everyone if o is not one and o.hit is not one.hit]
+    others = [(o, same(one, o)) for o in leading if o is not one and o.hit is not one.hit]
     best = max((quote.score for quote in fitting), default=0.0)
     here = [
         q.score

@@ -15,6 +15,7 @@ from ingest.types import Hit, heading_prefix
 from model.errors import ModelError
 from model.spans.reader import SpanReader, SpanReading
 from service.reading.calibration import Calibrator
+from service.sentences import split
 from service.spans.candidates import FEATURES, HEARD
 
 SHIPPED = Path(__file__).with_name("calibrator.json")
@@ -54,11 +55,14 @@ class Quoter:
 def read(
     reader: SpanReader, question: str, hits: Sequence[Hit], cancel: threading.Event | None = None
 ) -> list[SpanReading]:
-    """What each passage says, below its title and heading path.
+    """What each passage says, below its title and heading path: the likeliest span of some of its sentences.
+
+    Start and end are judged apart: unless it is held to a sentence, a span may reach from one into another.
 
     Raises:
         Cancelled: the question was withdrawn.
     """
     passages = [(hit.text, heading_prefix(hit.title, hit.heading_path)) for hit in hits]
+    sentences = [[(s.start, s.end) for s in split(hit.text) if s.kind != "heading"] for hit in hits]
     stopped = cancel.is_set if cancel is not None else bool
-    return reader.read(question, passages, best=HEARD, cancelled=stopped)
+    return reader.read(question, passages, best=HEARD, within=sentences, cancelled=stopped)

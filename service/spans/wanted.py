@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from service import evidence
 from service.citations import POLAR
 
 #: A way to do something, a reason, an overview, a comparison, a list, what something is.
@@ -17,7 +18,7 @@ WHOLE = re.compile(
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|what (?:is|was|are|were) .* about\s*\?*$|what is (?:an? |the )?[\w-]+\s*\?*$)"
     r"|\bdifferences?\b|\bdiffer\b|\bcompared?\b"
-    r"|怎样|怎樣|怎么|怎麼|如何|为什么|為什麼|为何|為何|原因是什么|原因是什麼|步骤|步驟"
+    r"|怎样|怎樣|怎么|怎麼|如何|(?<![作成称稱认認视視])[为為]什[么麼]|为何|為何|原因是什么|原因是什麼|步骤|步驟"
     r"|总结|總結|概括|概述|介绍|介紹|说明|說明|描述|解释|解釋|简述|簡述"
     r"|哪些|哪几|哪幾|区别|區別|不同|差别|差別|各自|分别|分別|^什[么麼][是叫]|^[^的]{1,16}是什[么麼]\s*[?？]?$",
     re.IGNORECASE,
@@ -36,6 +37,12 @@ def sentences(question: str) -> bool:
     """Whether whole sentences answer, rather than a few words; so they do where yes or no is asked for."""
     asked = question.strip()
     return bool(WHOLE.search(asked) or POLAR.search(asked))
+
+
+def repeats(question: str, words: str) -> bool:
+    """Whether words say nothing beyond the question: that answers whether it is so, and nothing else."""
+    asked = frozenset(evidence.terms(question))
+    return not POLAR.search(question.strip()) and asked.issuperset(evidence.terms(words))
 
 
 def several(question: str) -> bool:

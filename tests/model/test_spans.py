@@ -185,6 +185,44 @@ def test_the_best_span_is_brute_forces(values: list[float]) -> None:
         assert one.end <= two.start or two.end <= one.start
 
 
+@settings(deadline=None)
+@example(([0.0] * 14, [2, 5]))
+@given(
+    st.integers(1, 12).flatmap(
+        lambda n: st.tuples(
+            st.lists(st.floats(-5, 5, width=32), min_size=2 * n + 2, max_size=2 * n + 2),
+            st.lists(st.integers(0, n), max_size=6, unique=True).map(sorted),
+        )
+    )
+)
+def test_spans_held_to_stretches_are_brute_forces(given_: tuple[list[float], list[int]]) -> None:
+    values, cuts = given_
+    n = len(values) // 2 - 1
+    within = list(zip(cuts[::2], cuts[1::2], strict=False))  # the rest is within none
+    pieces = Pieced(
+        lambda texts: [([5] * len(t), [(i, i + 1) for i in range(len(t))]) for t in texts], 99
+    ).passage("x" * n)[0]
+    starts, ends = np.array(values[: n + 1], np.float32), np.array(values[n + 1 :], np.float32)
+    lead = len(pieces) - n - 1
+    padded = [
+        np.concatenate((x[:1], np.full(lead, NEVER), x[1:], [NEVER])).astype(np.float32)
+        for x in (starts, ends)
+    ]
+    found = _reading(pieces, *padded, best=9, within=within)
+    best = {
+        (a, b): max(
+            float(starts[i + 1] - starts[0]) + float(ends[j + 1] - ends[0])
+            for i in range(a, b)
+            for j in range(i, b)
+        )
+        for a, b in within
+    }
+    assert [s.score for s in found.spans] == pytest.approx(sorted(best.values(), reverse=True), abs=1e-4)
+    stretches = [next((a, b) for a, b in within if a <= s.start and s.end <= b) for s in found.spans]
+    assert sorted(stretches) == within
+    assert found.not_here == 1.0 if not within else found.not_here < 1.0
+
+
 def small_set(folder: Path, encoder: Encoder, pairs: int = 24) -> SpanSet:
     """Where is 塔 in a row of letters? Every fourth passage lacks it."""
     pieced = Pieced(encoder.tokenizer_file, encoder.config.n_positions)

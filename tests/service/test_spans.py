@@ -39,7 +39,7 @@ Script = Callable[[str, str], Sequence[tuple[int, int, float]]]
 class ScriptedSpans:
     """Finds what a script says: question and passage to (start, end, score), best first."""
 
-    name = "scripted-spans"
+    name, scripts = "scripted-spans", frozenset[str]()
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -51,6 +51,7 @@ class ScriptedSpans:
         passages: Sequence[tuple[str, str]],
         *,
         best: int = 2,
+        within: Sequence[Sequence[tuple[int, int]]] | None = None,
         cancelled: Callable[[], bool],
     ) -> list[SpanReading]:
         if cancelled():
@@ -184,6 +185,24 @@ def test_without_its_encoder_the_best_sentence_is_quoted(
     assert tried == [1] and sum("is not installed" in r.message for r in caplog.records) == 1
 
 
+def test_questions_in_a_script_that_it_was_not_trained_on_get_the_best_sentence(asking: Any) -> None:
+    library = SpanLibrary({"tower.md": "The tower is 600 metres tall.\n" + TOWER}, phrase("600"))
+    library.reader.scripts = frozenset({"CJK"})
+    english = asking(library, "How tall is the tower?", mode="quote")
+    assert (english["quoted_by"], english["answer"]) == ("sentences", "The tower is 600 metres tall. [1]")
+    assert asking(library, "广州塔高多少米？", mode="quote")["quoted_by"] == "spans"
+    library.reader.scripts = frozenset()
+    assert asking(library, "How tall is the tower?", mode="quote")["quoted_by"] == "spans"
+
+
+def test_words_that_only_repeat_the_question_bring_their_sentence(asking: Any) -> None:
+    library = SpanLibrary({"tower.md": TOWER}, phrase("广州塔"))
+    assert asking(library, "广州塔在哪里？")["answer"] == "广州塔位于广州市。 [1]"
+    library = SpanLibrary({"towers.md": "广州塔\n\n两位荷兰建筑师设计了它。\n"}, phrase())
+    library.reader.scripts = frozenset({"LATIN"})
+    assert asking(library, "谁设计了广州塔？", mode="quote")["answer"].startswith("两位荷兰建筑师")
+
+
 def test_a_withdrawn_question_ends(tmp_path: Path) -> None:
     library = SpanLibrary({"tower.md": TOWER}, phrase("600 米"))
     cancel = threading.Event()
@@ -280,6 +299,8 @@ def test_the_likelier_passage_wins_and_agreement_counts() -> None:
         ("谁设计了广州塔？", False, False),
         ("Lorebase 是什么？", True, False),
         ("这座塔的原名是什么？", False, False),
+        ("这座塔为什么有名？", True, False),
+        ("这座塔被用来作为什么？", False, False),
         ("How do I ingest a folder?", True, True),
         ("How tall is the tower?", False, False),
         ("Is it free?", True, False),
