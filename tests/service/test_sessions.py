@@ -15,7 +15,7 @@ from service.database import FILE_NAME, Database
 from service.events import Final
 from service.keys import Keys
 from service.sessions import Exchange, Sessions
-from tests.service.conftest import leave
+from tests.service.conftest import leave, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 
 FIRST = "How tall is the Eiffel Tower?"
@@ -114,6 +114,7 @@ def test_streamed_answers_are_kept_and_abandoned_ones_are_not(
         asked = len(generator.asked)
         body = {"question": "How many steps has the tower?", "session_id": "s"}
         leave(address, "/ask", body, lambda: len(generator.asked) > asked)
+        until(lambda: generator.cancelled == 1)  # the service has seen that nobody listens any more
         generator.gate.set()
         generator.gate = None
         client.post("/ask", json={"question": FIRST}).raise_for_status()  # one slot: the other has ended
