@@ -13,7 +13,7 @@ from ingest.cli import moving, terminal
 from ingest.cli.adding import add
 from ingest.cli.opening import FindEmbedder, embedder_of, open_store
 from ingest.collections import list_collections
-from ingest.embed import LazyEmbedder
+from ingest.embed.lazy import LazyEmbedder
 from ingest.errors import IngestError, UnknownDocument
 from ingest.filters import Filter
 from ingest.filters.text import parse

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.collections import open_collection
-from ingest.embed import Embedder, LazyEmbedder
+from ingest.embed import Embedder
+from ingest.embed.lazy import LazyEmbedder
 from ingest.errors import IndexMismatch
 from ingest.settings import IngestSettings
 from ingest.store.sqlite_faiss import SqliteFaissStore

@@ -316,58 +316,6 @@ def _bfloat16_is_faster() -> bool:
     return min(t[1] for t in times) < 0.8 * min(t[0] for t in times)
 
 
-class LazyEmbedder:
-    """An embedder that is found (and where need be, fetched) when something first asks for it.
-
-    An ingest in which nothing changed asks for nothing.
-    """
-
-    def __init__(self, find: Callable[[], Embedder]) -> None:
-        self._find = find
-        self._lock = threading.Lock()
-        self._found: Embedder | None = None
-
-    @property
-    def found(self) -> Embedder:
-        """The embedder itself."""
-        with self._lock:
-            if self._found is None:
-                self._found = self._find()
-            return self._found
-
-    @property
-    def id(self) -> str:
-        """See `Embedder`."""
-        return self.found.id
-
-    @property
-    def name(self) -> str:
-        """See `Embedder`."""
-        return self.found.name
-
-    @property
-    def dimension(self) -> int:
-        """See `Embedder`."""
-        return self.found.dimension
-
-    @property
-    def max_tokens(self) -> int:
-        """See `Embedder`."""
-        return self.found.max_tokens
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """See `Embedder`."""
-        return self.found.count_tokens(texts)
-
-    def encode_passages(self, texts: Sequence[str]) -> Vectors:
-        """See `Embedder`."""
-        return self.found.encode_passages(texts)
-
-    def encode_queries(self, texts: Sequence[str]) -> Vectors:
-        """See `Embedder`."""
-        return self.found.encode_queries(texts)
-
-
 def find_embedder(name: str, home: Path) -> SentenceTransformerEmbedder:
     """The embedder of a catalog name or hub id under `home`/models, or in a folder of its own.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Generator as GeneratorOf
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,10 +19,9 @@ import httpx
 import ollama
 
 from model.config import Sampling
-from model.errors import Cancelled
 from service.errors import ModelNotPulled, UpstreamError, UpstreamRefused, UpstreamUnreachable
-from service.generators import Capability, Message, Piece
-from service.generators.polling import estimated_tokens, next_unless
+from service.generators import Message, Piece
+from service.generators.upstream import UpstreamGenerator, drawn
 
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 2.0
@@ -93,15 +92,8 @@ class OllamaServer:
             UpstreamError: it failed, or broke off.
             Cancelled: `cancel` was set; the connection is closed, which makes it stop.
         """
-        with asyncio.Runner() as loop:  # its end closes what is still open
-            chunks = self._chunks(path, body)
-            try:
-                while (chunk := loop.run(next_unless(cancel, chunks))) is not None:
-                    yield chunk
-            except (Cancelled, GeneratorExit):
-                raise
-            except Exception as error:
-                raise translated(error, self.address, str(body.get("model"))) from error
+        model = str(body.get("model"))
+        return drawn(self._chunks(path, body), cancel, lambda error: translated(error, self.address, model))
 
     async def _chunks(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[bytes]:
         timeout = httpx.Timeout(None, connect=CONNECT_TIMEOUT_S)
@@ -125,66 +117,12 @@ class OllamaServer:
                 yield chunk
 
 
-class OllamaGenerator:
-    """One model of an Ollama server."""
+class OllamaGenerator(UpstreamGenerator):
+    """One model of an Ollama server; its context is the `num_ctx` that is sent."""
 
     def __init__(self, address: str, model: str, context_tokens: int) -> None:
-        self._address = address
-        self._model = model
-        self._context_tokens = context_tokens
-
-    @property
-    def name(self) -> str:
-        """`ollama/` and the model's name there."""
-        return f"ollama/{self._model}"
-
-    @property
-    def context_tokens(self) -> int:
-        """The `num_ctx` that is sent."""
-        return self._context_tokens
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """It streams; it cannot score a given text."""
-        return frozenset({"stream"})
-
-    @property
-    def writes_cjk(self) -> bool:
-        """Taken for granted: what is pulled there is not known before it is asked."""
-        return True
-
-    @property
-    def focus_sentences(self) -> int:
-        """It reads whole passages."""
-        return 0
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """A cautious estimate: the tokenizer is on the other side."""
-        return estimated_tokens(messages)
-
-    def stream(
-        self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event
-    ) -> Iterator[Piece]:
-        """The reply, piece by piece, with its reasoning apart.
-
-        Raises:
-            UpstreamUnreachable: no answer at the address.
-            ModelNotPulled: it lacks the model.
-            UpstreamError: it failed, or broke off.
-            Cancelled: `cancel` was set.
-        """
-        with asyncio.Runner() as loop:  # its end closes what is still open
-            pieces = self._pieces(messages, sampling)
-            try:
-                while True:
-                    piece = loop.run(next_unless(cancel, pieces))
-                    if piece is None:
-                        return
-                    yield piece
-            except (Cancelled, GeneratorExit):
-                raise
-            except Exception as error:
-                raise translated(error, self._address, self._model) from error
+        super().__init__(f"ollama/{model}", context_tokens)
+        self._address, self._model = address, model
 
     def structured(self, messages: Sequence[Message], schema: dict[str, Any], cancel: threading.Event) -> str:
         """The whole reply, decoded greedily and held to a JSON schema by the server.
@@ -192,17 +130,11 @@ class OllamaGenerator:
         Raises:
             UpstreamError, Cancelled: as `stream` does.
         """
-        with asyncio.Runner() as loop:
-            pieces = self._pieces(messages, Sampling(), schema)
-            said: list[str] = []
-            try:
-                while (piece := loop.run(next_unless(cancel, pieces))) is not None:
-                    said.append(piece.text)
-            except Cancelled:
-                raise
-            except Exception as error:
-                raise translated(error, self._address, self._model) from error
-        return "".join(said)
+        pieces = self._pieces(messages, Sampling(), schema)
+        return "".join(piece.text for piece in drawn(pieces, cancel, self._translated))
+
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error, self._address, self._model)
 
     async def _pieces(
         self, messages: Sequence[Message], sampling: Sampling, schema: dict[str, Any] | None = None

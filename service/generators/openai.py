@@ -10,15 +10,13 @@ The other module here that opens connections beside `ollama`; to the addresses t
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import openai
 
 from model.config import Sampling
-from model.errors import Cancelled
 from service.errors import (
     InvalidRequest,
     ModelNotServed,
@@ -26,8 +24,8 @@ from service.errors import (
     UpstreamRefused,
     UpstreamUnreachable,
 )
-from service.generators import Capability, Message, Piece
-from service.generators.polling import estimated_tokens, next_unless
+from service.generators import Message, Piece
+from service.generators.upstream import UpstreamGenerator
 
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 2.0
@@ -91,62 +89,15 @@ class OpenAIServer:
         return self._client(openai.Timeout(None, connect=CONNECT_TIMEOUT_S))
 
 
-class OpenAIGenerator:
-    """One model of such a server."""
+class OpenAIGenerator(UpstreamGenerator):
+    """One model of such a server; the API does not tell how much it reads."""
 
     def __init__(self, server: OpenAIServer, model: str, context_tokens: int) -> None:
-        self._server, self._model, self._context_tokens = server, model, context_tokens
+        super().__init__(f"openai/{model}", context_tokens)
+        self._server, self._model = server, model
 
-    @property
-    def name(self) -> str:
-        """`openai/` and the model's name there."""
-        return f"openai/{self._model}"
-
-    @property
-    def context_tokens(self) -> int:
-        """As the settings say: the API does not."""
-        return self._context_tokens
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        """It streams; it cannot score a given text."""
-        return frozenset({"stream"})
-
-    @property
-    def writes_cjk(self) -> bool:
-        """Taken for granted: what is served there is not known before it is asked."""
-        return True
-
-    @property
-    def focus_sentences(self) -> int:
-        """It reads whole passages."""
-        return 0
-
-    def count_tokens(self, messages: Sequence[Message]) -> int:
-        """A cautious estimate."""
-        return estimated_tokens(messages)
-
-    def stream(
-        self, messages: Sequence[Message], sampling: Sampling, cancel: threading.Event
-    ) -> Iterator[Piece]:
-        """The reply, piece by piece, with its reasoning apart.
-
-        Raises:
-            UpstreamUnreachable: no answer at the address.
-            ModelNotServed: it does not serve the model.
-            UpstreamRefused: it finds fault with the request.
-            UpstreamError: it failed, or broke off.
-            Cancelled: `cancel` was set.
-        """
-        with asyncio.Runner() as loop:  # its end closes what is still open
-            pieces = self._pieces(messages, sampling)
-            try:
-                while (piece := loop.run(next_unless(cancel, pieces))) is not None:
-                    yield piece
-            except (Cancelled, GeneratorExit):
-                raise
-            except Exception as error:
-                raise translated(error, self._server.address, self._model) from error
+    def _translated(self, error: Exception) -> Exception:
+        return translated(error, self._server.address, self._model)
 
     async def _pieces(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[Piece]:
         address = self._server.address

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
@@ -128,7 +129,7 @@ def _models(parts: Parts) -> list[wire.ModelItem]:
     return [wire.ModelItem(id=name, owned_by=owner) for name, owner in found]
 
 
-class _Form:
+class _Form(ABC):
     """One reply on the wire: what its pieces share."""
 
     def __init__(self, kind: str, model: str) -> None:
@@ -142,13 +143,13 @@ class _Form:
         """What is sent before anything is said."""
         return None
 
+    @abstractmethod
     def piece(self, heard: Heard) -> Reply | None:
         """A piece, if there is something to send."""
-        raise NotImplementedError
 
+    @abstractmethod
     def usage(self, end: Ended) -> Reply:
         """The piece that holds nothing but the usage."""
-        raise NotImplementedError
 
 
 class _Chat(_Form):

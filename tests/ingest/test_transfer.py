@@ -88,7 +88,7 @@ def test_a_backup_while_somebody_writes_is_of_one_moment(store: SqliteFaissStore
         stop.set()
         thread.join()
     for n in range(4):
-        transfer.import_(tmp_path / f"{n}.sqlite", tmp_path / str(n))  # which verifies it
+        assert transfer.import_(tmp_path / f"{n}.sqlite", tmp_path / str(n)).documents  # verified on the way
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(store: SqliteFaissStore, tmp_path: Path) -> None:
