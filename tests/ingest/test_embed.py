@@ -17,11 +17,11 @@ import pytest
 
 from ingest.embed import (
     Embedder,
-    LazyEmbedder,
     SentenceTransformerEmbedder,
     _batches,
     find_embedder,
 )
+from ingest.embed.lazy import LazyEmbedder
 from ingest.errors import EmbedderError
 from ingest.search import unrelated_cosine
 from ingest.settings import find_home
