@@ -4,6 +4,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# `make test` says the same of the same code every time; `make nightly` looks for new examples.
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("nightly", derandomize=False)
+settings.load_profile("nightly" if "LOREBASE_NIGHTLY" in os.environ else "steady")
 
 os.environ.setdefault(
     "GOMP_SPINCOUNT", "2000"
