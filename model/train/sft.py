@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -22,11 +21,12 @@ from model.data.sets import DataConfig, Prepared, prepare
 from model.errors import TokenizerError, TrainingError, UnsupportedModel
 from model.layout import read_config
 from model.tokenizer import Tokenizer
-from model.train import distributed, precision, runs, session
+from model.train import command, precision, session
+from model.train.command import Command
 from model.train.distributed import World
 from model.train.loop import Outcome, fit
 from model.train.losses import next_token
-from model.train.options import add_options, build, gather
+from model.train.options import build
 from model.train.runs import Run
 from model.train.state import Store
 from model.train.subject import Subject
@@ -88,13 +88,7 @@ HELP = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `sft`."""
-    parser.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; flags win over them")
-    parser.add_argument(
-        "--resume", metavar="RUN", help="go on with a run that was stopped, as it was started"
-    )
-    parser.add_argument(
-        "--detach", action="store_true", help="train in the background; survives this terminal"
-    )
+    command.add_arguments(parser, CLASSES, HELP)
     parser.add_argument(
         "--placeholder",
         action="append",
@@ -102,7 +96,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="what stands for {{name}}, {{author}}",
     )
-    add_options(parser, CLASSES, HELP)
 
 
 def run(args: argparse.Namespace, home: Path) -> int:
@@ -111,36 +104,10 @@ def run(args: argparse.Namespace, home: Path) -> int:
     Raises:
         ModelError: settings, data or weights that cannot be used, or a run that failed.
     """
-    given = {key: value for key, value in vars(args).items() if key not in NOT_SETTINGS}
+    given = command.settings(args)
     if args.placeholder:
         given["placeholders"] = dict(_pair(text) for text in args.placeholder)
-    world = distributed.join()
-    try:
-        if args.detach and world.size > 1:
-            raise TrainingError("--detach starts one process; leave it out under torchrun")
-        if args.resume:
-            if given or args.config:
-                extra = f"--{next(iter(given))}" if given else "--config"
-                raise TrainingError(f"--resume goes on as the run was started; leave out {extra}")
-            this = runs.find(home, args.resume)
-            values = gather(CLASSES, this.config()["settings"], None)
-        else:
-            values = _settled(gather(CLASSES, given, args.config), home, world)
-            if world.first:
-                this = runs.create(home, values["name"], {"command": "sft", "settings": values})
-            world.wait()
-            this = runs.find(home, values["name"])
-        if args.detach:
-            pid = runs.start(this, home)
-            watch = f"python -m model runs attach {this.name}"
-            sys.stdout.write(f"{this.name} is being trained by process {pid}. Watch it: {watch}\n")
-            return 0
-        if not world.first:
-            return _train(this, values, home, world)
-        with this.held():
-            return _train(this, values, home, world)
-    finally:
-        distributed.leave()
+    return command.run(_command(), args, given, home)
 
 
 def begin(given: Mapping[str, Any], home: Path) -> Run:
@@ -154,13 +121,16 @@ def begin(given: Mapping[str, Any], home: Path) -> Run:
         TrainingError, DataError: a setting of another type or out of range, or a name that is taken.
         UnknownModel: the model is not installed.
     """
-    values = _settled(gather(CLASSES, given, None), home, distributed.join())
-    return runs.create(home, values["name"], {"command": "sft", "settings": values})
+    return command.begin(_command(), given, home)
+
+
+def _command() -> Command:
+    return Command("sft", CLASSES, _settled, _train)
 
 
 def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
     """Every setting that was given, checked, under the name that all processes agree on."""
-    values = _named(values, home)
+    values = named(values, home)
     values["name"] = world.agree(values["name"])
     what, how, _, _ = _checked(values)
     _refuse_taken(home, what)
@@ -170,10 +140,7 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
     return values
 
 
-NOT_SETTINGS = {"command", "home", "config", "resume", "detach", "placeholder"}
-
-
-def _named(values: dict[str, Any], home: Path) -> dict[str, Any]:
+def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
     """With a name, absolute paths, and what follows from other settings."""
     if not values.get("dataset"):
         raise TrainingError("--dataset is needed (or dataset in the file given by --config)")
@@ -236,7 +203,7 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
         dtype = precision.choose(how.compute_type, world.device)
         model = subject.decoder(how, dtype, world.device)
         store.fingerprint.update(
-            data=sets.train.fingerprint(), base=subject.base_hash, settings=_decisive(values)
+            data=sets.train.fingerprint(), base=subject.base_hash, settings=decisive(values)
         )
         store.fingerprint["number of processes"] = world.size  # it decides how many steps there are
         if world.first:
@@ -297,7 +264,7 @@ def _sets(base: Checkpoint, data: DataConfig) -> Prepared:
     return prepare(data, ChatTemplate.recognise(jinja, source=str(base.path)), tokenizer)
 
 
-def _decisive(values: Mapping[str, Any]) -> str:
+def decisive(values: Mapping[str, Any]) -> str:
     """The settings that decide what is computed, as one text."""
     return json.dumps({k: v for k, v in values.items() if k != "name"}, default=str, sort_keys=True)
 
