@@ -27,6 +27,7 @@ from service.events import Event, Final, Sources, Timings
 from service.evidence import script
 from service.generators import Generator, PassageReader, Reads
 from service.reading.calibrators import Calibrators
+from service.reading.second import seconded
 
 __all__ = ["Answerer", "Ask", "Search", "Source", "writes"]
 
@@ -116,6 +117,7 @@ class Answerer:
         """Each passage apart where there is a reader, else or failing that all in one prompt."""
         reader = reader_of(turn.generator) if turn.ask.reading == "each" else None
         if reader is not None:
+            reader = seconded(reader, turn.source.quoter, turn.ask.question)
             before = turn.reply
             speaking = self.calibrators.of(turn.ask.collection, reader.fingerprint, turn.source.embedder)
             for event in each.answer(turn, reader, speaking):

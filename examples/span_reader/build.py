@@ -2,7 +2,8 @@
 
     python -m examples.span_reader.build [--out .lorebase/datasets/span-reader] [--home HOME] [--seed 0]
 
-Reads CMRC 2018, DRCD and SQuAD from `LOREBASE_DATA`. Paragraphs are cut into passages by the chunker that
+Reads CMRC 2018, DRCD, SQuAD and Natural Questions from `LOREBASE_DATA`; of the last one without what
+`rgb/nq_noise_en_a` asks about. Paragraphs are cut into passages by the chunker that
 serves. A question is asked of the passage that answers it and, of many questions, also of one that does not:
 another passage of the same paragraph, or the best by BM25 of other paragraphs; neither has an accepted answer
 in it. What the frozen layers make of every text is computed once; a build that was interrupted goes on there.
@@ -26,6 +27,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_matrix
 
+from examples.grounded_qa.build import natural as gold_passages
 from ingest import chunk, words
 from ingest.settings import find_home
 from ingest.types import Document, Section
@@ -34,6 +36,7 @@ from model.spans.data import Pair, SpanSet, Text, write
 from model.spans.encoder import read_encoder
 from model.spans.pieces import Pieced, Pieces
 from model.train.precision import choose
+from service.reading import rows
 
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
 ENCODER, LOWER_LAYERS = "multilingual-e5-small", 8
@@ -47,7 +50,8 @@ TITLED = 0.6
 SETS: dict[str, tuple[int, float, bool]] = {
     "cmrc2018_train": (4, 0.9, False),
     "drcd_a": (3, 0.7, False),
-    "squad_train": (4, 0.9, False),
+    "squad_train": (20, 1.0, False),
+    "nq_oracle_a": (20, 1.0, False),
     "cmrc2018_trial": (1, 0.8, True),
 }
 
@@ -76,8 +80,11 @@ class Question:
 def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage], list[Question]]:
     """Some of a set's paragraphs, cut, and some of their questions."""
     most, share, _ = SETS[name]
-    with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
-        articles = json.load(file)["data"]
+    if name == "nq_oracle_a":
+        articles = natural()
+    else:
+        with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
+            articles = json.load(file)["data"]
     passages: list[Passage] = []
     questions: list[Question] = []
     paragraphs = [(article["title"], p) for article in articles for p in article["paragraphs"]]
@@ -101,6 +108,22 @@ def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage],
                 start, end = place[0] - cut[i][0], place[1] - cut[i][0]
                 questions.append(Question(qa["question"], accepted, number, at + i, start, end))
     return passages, questions
+
+
+def natural() -> list[dict[str, Any]]:
+    """Natural Questions' gold passages in SQuAD's form, without titles that `rgb/nq_noise_en_a` asks about."""
+    told: list[dict[str, Any]] = []
+    for found in gold_passages(0):
+        qas = []
+        for asked in found.questions:
+            place = rows.locate(found.text, asked.answer or "", asked.question)
+            if place is not None:
+                first = {"text": found.text[slice(*place)], "answer_start": place[0]}
+                others = [{"text": text, "answer_start": -1} for text in asked.accepted]
+                qas.append({"question": asked.question, "answers": [first, first, *others]})
+        title = found.group.removeprefix("nq ")
+        told.append({"title": title, "paragraphs": [{"context": found.text, "qas": qas}]})
+    return told
 
 
 def located(text: str, answers: Sequence[dict[str, Any]]) -> tuple[int, int] | None:

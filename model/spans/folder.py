@@ -12,6 +12,7 @@ encoder that it was trained on, so that one's fingerprint is compared.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -132,7 +133,10 @@ def load(
     dtype = dtype or choose("auto", torch.device("cpu"))
     pieced = Pieced(cut or encoder.tokenizer_file, encoder.config.n_positions)
     frozen = net.to(dtype).requires_grad_(False)
-    return SpanReader(source.name, encoder.lower(lower, dtype), frozen, pieced, scripts=scripts)
+    weights = hashlib.sha256((source / WEIGHTS_FILE).read_bytes()).hexdigest()
+    return SpanReader(
+        source.name, encoder.lower(lower, dtype), frozen, pieced, scripts=scripts, fingerprint=weights
+    )
 
 
 def _described(source: Path) -> dict[str, Any]:

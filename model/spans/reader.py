@@ -81,6 +81,7 @@ class SpanReader:
         *,
         kept_bytes: int = 64 * MEGABYTE,
         scripts: frozenset[str] = frozenset(),
+        fingerprint: str = "",
     ) -> None:
         """Prepare to read.
 
@@ -91,8 +92,9 @@ class SpanReader:
             pieced: the encoder's tokenizer.
             kept_bytes: of passages' states that are kept at most.
             scripts: of the questions that the net was trained on, LATIN or CJK; empty for any.
+            fingerprint: of the weights.
         """
-        self.name, self.scripts = name, scripts
+        self.name, self.scripts, self.fingerprint = name, scripts, fingerprint or name
         self._lower, self._net, self._pieced = lower, net.eval(), pieced
         self._kept_bytes, self._held_bytes = kept_bytes, 0
         self._kept: OrderedDict[str, list[_Window]] = OrderedDict()

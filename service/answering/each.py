@@ -129,7 +129,7 @@ def _statements(
 ) -> tuple[list[tuple[Statement, tuple[Citation, ...]]], bool]:
     """What one passage says, with the citations that each sentence is the first to use.
 
-    The second value is whether it says it in the model's words.
+    The second value is whether it says it in the generator's words.
     """
     hit = reading.hit
     answer = without_forged_markers(reading.answer or "").strip()
@@ -141,7 +141,7 @@ def _statements(
             having = frozenset(evidence.terms(hit.text[start:end]))
             markers.append(citer.add(hit, start, end, evidence.share(wanted, having) if wanted else 1.0))
         made = Statement(answer, tuple(dict.fromkeys(markers)))
-        return [(made, tuple(citer.citations[known:]))], True
+        return [(made, tuple(citer.citations[known:]))], reading.by == "generator"
     found = []
     for start, end in _stretches(question, reading):
         known = len(citer.citations)

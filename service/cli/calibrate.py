@@ -23,6 +23,7 @@ from service.errors import InvalidRequest
 from service.evaluation.questions import Question, read_questions
 from service.reading import calibrating
 from service.reading.calibrating import Result
+from service.reading.second import seconded
 from service.settings import ServiceSettings
 
 #: Where `tune` keeps the questions that it has written on a collection, below its folder.
@@ -76,7 +77,9 @@ def run(given: argparse.Namespace, parts: Parts) -> int:
             f"{generator.name} has no reader, and only what a reader finds is calibrated: install the "
             "reading adapter grounded-qa for it, or name a model that has one with --model"
         )
-    made_for = {"reader": reader.fingerprint, "embedder": source.embedder}
+    # As questions in the alphabet that the reader writes are read; in others its own words are not asked for.
+    both = seconded(reader, source.quoter, "in English")
+    made_for = {"reader": both.fingerprint, "embedder": source.embedder}
     info = {c.name: c for c in parts.library.collections()}[collection]
     k = given.k or parts.settings.k
     folder = collection_folder(parts.home, collection)

@@ -32,6 +32,10 @@ FEATURES = (
     "short",
     "asked",
     "gain",
+    "span",
+    "tells",
+    "apart",
+    "spans",
 )
 #: A second answer contradicts the first if it is at least this likely beside it.
 CONTRADICTS = 0.75
@@ -41,6 +45,8 @@ SAME_WORDS = 0.6
 MOST_LOGIT, LEAST_LOGPROB = 8.0, -6.0
 #: Evidence gains, in nats a token, are cut here.
 LEAST_GAIN, MOST_GAIN = -2.0, 8.0
+#: The span reader's logits are cut here, and a distance from its likeliest span.
+MOST_SPAN, LEAST_APART = 12.0, -12.0
 #: What both of two passages need to be heard as a contradiction: telling, by the model; and speaking of what
 #: is asked, or in the same words as the other.
 TELLS, SPEAKS = 0.8, 0.5
@@ -147,7 +153,7 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     numbers, neither of which stands in the other's sentences; and these speak of what is asked, or in the
     same words.
     """
-    if same(one, other) is not False or one.polar != other.polar:
+    if one.rank == other.rank or same(one, other) is not False or one.polar != other.polar:
         return False
     if not (supported(question, one) and supported(question, other)):
         return False  # what is shown is then a sentence, and nobody has said that it differs
@@ -192,13 +198,19 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     short       1 for a short answer, 0 for a quotation
     asked       share of the question's content words in the sentences and their heading
     gain        how much likelier the passage makes the short answer; 0 for a quotation
+    span        the span reader's logit of the same words above "not here"
+    tells       logit of its probability that the passage tells
+    apart       how far these words stand below its likeliest ones of the passage
+    spans       1 if they are its own and not the generator's
+
+    Of the last four, all are 0 where no span reader looked.
     """
     written = [reading for reading in readings if reading.sentences]
     asked = evidence.weights(question)
     found: list[tuple[float, ...]] = []
     for reading in written:
-        others = [(other, same(reading, other)) for other in written if other is not reading]
-        best_other = max((o.hit.score for o in readings if o is not reading), default=0.0)
+        others = [(other, same(reading, other)) for other in written if other.rank != reading.rank]
+        best_other = max((o.hit.score for o in readings if o.rank != reading.rank), default=0.0)
         around = " ".join((reading.hit.title, *reading.hit.heading_path, *reading.quoted))
         found.append(
             (
@@ -213,6 +225,7 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
                 float(reading.answer is not None),
                 evidence.share(asked, frozenset(evidence.terms(around))),
                 max(LEAST_GAIN, min(MOST_GAIN, reading.gain)),
+                *_seconded(reading),
             )
         )
     return found
@@ -271,6 +284,14 @@ def supported(question: str, reading: PassageReading) -> bool:
     wanted = evidence.weights(reading.answer)
     having = frozenset(evidence.terms(" ".join(reading.quoted)))
     return bool(wanted) and evidence.share(wanted, having) >= 1.0 and reading.gain > 0
+
+
+def _seconded(reading: PassageReading) -> tuple[float, float, float, float]:
+    """What the span reader thinks of it."""
+    if reading.tells is None:
+        return 0.0, 0.0, 0.0, 0.0
+    span = -MOST_SPAN if reading.span is None else max(-MOST_SPAN, min(MOST_SPAN, reading.span))
+    return span, _logit(reading.tells), reading.apart, float(reading.by == "spans")
 
 
 def _stands(question: str, reading: PassageReading) -> float:

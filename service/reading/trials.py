@@ -31,6 +31,7 @@ from service.evaluation.scoring import contains
 from service.generators import PassageReader
 from service.reading.calibration import Calibrator, Floats, area, calibration_error, fit, risk_coverage
 from service.reading.readings import PassageReading, Readings
+from service.reading.second import seconded
 from service.reading.select import CONTRADICTS, FEATURES, MOST_LOGIT, contradict, describe, words
 
 Kind = Literal["answerable", "hidden", "unanswerable"]
@@ -147,7 +148,8 @@ def examine(
     there = trial.kind == "answerable" and any(map(tells, hits))
     if not hits or judged.probability < least_relevance:
         return Record(judged.probability, score, there)
-    readings = _read(reader, trial.question, hits, cancel or threading.Event())
+    both = seconded(reader, source.quoter, trial.question)
+    readings = _read(both, trial.question, hits, cancel or threading.Event())
     written = [reading for reading in readings.passages if reading.sentences]
     parts = trial.parts if trial.kind == "answerable" else ()
     features = describe(trial.question, readings.passages, judged.probability)
