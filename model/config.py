@@ -1,8 +1,8 @@
 """Typed, validated configuration, written into every checkpoint's `config.json`.
 
-`GPTConfig` describes one decoder by orthogonal axes; the axes give GPT-2 (learned positions, LayerNorm,
-GELU, biases) and Llama/SmolLM2 (rotary positions, RMSNorm, SwiGLU, grouped-query attention). `Sampling`
-describes how to decode.
+`GPTConfig` describes one decoder by orthogonal axes (`model.axes`); the axes give GPT-2 (learned positions,
+LayerNorm, GELU, biases) and Llama/SmolLM2 (rotary positions, RMSNorm, SwiGLU, grouped-query attention).
+`Sampling` describes how to decode.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from model.axes.choices import (
+    GATED,
+    MLP,
+    Head,
+    Initialisation,
+    Norm,
+    Positions,
+    RopeScaling,
+    one_of,
+)
 from model.errors import CheckpointError, InvalidSampling, TrainingError
-
-Positions = Literal["learned", "rotary"]
-Norm = Literal["layernorm", "rmsnorm"]
-MLP = Literal["gelu", "gelu_tanh", "swiglu"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +41,17 @@ class GPTConfig:
     mlp: MLP
     norm_eps: float
     rope_theta: float = 10_000.0  #: rotary base (arXiv 2104.09864); used where positions == "rotary"
+    rope_scaling: RopeScaling | None = None  #: rotary positions stretched over a longer window
     attention_bias: bool = False  #: biases on q, k, v
     output_bias: bool = False  #: bias on the attention output projection
     mlp_bias: bool = False
     tied_head: bool = True  #: the output head is the token embedding
+    head: Head = "linear"  #: normhead: its rows at length 1 (Baichuan 2, arXiv 2309.10305)
+    embed_dropout: float = 0.0  #: while training, on tokens with their positions
+    attention_dropout: float = 0.0  #: while training, on attention's probabilities
+    residual_dropout: float = 0.0  #: while training, on what attention and MLP add to the stream
+    initialisation: Initialisation = "gpt2"  #: of a decoder that is trained from nothing
+    scaled_residual: bool = True  #: fresh projections onto the stream are smaller, by sqrt(2 * n_layers)
     bos_id: int | None = None
     eos_ids: tuple[int, ...] = ()  #: any of these ends a reply
     pad_id: int | None = None
@@ -64,8 +77,23 @@ class GPTConfig:
             raise CheckpointError(
                 f"config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
             )
+        for name, choices in AXES.items():
+            one_of(name, getattr(self, name), choices)
         if self.positions == "rotary" and self.head_dim % 2:
             raise CheckpointError(f"config: rotary positions need an even head_dim, got {self.head_dim}")
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise CheckpointError(f"config: sinusoidal positions need an even d_model, got {self.d_model}")
+        if self.rope_scaling is not None and self.positions != "rotary":
+            raise CheckpointError(f"config: rope_scaling goes with rotary positions, not {self.positions}")
+        for name in ("embed_dropout", "attention_dropout", "residual_dropout"):
+            share = getattr(self, name)
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+                raise CheckpointError(f"config: {name} must be at least 0 and below 1, got {share!r}")
+
+    @property
+    def gated(self) -> bool:
+        """Whether the MLP has a gate beside its first projection."""
+        return self.mlp in GATED
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -81,14 +109,29 @@ class GPTConfig:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise CheckpointError(f"config: unknown key {unknown[0]!r}; written by a newer version?")
+        scaling = values.get("rope_scaling")
+        nested = {
+            "eos_ids": tuple(values.get("eos_ids", ())),
+            "rope_scaling": None if scaling is None else RopeScaling.from_dict(scaling),
+        }
         try:
-            return cls(**(values | {"eos_ids": tuple(values.get("eos_ids", ()))}))
+            return cls(**(values | nested))
         except TypeError as error:
             raise CheckpointError(f"config: {error}") from error
 
     def kv_bytes_per_token(self, bytes_per_value: int = 2) -> int:
         """Bytes of key-value cache that one token takes."""
         return 2 * self.n_layers * self.n_kv_heads * self.head_dim * bytes_per_value
+
+
+#: Keys whose values are entries of an axis's table.
+AXES: dict[str, Any] = {
+    "positions": Positions,
+    "norm": Norm,
+    "mlp": MLP,
+    "head": Head,
+    "initialisation": Initialisation,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +168,8 @@ class Sampling:
                 raise InvalidSampling(f"{name} must be {allowed}, got {getattr(self, name)}")
 
 
-Scheduler = Literal["cosine", "linear", "constant"]
+Scheduler = Literal["cosine", "linear", "constant", "warmup_stable_decay"]
+Optimiser = Literal["adamw", "adam", "sgd", "adagrad", "rmsprop"]
 ComputeType = Literal["auto", "bf16", "fp32"]
 
 
@@ -168,12 +212,21 @@ class TrainConfig:
     gradient_accumulation_steps: int = 1  #: micro-batches a step, in each process
     lr_scheduler_type: Scheduler = "cosine"
     warmup_ratio: float = 0.05  #: share of the steps over which the rate rises from 0
+    min_lr_ratio: float = 0.0  #: share of the rate that is left at the end of cosine, linear and decay
+    decay_ratio: float = 0.2  #: share of the steps over which warmup_stable_decay falls
     max_grad_norm: float = 1.0  #: 0 does not clip
     weight_decay: float = 0.0  #: on matrices; never on norms and biases
+    optim: Optimiser = "adamw"
+    momentum: float = 0.9  #: of sgd
+    rms_alpha: float = 0.99  #: of rmsprop: share of the past in the mean square
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_epsilon: float = 1e-8
     label_smoothing: float = 0.0
+    max_z_loss: float = 0.0  #: weight of the largest logit's square (Baichuan 2, arXiv 2309.10305: 2e-4)
+    neftune_noise_alpha: float = 0.0  #: noise on the embedding, while training (arXiv 2310.05914)
+    loraplus_lr_ratio: float = 1.0  #: learning rate of B over that of A (LoRA+, arXiv 2402.12354)
+    torch_compile: bool = False  #: compile the blocks, where a compiler is there
     compute_type: ComputeType = "auto"  #: auto: bf16 where a probe finds it faster
     gradient_checkpointing: bool = False  #: keep one activation a block and compute the others twice
     fsdp: bool = (
@@ -200,6 +253,17 @@ class TrainConfig:
                     f"of {get_args(Scheduler)}",
                 ),
                 "warmup_ratio": (0 <= self.warmup_ratio <= 1, "between 0 and 1"),
+                "min_lr_ratio": (0 <= self.min_lr_ratio <= 1, "between 0 and 1"),
+                "decay_ratio": (
+                    0 <= self.decay_ratio <= 1 - self.warmup_ratio,
+                    "at least 0, and at most 1 together with warmup_ratio",
+                ),
+                "optim": (self.optim in get_args(Optimiser), f"of {get_args(Optimiser)}"),
+                "momentum": (0 <= self.momentum < 1, "at least 0 and below 1"),
+                "rms_alpha": (0 <= self.rms_alpha < 1, "at least 0 and below 1"),
+                "max_z_loss": (0 <= self.max_z_loss < math.inf, "0 (off) or more"),
+                "neftune_noise_alpha": (0 <= self.neftune_noise_alpha < math.inf, "0 (off) or more"),
+                "loraplus_lr_ratio": (0 < self.loraplus_lr_ratio < math.inf, "above 0"),
                 "max_grad_norm": (0 <= self.max_grad_norm < math.inf, "0 (off) or more"),
                 "weight_decay": (0 <= self.weight_decay < math.inf, "0 or more"),
                 "adam_beta1": (0 <= self.adam_beta1 < 1, "at least 0 and below 1"),

@@ -1,16 +1,18 @@
 """One decoder whose orthogonal axes give every family this house reads.
 
 A decoder is token embedding, blocks of causal self-attention and MLP around a residual stream, a last norm
-and an output head (arXiv 1706.03762, pre-norm as in GPT-2). `GPTConfig` chooses one entry from each of three
-small tables:
+and an output head (arXiv 1706.03762, pre-norm as in GPT-2). `GPTConfig` chooses one entry from each of the
+small tables in `model.axes`:
 
-    positions   learned (GPT-2) | rotary (arXiv 2104.09864)
-    norm        layernorm | rmsnorm (arXiv 1910.07467)
-    mlp         gelu | gelu_tanh | swiglu (arXiv 2002.05202)
+    positions       learned (GPT-2) | sinusoidal | rotary, which may be stretched
+    norm            layernorm | rmsnorm
+    mlp             an activation, plain or gated
+    head            linear | normhead
+    initialisation  gpt2 | xavier | kaiming
 
-and, independently, the number of key-value heads (arXiv 2305.13245), the biases, and whether the head is the
-embedding. Learned + layernorm + gelu_tanh + biases is GPT-2; rotary + rmsnorm + swiglu + grouped heads is
-Llama and SmolLM2.
+and, independently, the number of key-value heads (arXiv 2305.13245), the biases, dropout, and whether the
+head is the embedding. Learned + layernorm + gelu_tanh + biases is GPT-2; rotary + rmsnorm + swiglu + grouped
+heads is Llama and SmolLM2.
 
 Invariants:
 
@@ -27,17 +29,20 @@ d_model.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import MLP, GPTConfig, Norm, Positions
+from model.axes.heads import HEADS, ROWS
+from model.axes.initialise import initialise
+from model.axes.mlps import mlp
+from model.axes.norms import NORMS
+from model.axes.positions import POSITIONS, rotate
+from model.config import GPTConfig
 
 
 class KeyValues(Protocol):
@@ -64,52 +69,7 @@ class Span:
     )  #: (r or 1, 1, n, t): to add to the scores, minus infinity where a query must not look
     causal: bool  #: no mask needed: query i sees keys 0..i
     cache: KeyValues | None
-
-
-# ----------------------------------------------------------------------------------------------------
-# positions
-
-
-class LearnedPositions(nn.Embedding):
-    """One trained vector a position, added to the token's."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        empty = torch.empty(config.context_length, config.d_model)
-        super().__init__(config.context_length, config.d_model, _weight=empty)
-
-    def place(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Token vectors (r, n, d) with their positions (r or 1, n) added."""
-        placed: Tensor = x + self(positions)
-        return placed
-
-    def rotation(self, positions: Tensor, dtype: torch.dtype) -> None:  # noqa: ARG002
-        """Nothing is rotated."""
-        return
-
-
-class RotaryPositions(nn.Module):
-    """Queries and keys turned by an angle that grows with position, so that scores see only distances."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.head_dim, self.theta = config.head_dim, config.rope_theta
-
-    def place(self, x: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002
-        """Nothing is added."""
-        return x
-
-    def rotation(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosines, and sines signed for `rotate`, (r or 1, 1, n, e); angles are computed in float32."""
-        pairs = torch.arange(0, self.head_dim, 2, device=positions.device, dtype=torch.float32)
-        angles = positions[:, None, :, None].float() * self.theta ** -(pairs / self.head_dim)
-        cos, sin = angles.cos(), angles.sin()
-        return torch.cat((cos, cos), -1).to(dtype), torch.cat((-sin, sin), -1).to(dtype)
-
-
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn x (r, h, n, e): elements i and i + e/2 form a pair, the order of Hugging Face checkpoints."""
-    cos, signed_sin = rotation
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), signed_sin)
+    dropout: float = 0.0  #: share of attention's probabilities that training leaves out
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -148,53 +108,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
     """Softmax attention of q (r, h, n, e) over k, v (r, g, t, e); g divides h."""
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=span.mask, is_causal=span.causal, enable_gqa=grouped
+        q, k, v, attn_mask=span.mask, dropout_p=span.dropout, is_causal=span.causal, enable_gqa=grouped
     )
 
-
-class GatedMLP(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
-        self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_mlp, config.d_model, bias=config.mlp_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(r, n, d) to (r, n, d)."""
-        y: Tensor = self.down(F.silu(self.gate(x)) * self.up(x))
-        return y
-
-
-class PlainMLP(nn.Module):
-    """down(activation(up(x)))."""
-
-    def __init__(self, config: GPTConfig, activation: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.activation = activation
-        self.up = nn.Linear(config.d_model, config.d_mlp, bias=config.mlp_bias)
-        self.down = nn.Linear(config.d_mlp, config.d_model, bias=config.mlp_bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(r, n, d) to (r, n, d)."""
-        y: Tensor = self.down(self.activation(self.up(x)))
-        return y
-
-
-POSITIONS: dict[Positions, type[LearnedPositions | RotaryPositions]] = {
-    "learned": LearnedPositions,
-    "rotary": RotaryPositions,
-}
-NORMS: dict[Norm, Callable[[GPTConfig], nn.Module]] = {
-    "layernorm": lambda config: nn.LayerNorm(config.d_model, eps=config.norm_eps),
-    "rmsnorm": lambda config: nn.RMSNorm(config.d_model, eps=config.norm_eps),
-}
-MLPS: dict[MLP, Callable[[GPTConfig], nn.Module]] = {
-    "gelu": partial(PlainMLP, activation=F.gelu),
-    "gelu_tanh": partial(PlainMLP, activation=partial(F.gelu, approximate="tanh")),
-    "swiglu": GatedMLP,
-}
 
 # -------------------------------------------------------------------------------------------------------
 # decoder
@@ -208,12 +124,26 @@ class Block(nn.Module):
         self.attn_norm: nn.Module = NORMS[config.norm](config)
         self.attn: nn.Module = Attention(config, layer)
         self.mlp_norm: nn.Module = NORMS[config.norm](config)
-        self.mlp: nn.Module = MLPS[config.mlp](config)
+        self.mlp: nn.Module = mlp(config)
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         """The residual stream (r, n, d), one block later."""
         x = x + self.attn(self.attn_norm(x), span)
         mixed: Tensor = x + self.mlp(self.mlp_norm(x))
+        return mixed
+
+
+class DroppingBlock(Block):
+    """`Block`, leaving out some of what each part adds while it is trained (arXiv 1706.03762, 5.4)."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__(config, layer)
+        self.drop = nn.Dropout(config.residual_dropout)
+
+    def forward(self, x: Tensor, span: Span) -> Tensor:
+        """The residual stream (r, n, d), one block later."""
+        x = x + self.drop(self.attn(self.attn_norm(x), span))
+        mixed: Tensor = x + self.drop(self.mlp(self.mlp_norm(x)))
         return mixed
 
 
@@ -227,9 +157,12 @@ class GPT(nn.Module):
         empty = torch.empty(config.vocab_size, config.d_model)
         self.embed = nn.Embedding(config.vocab_size, config.d_model, _weight=empty)
         self.positions = POSITIONS[config.positions](config)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.drop = nn.Dropout(config.embed_dropout)
+        block = DroppingBlock if config.residual_dropout else Block
+        self.blocks = nn.ModuleList(block(config, layer) for layer in range(config.n_layers))
         self.norm = NORMS[config.norm](config)
-        self.head = None if config.tied_head else nn.Linear(config.d_model, config.vocab_size, bias=False)
+        head = HEADS[config.head]
+        self.head = None if config.tied_head else head(config.d_model, config.vocab_size, bias=False)
         if not self.embed.weight.is_meta:
             self.initialise()
 
@@ -262,13 +195,14 @@ class GPT(nn.Module):
             ):  # padding stands where the last token does: there may be no position behind it
                 ends = torch.tensor([start + length for start, length in zip(starts, lengths, strict=True)])
                 positions = positions.minimum((ends - 1).clamp(min=0).to(ids.device)[:, None])
-        x = self.positions.place(self.embed(ids), positions)
+        x = self.drop(self.positions.place(self.embed(ids), positions))
         causal = mask is None and max(starts) == 0
         if mask is None and not causal and not (n == 1 and min(starts) == max(starts)):
             mask = torch.arange(max(starts) + n, device=ids.device) <= positions[:, None, :, None]
         if mask is not None:
             mask = penalty(mask, x.dtype)
-        span = Span(self.positions.rotation(positions, x.dtype), mask, causal, cache)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        span = Span(self.positions.rotation(positions, x.dtype), mask, causal, cache, dropout)
         for block in self.blocks:
             x = block(x, span)
         if cache is not None:
@@ -279,24 +213,18 @@ class GPT(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., vocab_size) of the next token, for hidden states (..., d)."""
         if self.head is None:
-            return F.linear(hidden, self.embed.weight)
+            return F.linear(hidden, self.head_rows())
         scores: Tensor = self.head(hidden)
         return scores
 
-    @torch.no_grad()
+    def head_rows(self) -> Tensor:
+        """The rows (vocab_size, d) that a hidden state is multiplied with to give scores."""
+        matrix = self.embed.weight if self.head is None else self.head.weight
+        return ROWS[self.config.head](matrix)
+
     def initialise(self, generator: torch.Generator | None = None) -> None:
-        """Fresh weights as in GPT-2: normal(0.02), 1/sqrt(2 layers) of that for what adds to the stream."""
-        residual = {
-            f"blocks.{i}.{part}.weight" for i in range(len(self.blocks)) for part in ("attn.o", "mlp.down")
-        }
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                parameter.zero_()
-            elif parameter.ndim == 1:
-                parameter.fill_(1.0)
-            else:
-                scale = 1 / math.sqrt(2 * len(self.blocks)) if name in residual else 1.0
-                parameter.normal_(0.0, 0.02 * scale, generator=generator)
+        """Fresh weights, as the config's `initialisation` says."""
+        initialise(self, self.config, generator)
 
 
 def penalty(mask: Tensor, dtype: torch.dtype) -> Tensor:

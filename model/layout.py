@@ -49,9 +49,11 @@ def tensor_shapes(config: GPTConfig) -> dict[str, Shape]:
         _linear(shapes, block + "attn.v", (kv, config.d_model), config.attention_bias)
         _linear(shapes, block + "attn.o", (config.d_model, q), config.output_bias)
         _norm(shapes, block + "mlp_norm", config)
-        if config.mlp == "swiglu":
+        if config.gated:
             _linear(shapes, block + "mlp.gate", (config.d_mlp, config.d_model), config.mlp_bias)
         _linear(shapes, block + "mlp.up", (config.d_mlp, config.d_model), config.mlp_bias)
+        if config.mlp == "prelu":
+            shapes[block + "mlp.activation.weight"] = (1,)
         _linear(shapes, block + "mlp.down", (config.d_model, config.d_mlp), config.mlp_bias)
     _norm(shapes, "norm", config)
     if not config.tied_head:

@@ -24,8 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.axes.mlps import GatedMLP, PlainMLP
+from model.axes.positions import rotate
 from model.engine.adapters import Stack, Switch
-from model.gpt import GPT, Attention, Block, GatedMLP, PlainMLP, Span, attend, rotate
+from model.gpt import GPT, Attention, Block, Span, attend
 from model.lora import projections
 from model.memory import give_back
 from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
@@ -287,13 +289,13 @@ class FastMLP(nn.Module):
             stacked = _packed(x, self.first, adapter.first)
             if isinstance(plain, GatedMLP):
                 gate, up = stacked.chunk(2, -1)
-                inner = F.silu(gate).mul_(up)
+                inner = plain.activation(gate).mul_(up)
             else:
                 inner = plain.activation(stacked)
             return _packed(inner, self.down, adapter.down)
         if isinstance(plain, GatedMLP):
             gate, up = _dense(x, (plain.gate, plain.up), adapter.first)
-            inner = F.silu(gate) * up
+            inner = plain.activation(gate) * up
         else:
             inner = plain.activation(_dense(x, (plain.up,), adapter.first)[0])
         return _dense(inner, (plain.down,), adapter.down)[0]
@@ -348,9 +350,11 @@ def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: b
         block.attn_norm, block.mlp_norm = _fast_norm(block.attn_norm), _fast_norm(block.mlp_norm)
         give_back()
     model.norm = _fast_norm(model.norm)
-    name, matrix = ("embed.weight", model.embed) if model.head is None else ("head.weight", model.head)
-    few = PackedLinear([weights[name]]) if packed and packable(weights[name]) else None
-    model.head = Head(matrix.weight, few)
+    rows = model.head_rows().detach()
+    stored = weights["embed.weight" if model.head is None else "head.weight"]
+    stored = stored if model.config.head == "linear" else rows  # else the head's rows are not those stored
+    few = PackedLinear([stored]) if packed and packable(stored) else None
+    model.head = Head(rows, few)
 
 
 def switch_of(model: GPT) -> Switch:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.gpt import GPT, Attention, Block, GatedMLP, Span, rotate
+from model.axes.mlps import GatedMLP
+from model.axes.positions import rotate
+from model.gpt import GPT, Attention, Block, Span
 
 #: Queries whose probabilities are held at once. Small blocks skip more of the keys that lie in the future,
 #: large ones make larger products.
@@ -185,12 +187,15 @@ class FusedRMSNorm(nn.Module):
 
 
 def quicken(model: GPT) -> None:
-    """Replace the parts for which there is a faster one; parameters and their names stay."""
+    """Replace the parts for which there is a faster one; parameters and their names stay.
+
+    Attention with dropout stays torch's, and so does a gate that is not SiLU.
+    """
     for block in model.blocks:
         assert isinstance(block, Block)
-        if isinstance(block.attn, Attention):
+        if isinstance(block.attn, Attention) and not model.config.attention_dropout:
             block.attn = FusedAttention(block.attn)
-        if isinstance(block.mlp, GatedMLP):
+        if isinstance(block.mlp, GatedMLP) and block.mlp.activation is F.silu:
             block.mlp = FusedMLP(block.mlp)
         block.attn_norm, block.mlp_norm = _norm(block.attn_norm), _norm(block.mlp_norm)
     model.norm = _norm(model.norm)

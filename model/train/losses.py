@@ -19,24 +19,28 @@ if TYPE_CHECKING:
     from model.data.batches import Batch
 
 IGNORED = -100
-#: Positions whose logits are held at once: at 49,152 words and float32, 25 MB.
-POSITIONS = 128
+#: Positions whose logits are held at once: at 49,152 words and float32, 25 MB; more where words are fewer.
+POSITIONS, LOGITS = 128, 128 * 49_152
 
 #: (model, micro-batch) -> (sum, count); the sum is what gradients are taken of.
 Loss = Callable[["GPT", "Batch"], tuple[Tensor, int]]
 
 
-def next_token(model: GPT, batch: Batch, *, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
+def next_token(
+    model: GPT, batch: Batch, *, label_smoothing: float = 0.0, max_z: float = 0.0
+) -> tuple[Tensor, int]:
     """Cross-entropy of the supervised targets: the sum in nats, and their number.
 
-    The head is applied at supervised positions and nowhere else.
+    The head is applied at supervised positions and nowhere else. While training, `max_z` times the square of
+    each position's largest logit is added, which keeps logits from drifting (Baichuan 2, arXiv 2309.10305).
     """
     hidden = model(batch.ids, positions=batch.positions, mask=batch.mask)
     wanted = batch.targets != IGNORED
-    weight = model.embed.weight if model.head is None else model.head.weight
+    weight = model.head_rows()
     weight = weight if torch.is_grad_enabled() else weight.detach()  # inside a Function nobody can tell
     targets = batch.targets[wanted]
-    total: Tensor = HeadLoss.apply(hidden[wanted], weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    extra = max_z if torch.is_grad_enabled() else 0.0
+    total: Tensor = HeadLoss.apply(hidden[wanted], weight, targets, label_smoothing, extra)  # type: ignore[no-untyped-call]
     return total, len(targets)
 
 
@@ -48,14 +52,21 @@ class HeadLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def forward(  # noqa: PLR0917 - autograd passes them by position
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, max_z: float = 0.0
+    ) -> Tensor:
         """Hidden states (m, d), weight (v, d), targets (m,) to the sum, float32."""
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         ghidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         gweight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        for at in range(0, len(targets), POSITIONS):
-            some, chosen = hidden[at : at + POSITIONS], targets[at : at + POSITIONS, None]
-            logs = F.linear(some, weight).float().log_softmax(-1)
+        at_once = max(POSITIONS, LOGITS // len(weight))
+        for at in range(0, len(targets), at_once):
+            some, chosen = hidden[at : at + at_once], targets[at : at + at_once, None]
+            logits = F.linear(some, weight).float()
+            logs = logits.log_softmax(-1)
+            if max_z:
+                highest, where = logits.max(-1, keepdim=True)
+                total += max_z * highest.square().sum()
             total -= logs.gather(1, chosen).sum() * (1 - smoothing)
             if smoothing:
                 total -= logs.sum() * (smoothing / len(weight))
@@ -65,9 +76,11 @@ class HeadLoss(torch.autograd.Function):
             if smoothing:
                 glogits -= smoothing / len(weight)
             glogits.scatter_add_(1, chosen, torch.full_like(chosen, smoothing - 1, dtype=glogits.dtype))
+            if max_z:
+                glogits.scatter_add_(1, where, 2 * max_z * highest)
             glogits = glogits.to(weight.dtype)
             if ghidden is not None:
-                torch.mm(glogits, weight, out=ghidden[at : at + POSITIONS])
+                torch.mm(glogits, weight, out=ghidden[at : at + at_once])
             if gweight is not None:
                 gweight += glogits.T @ some
         ctx.save_for_backward(ghidden, None if gweight is None else gweight.to(weight.dtype))
@@ -81,6 +94,7 @@ class HeadLoss(torch.autograd.Function):
         return (
             None if ghidden is None else ghidden * pull.to(ghidden.dtype),
             None if gweight is None else gweight * pull.to(gweight.dtype),
+            None,
             None,
             None,
         )

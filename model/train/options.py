@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from model.errors import TrainingError
 
@@ -82,7 +82,7 @@ def _default(field: Field[Any]) -> str:
 
 def _inner(hint: Any) -> Any:
     """The type itself, where None is allowed too."""
-    if isinstance(hint, UnionType) or get_origin(hint) is UnionType:
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:  # a Literal or None is typing's Union
         return next(part for part in get_args(hint) if part is not NoneType)
     return hint
 

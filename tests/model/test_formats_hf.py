@@ -133,12 +133,12 @@ def test_generation_config_and_chat_template_are_read(tmp_path: Path) -> None:
     [
         ("Llama", {"architectures": ["MambaForCausalLM"]}, "Mamba"),
         ("Llama", {"architectures": None}, "None"),
-        ("Llama", {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4}}, "llama3"),
-        ("Llama", {"rope_scaling": {"type": "linear", "factor": 2}}, "linear"),
-        ("Llama", {"hidden_act": "relu"}, "relu"),
+        ("Llama", {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4}}, "longrope"),
+        ("Llama", {"rope_scaling": {"type": "su", "factor": 2}}, "su"),
+        ("Llama", {"hidden_act": "relu2"}, "relu2"),
         ("Llama", {"quantization_config": {"quant_method": "gptq"}}, "quantized"),
         ("Qwen2", {"use_sliding_window": True}, "sliding"),
-        ("GPT2", {"activation_function": "relu"}, "relu"),
+        ("GPT2", {"activation_function": "relu2"}, "relu2"),
         ("GPT2", {"scale_attn_by_inverse_layer_idx": True}, "inverse_layer"),
     ],
 )

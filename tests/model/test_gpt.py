@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.axes.positions import RotaryPositions, rotate
 from model.config import GPTConfig
 from model.engine.cache import STEP, Cache
-from model.gpt import GPT, RotaryPositions, rotate
+from model.gpt import GPT
 from model.layout import tensor_shapes
 from tests.model import tiny
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.axes.positions import RotaryPositions, rotate
 from model.config import GPTConfig
 from model.data.batches import IGNORED, Batch
-from model.gpt import GPT, RotaryPositions, Span, attend, rotate
+from model.gpt import GPT, Span, attend
 from model.train import fused, losses
 from tests.model import tiny
 
@@ -74,17 +75,21 @@ def test_norm_and_swiglu() -> None:
     count=st.integers(0, 9),
     at_once=st.integers(1, 10),
     smoothing=st.sampled_from([0.0, 0.1]),
+    max_z=st.sampled_from([0.0, 0.3]),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_head_and_loss(count: int, at_once: int, smoothing: float, seed: int) -> None:
+def test_head_and_loss(count: int, at_once: int, smoothing: float, max_z: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     hidden, weight = (torch.randn(m, 6, generator=generator).requires_grad_() for m in (count, 13))
     targets = torch.randint(0, 13, (count,), generator=generator)
     expected = F.cross_entropy(hidden @ weight.T, targets, reduction="sum", label_smoothing=smoothing)
+    if count:
+        expected = expected + max_z * (hidden @ weight.T).amax(-1).square().sum()
     with pytest.MonkeyPatch().context() as changed:
         changed.setattr(losses, "POSITIONS", at_once)
-        found = losses.HeadLoss.apply(hidden, weight, targets, smoothing)
+        changed.setattr(losses, "LOGITS", 0)
+        found = losses.HeadLoss.apply(hidden, weight, targets, smoothing, max_z)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
         torch.autograd.grad(3 * found, (hidden, weight)), torch.autograd.grad(3 * expected, (hidden, weight))

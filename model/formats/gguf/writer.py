@@ -33,6 +33,7 @@ from model.tokenizer import Tokenizer
 
 Kind = Literal["f16", "q8_0"]
 FILE_TYPES = {"f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
+EVERYWHERE: dict[str, object] = {"head": "linear", "rope_scaling": None}
 #: What the axes of a decoder must be in each architecture: llama.cpp has no others.
 AXES: dict[str, dict[str, object]] = {
     "llama": {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu"},
@@ -99,10 +100,11 @@ def _architecture(config: GPTConfig) -> Architecture:
             f"a decoder of the family {config.family!r} has no form in GGUF; known are "
             f"{', '.join(ARCHITECTURES)}."
         )
-    for axis, needed in AXES[config.family].items():
+    for axis, needed in (EVERYWHERE | AXES[config.family]).items():
         if (actual := getattr(config, axis)) != needed:
             raise UnsupportedModel(
-                f"{axis} = {actual!r} cannot be written as GGUF: llama.cpp's {config.family} has {needed!r}."
+                f"{axis} = {actual!r} cannot be written as GGUF: llama.cpp's {config.family} has {needed!r}. "
+                f"The model runs here; for llama.cpp and Ollama train one with {axis} = {needed!r}."
             )
     if len(config.eos_ids) > MOST_EOS:
         raise UnsupportedModel(f"GGUF names at most {MOST_EOS} end tokens, the config {len(config.eos_ids)}.")

@@ -1,8 +1,8 @@
 """What differs between the Hugging Face families: tensor names, and how a `config.json` reads.
 
-One table of names a family. A setting that this decoder does not have (rope scaling, sliding windows,
-another activation) is refused by name, never passed over: a model that runs slightly wrong is worse than one
-that does not run.
+One table of names a family. A setting that this decoder does not have (sliding windows, another activation)
+is refused by name, never passed over: a model that runs slightly wrong is worse than one that does not run.
+Dropout is a setting of training: it is written, and not taken over from a model that is read.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from model.config import MLP, GPTConfig
+from model.axes.choices import MLP
+from model.config import GPTConfig
 from model.errors import CheckpointError, UnsupportedModel
+from model.formats.hf import rope
+from model.layout import CONFIG_FILE
 
 LLAMA_NAMES = {
     "embed_tokens": "embed",
@@ -40,12 +43,21 @@ GPT2_NAMES = {
     "h.{i}.attn.c_proj": "blocks.{i}.attn.o",
     "h.{i}.ln_2": "blocks.{i}.mlp_norm",
     "h.{i}.mlp.c_fc": "blocks.{i}.mlp.up",
+    "h.{i}.mlp.act": "blocks.{i}.mlp.activation",
     "h.{i}.mlp.c_proj": "blocks.{i}.mlp.down",
 }
 #: What GPT-2 keeps in one matrix, in this order.
 FUSED = tuple(f"blocks.{{i}}.attn.{part}" for part in "qkv")
 TRANSPOSED = re.compile(r".*\.c_(attn|proj|fc)\.weight")  #: GPT-2's Conv1D holds (in, out)
-ACTIVATIONS: dict[str, MLP] = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
+#: What transformers calls an activation -> the MLP; the first name of an MLP is the one that is written.
+ACTIVATIONS: dict[str, MLP] = {
+    "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "relu": "relu",
+    "leaky_relu": "leaky_relu", "prelu": "prelu", "tanh": "tanh", "sigmoid": "sigmoid",
+}  # fmt: skip
+GATES: dict[str, MLP] = {
+    "silu": "swiglu", "swish": "swiglu", "gelu": "geglu", "gelu_pytorch_tanh": "geglu_tanh",
+    "gelu_new": "geglu_tanh", "relu": "reglu", "sigmoid": "glu",
+}  # fmt: skip
 
 
 class Values:
@@ -88,34 +100,24 @@ class Values:
             "eos_ids": self.ids(self.eos),
         }
 
-    def rope_theta(self) -> float:
-        """The rotary base, in `rope_parameters` (transformers 5) or `rope_theta` beside `rope_scaling`."""
-        theta = self.number("rope_theta", 10_000.0)
-        for key in ("rope_scaling", "rope_parameters"):
-            rope = self.values.get(key)
-            if rope is None:
-                continue
-            kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
-            if kind != "default":
-                raise UnsupportedModel(
-                    f"{self.file}: rope scaling {kind!r} is not supported by this decoder."
-                )
-            if rope.get("partial_rotary_factor", 1.0) != 1.0:
-                raise UnsupportedModel(
-                    f"{self.file}: partial_rotary_factor is not supported by this decoder."
-                )
-            theta = rope.get("rope_theta", theta)
-        return float(theta)
+    def activation(self, key: str, default: str, known: dict[str, MLP]) -> MLP:
+        """The MLP that an activation's name makes."""
+        name = self.values.get(key, default)
+        if name not in known:
+            raise UnsupportedModel(
+                f"{self.file}: {key} = {name!r} is not supported by this decoder; it has {', '.join(known)}."
+            )
+        return known[name]
 
 
 def _llama(values: Values, family: str, attention_bias: bool, output_bias: bool) -> GPTConfig:
-    values.refuse("hidden_act", "silu")
     values.refuse("partial_rotary_factor", 1.0)
     values.refuse("use_sliding_window", False)
     n_heads, width = values.number("num_attention_heads"), values.number("hidden_size")
+    rotary = rope.read(values.file, values.values, window=values.number("max_position_embeddings"))
     return GPTConfig(
         vocab_size=values.number("vocab_size"),
-        context_length=values.number("max_position_embeddings"),
+        context_length=rotary.context_length,
         n_layers=values.number("num_hidden_layers"),
         n_heads=n_heads,
         n_kv_heads=values.number("num_key_value_heads", n_heads),
@@ -124,9 +126,10 @@ def _llama(values: Values, family: str, attention_bias: bool, output_bias: bool)
         d_mlp=values.number("intermediate_size"),
         positions="rotary",
         norm="rmsnorm",
-        mlp="swiglu",
+        mlp=values.activation("hidden_act", "silu", GATES),
         norm_eps=values.number("rms_norm_eps", 1e-6),
-        rope_theta=values.rope_theta(),
+        rope_theta=rotary.theta,
+        rope_scaling=rotary.scaling,
         attention_bias=attention_bias,
         output_bias=output_bias,
         mlp_bias=bool(values.values.get("mlp_bias", False)),
@@ -149,9 +152,6 @@ def _gpt2_config(values: Values) -> GPTConfig:
     values.refuse("scale_attn_weights", True)
     values.refuse("scale_attn_by_inverse_layer_idx", False)
     values.refuse("add_cross_attention", False)
-    activation = values.values.get("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise UnsupportedModel(f"{values.file}: activation {activation!r} is not supported by this decoder.")
     n_heads, width = values.number("n_head"), values.number("n_embd")
     return GPTConfig(
         vocab_size=values.number("vocab_size"),
@@ -164,7 +164,7 @@ def _gpt2_config(values: Values) -> GPTConfig:
         d_mlp=values.number("n_inner", 4 * width),
         positions="learned",
         norm="layernorm",
-        mlp=ACTIVATIONS[activation],
+        mlp=values.activation("activation_function", "gelu_new", ACTIVATIONS),
         norm_eps=values.number("layer_norm_epsilon", 1e-5),
         attention_bias=True,
         output_bias=True,
@@ -176,11 +176,10 @@ def _gpt2_config(values: Values) -> GPTConfig:
 
 
 def _describe_llama(config: GPTConfig) -> dict[str, Any]:
-    """Keys that Llama and Qwen2 share. The rotary base is written in the old and in the new spelling."""
-    return {
-        "hidden_act": "silu",
+    """Keys that Llama and Qwen2 share."""
+    return rope.written(config) | {
+        "hidden_act": _name_of(config.mlp, GATES),
         "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.context_length,
         "num_hidden_layers": config.n_layers,
         "num_attention_heads": config.n_heads,
         "num_key_value_heads": config.n_kv_heads,
@@ -188,10 +187,7 @@ def _describe_llama(config: GPTConfig) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "intermediate_size": config.d_mlp,
         "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "attention_dropout": 0.0,
+        "attention_dropout": config.attention_dropout,
     }
 
 
@@ -204,9 +200,8 @@ def _qwen2_values(config: GPTConfig) -> dict[str, Any]:
 
 
 def _gpt2_values(config: GPTConfig) -> dict[str, Any]:
-    activation = next((theirs for theirs, ours in ACTIVATIONS.items() if ours == config.mlp), config.mlp)
     return {
-        "activation_function": activation,
+        "activation_function": _name_of(config.mlp, ACTIVATIONS),
         "vocab_size": config.vocab_size,
         "n_positions": config.context_length,
         "n_layer": config.n_layers,
@@ -214,10 +209,15 @@ def _gpt2_values(config: GPTConfig) -> dict[str, Any]:
         "n_embd": config.d_model,
         "n_inner": config.d_mlp,
         "layer_norm_epsilon": config.norm_eps,
-        "attn_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": 0.0,
+        "attn_pdrop": config.attention_dropout,
+        "embd_pdrop": config.embed_dropout,
+        "resid_pdrop": config.residual_dropout,
     }
+
+
+def _name_of(mlp: MLP, known: dict[str, MLP]) -> str | None:
+    """What the family calls an MLP's activation; None: it has none, as `describe` will see."""
+    return next((theirs for theirs, ours in known.items() if ours == mlp), None)
 
 
 @dataclass(frozen=True)
@@ -242,18 +242,44 @@ FAMILIES = {
 }
 
 
+#: Keys that say how a decoder is trained, not what it computes: no format need hold them.
+TRAINING_ONLY = frozenset(
+    {"embed_dropout", "attention_dropout", "residual_dropout", "initialisation", "scaled_residual"}
+)
+
+
 def describe(config: GPTConfig) -> tuple[Family, dict[str, Any]]:
-    """The family of a native config and the `config.json` that says the same.
+    """A family that computes what a native config says, and the `config.json` that says the same.
+
+    It is the family that the config names, where that one can say it, else another.
 
     Raises:
-        UnsupportedModel: no family of transformers has these axes.
+        UnsupportedModel: no family of transformers has these axes; names the keys and values in the way.
     """
-    family = next((f for f in FAMILIES.values() if f.model_type == config.family), None)
-    if family is None:
-        known = ", ".join(f.model_type for f in FAMILIES.values())
+    named = next((family for family in FAMILIES.values() if family.model_type == config.family), None)
+    if named is None:
+        known = ", ".join(family.model_type for family in FAMILIES.values())
         raise UnsupportedModel(
             f"a decoder of the family {config.family!r} has no form in transformers; known are {known}."
         )
+    found = {family.model_type: _said(config, family) for family in (named, *FAMILIES.values())}
+    fitting = next(
+        (family for family in (named, *FAMILIES.values()) if not found[family.model_type][1]), None
+    )
+    if fitting is not None:
+        return fitting, found[fitting.model_type][0]
+    said = "; ".join(
+        f"{key} = {ours!r} cannot be written for the family {named.model_type}: there it is {theirs!r}"
+        for key, (ours, theirs) in found[named.model_type][1].items()
+    )
+    raise UnsupportedModel(
+        f"{said}. No family of transformers has these axes together. The model runs here; for use elsewhere "
+        "train it with the axes of one family, as the presets nano-llama and nano-gpt2 have them."
+    )
+
+
+def _said(config: GPTConfig, family: Family) -> tuple[dict[str, Any], dict[str, tuple[object, object]]]:
+    """A family's `config.json` for a native config, and what it does not say: key -> (ours, theirs)."""
     eos: int | list[int] | None = list(config.eos_ids) or None
     if eos is not None and len(config.eos_ids) == 1:
         eos = config.eos_ids[0]
@@ -266,15 +292,15 @@ def describe(config: GPTConfig) -> tuple[Family, dict[str, Any]]:
         "use_cache": True,
     }
     # Whatever a family cannot say would silently come back as its default: read it again and compare.
-    again = family.config(Values(Path("config.json"), values, eos))
+    readable = {key: value for key, value in values.items() if value is not None}
+    again = family.config(Values(Path(CONFIG_FILE), readable, eos))
+    lost: dict[str, tuple[object, object]] = {}
     for field in fields(config):
         ours, theirs = getattr(config, field.name), getattr(again, field.name)
-        if ours != theirs and not (field.name == "rope_theta" and config.positions == "learned"):
-            raise UnsupportedModel(
-                f"{field.name} = {ours!r} cannot be written for the family {family.model_type}: "
-                f"there it is {theirs!r}."
-            )
-    return family, values
+        idle = field.name == "rope_theta" and config.positions != "rotary" == again.positions
+        if ours != theirs and field.name not in TRAINING_ONLY and field.name != "family" and not idle:
+            lost[field.name] = (ours, theirs)
+    return values, lost
 
 
 def foreign_name(native: str, family: Family) -> str:
