@@ -97,7 +97,7 @@ def run(given: argparse.Namespace, parts: Parts) -> int:
             k=k,
             told=told,
         )
-    shipped = parts.answerer.calibrators.shipped
+    shipped = parts.answerer.calibrators.shipped_for(made_for["reader"])
     result = calibrating.make(
         f"collection {collection}", chosen, records, shipped, made_for=made_for, acceptable_error=acceptable
     )

@@ -29,6 +29,8 @@ from numpy.typing import NDArray
 from service.errors import ServiceError
 
 SHIPPED = Path(__file__).with_name("calibrator.json")
+#: Of the generator without the span reader beside it.
+ALONE = Path(__file__).with_name("calibrator_alone.json")
 #: Steps of Newton's method, and where it has arrived.
 STEPS, ARRIVED = 100, 1e-9
 #: Penalty around a prior's weights: so much evidence for each of them as some ten questions bring.

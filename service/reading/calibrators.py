@@ -1,4 +1,7 @@
-"""Which calibrator speaks: the collection's own where it fits, else the shipped one.
+"""Which calibrator speaks: the collection's own where it fits, else a shipped one.
+
+Two come with the package: one for the generator with the span reader beside it (`reading.second`), and one for
+the generator alone, where the encoder that the span reader needs is not installed.
 
 A collection's own lies in its folder (`calibrator.json`, made by `python -m service calibrate`) and belongs
 to what it was fitted on: the weights and the adapter that read, and the embedder that searched. With another
@@ -15,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ServiceError
-from service.reading.calibration import SHIPPED, Calibrator
+from service.reading.calibration import ALONE, SHIPPED, Calibrator
 from service.reading.select import FEATURES
 
 logger = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ class Calibrators:
     ) -> None:
         """Look for collections' own ones in `folder_of(collection)`; without it there are none."""
         self.shipped = shipped or Calibrator.load(SHIPPED, features=FEATURES)
+        self._alone = self.shipped if shipped else Calibrator.load(ALONE, features=FEATURES)
         self._folder_of = folder_of
         self._read: dict[Path, tuple[tuple[int, int], Calibrator | ServiceError]] = {}
         self._notes: dict[str, str] = {}
@@ -73,13 +77,18 @@ class Calibrators:
                 logger.warning("%s", speaking.note)
             return speaking
 
+    def shipped_for(self, reader: str) -> Calibrator:
+        """The shipped calibrator that was fitted on this reader; for others the one for both readers."""
+        return self._alone if self._alone.made_for.get("reader") == reader else self.shipped
+
     def _judge(
         self, collection: str, own: Calibrator | ServiceError | None, here: dict[str, str]
     ) -> Speaking:
         again = f"Make a new one: python -m service calibrate --collection {collection}"
+        shipped = self.shipped_for(here["reader"])
         if isinstance(own, ServiceError):
             return Speaking(
-                self.shipped,
+                shipped,
                 f"the calibrator of the collection {collection!r} is damaged or of another version, so the "
                 f"shipped one speaks. {again}",
             )
@@ -88,17 +97,17 @@ class Calibrators:
             if not other:
                 return Speaking(own)
             return Speaking(
-                self.shipped,
+                shipped,
                 f"the collection {collection!r} has a calibrator that was made for another "
                 f"{' and another '.join(other)}, so the shipped one speaks. {again}",
             )
-        if self.shipped.made_for.get("reader", here["reader"]) != here["reader"]:
+        if shipped.made_for.get("reader", here["reader"]) != here["reader"]:
             return Speaking(
-                self.shipped,
+                shipped,
                 "the shipped calibrator was fitted on another reader than the one that reads here; its "
                 f"probabilities are rough. {again}",
             )
-        return Speaking(self.shipped)
+        return Speaking(shipped)
 
     def _own(self, collection: str) -> Calibrator | ServiceError | None:
         """The collection's own, read again where its file has changed; the error where it cannot be read."""
