@@ -11,6 +11,7 @@ from ingest.types import Chunk, Document, Page, Section, StoredDocument
 from tests.fakes import HashEmbedder
 
 EMBEDDER = HashEmbedder()
+TEXT = "The tortoise lives in the garden. 乌龟住在花园里。 Part R123-78 costs 4.50. 😀 " * 3
 
 
 def make_document(text: str, title: str = "Title") -> Document:

@@ -16,7 +16,7 @@ from ingest.__main__ import main
 from ingest.collections import open_collection
 from ingest.embed import Embedder
 from tests.fakes import HashEmbedder
-from tests.ingest.test_pipeline import InProcessParsers, notes
+from tests.ingest.running import InProcessParsers, notes
 
 ROOT = Path(__file__).resolve().parents[2]
 

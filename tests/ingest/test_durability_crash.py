@@ -18,8 +18,9 @@ import pytest
 from ingest.collections import delete_collection
 from ingest.transfer import backup, export
 from tests.ingest import lives
-from tests.ingest.faults import Disk, sqlite_library, watched
+from tests.ingest.faults import Disk, watched
 from tests.ingest.lives import NIGHTLY, Step, open_store, sound
+from tests.ingest.sqlite_door import sqlite_library
 
 pytestmark = [
     pytest.mark.skipif(

@@ -15,8 +15,9 @@ from ingest.errors import IngestError, StorageFull
 from ingest.store import connections
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from tests.ingest import lives
-from tests.ingest.faults import EIO, ENOSPC, Disk, Fault, sqlite_library, watched
+from tests.ingest.faults import EIO, ENOSPC, Disk, Fault, watched
 from tests.ingest.lives import NIGHTLY, Step, open_store, sound, state
+from tests.ingest.sqlite_door import sqlite_library
 
 pytestmark = [
     pytest.mark.skipif(

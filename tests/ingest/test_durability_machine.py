@@ -26,8 +26,9 @@ from ingest.pipeline import ingest_path, ingest_text, rebuild
 from ingest.settings import IngestSettings
 from tests.fakes import HashEmbedder
 from tests.ingest import lives
-from tests.ingest.faults import EIO, Disk, Fault, sqlite_library, watched
+from tests.ingest.faults import EIO, Disk, Fault, watched
 from tests.ingest.lives import NIGHTLY, open_store
+from tests.ingest.sqlite_door import sqlite_library
 
 pytestmark = [
     pytest.mark.skipif(

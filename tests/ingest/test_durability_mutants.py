@@ -16,8 +16,8 @@ from ingest.store import connections, files, reader, schema, snapshots, vectors,
 from tests.ingest import lives
 from tests.ingest import test_durability_crash as crash
 from tests.ingest import test_durability_faults as faults
-from tests.ingest.faults import sqlite_library
 from tests.ingest.lives import open_store, sound, state
+from tests.ingest.sqlite_door import sqlite_library
 from tests.ingest.test_durability_damage import look
 
 pytestmark = pytest.mark.skipif(

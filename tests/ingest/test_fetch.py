@@ -21,7 +21,7 @@ from ingest.pipeline.pages import ingest_pages
 from ingest.settings import IngestSettings
 from tests.fakes import HashEmbedder
 from tests.ingest.making import new_store
-from tests.ingest.test_pipeline import InProcessParsers, counts
+from tests.ingest.running import InProcessParsers, counts
 
 HTML = b"<!doctype html><html><head><title>Tortoises</title></head><body><main><h1>Tortoises</h1><p>The tortoise lives in the garden.</p></main></body></html>"
 LOCAL = Limits(100_000, 20.0, private=True)
