@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -17,6 +18,16 @@ from model.shelf import TRAINED_ON
 # libgomp's threads spin while they wait, and starve whoever wants their core: on a busy machine a decode
 # step took 800 ms instead of 40. Read once, when torch is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
+#: Commands whose modules bring `add_arguments` and `run`, and load only when they are called.
+OWN_MODULES = {
+    "tokenizer": ("model.tokenizing.command", "train a tokenizer on your own text, inspect and compare"),
+    "pretrain": ("model.train.pretrain", "train a model from nothing on your own text"),
+    "dpo": ("model.preferences.dpo", "learn from pairs of a chosen and a rejected reply"),
+    "reward": ("model.preferences.reward", "a head that tells good replies from bad ones"),
+    "grpo": ("model.preferences.grpo", "make replies with a high reward likelier"),
+    "classify": ("model.heads.classify", "train a classifier, or see how good one is"),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -53,6 +64,9 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         from model.train import sft
 
         return sft.run(arguments, home)
+    if arguments.command in OWN_MODULES:
+        status: int = importlib.import_module(OWN_MODULES[arguments.command][0]).run(arguments, home)
+        return status
     if arguments.command == "runs":
         from model.train import history
 
@@ -112,6 +126,10 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
         from model.train import sft as sft_command
 
         sft_command.add_arguments(sft)
+    for name, (module, help_text) in OWN_MODULES.items():
+        own = commands.add_parser(name, parents=[shared], help=help_text)
+        if given[:1] == [name]:
+            importlib.import_module(module).add_arguments(own)
     runs = commands.add_parser("runs", parents=[shared], help="list, plot, attach to and stop training runs")
     if given[:1] == ["runs"]:
         from model.train import history

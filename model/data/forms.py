@@ -3,10 +3,12 @@
     alpaca    instruction, input, output[, history, system]
     sharegpt  conversations (or messages): turns of from/value or role/content[, system]
     reading   passage, questions: [{question, answer}][, system]
+    ranked    as alpaca or sharegpt, but two replies to the last question: chosen, rejected
 
 Every form ends in the same thing: groups of conversations that begin alike, one conversation a group except
-in reading sets. A conversation is an optional system turn, then user and assistant in turn. Tool descriptions
-are not read and conversations in which tools speak are left out; both are counted.
+in reading sets, and in preference sets, where it is two: the chosen one, then the rejected one. A
+conversation is an optional system turn, then user and assistant in turn. Tool descriptions are not read and
+conversations in which tools speak are left out; both are counted.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from model.chat import Message, Role
-from model.data.registry import COLUMNS, Form, SetSpec
+from model.data.registry import USES, Form, SetSpec, Use
 from model.data.rows import Problem, Row, read
 from model.errors import DataError
 
@@ -73,18 +75,20 @@ class _ToolSpeaks(Exception):
     """The row holds a tool's turn."""
 
 
-def load(spec: SetSpec, max_samples: int | None = None) -> Loaded:
-    """Read a set, at most its first `max_samples` rows.
+def load(spec: SetSpec, max_samples: int | None = None, use: Use = "imitate") -> Loaded:
+    """Read a set, at most its first `max_samples` rows, for imitating its replies or for ranking them.
 
     Raises:
-        DataError: the file as a whole cannot be used: unreadable, empty, or without a column that is needed.
+        DataError: the file as a whole cannot be used: unreadable, empty, without a column that is needed, or
+            a set for something else.
     """
     rows, problems = read(spec.file)
     limits = [limit for limit in (max_samples, spec.num_samples) if limit is not None]
     if limits:
         rows = rows[: min(limits)]
         problems = [problem for problem in problems if problem.row <= rows[-1].number]
-    spec = _settled(spec, rows)
+    spec = _settled(spec, rows, use)
+    _check_use(spec, use)
     _check_columns(spec, rows)
     loaded = Loaded(spec, problems=problems, rows=len(rows) + len(problems))
     tools = spec.columns.get("tools")
@@ -100,25 +104,22 @@ def load(spec: SetSpec, max_samples: int | None = None) -> Loaded:
     return loaded
 
 
-def _settled(spec: SetSpec, rows: list[Row]) -> SetSpec:
+def _settled(spec: SetSpec, rows: list[Row], use: Use) -> SetSpec:
     """The set with its form known."""
     if spec.form is not None:
         return spec
     columns = rows[0].values
-    if ({"chosen", "rejected"} <= set(columns) and "output" not in columns) or isinstance(
-        columns.get("label"), bool
-    ):
-        raise DataError(
-            f"{spec.file}: its columns {_listed(columns)} are those of a preference set, which has no single "
-            "reply to imitate; it cannot be used here"
-        )
+    messages = next((name for name in ("conversations", "messages") if name in columns), None)
+    if {"chosen", "rejected"} <= set(columns) and (use == "rank" or "output" not in columns):
+        if messages is None:
+            return spec.with_form("alpaca_ranked")
+        return _with_messages(spec, "sharegpt_ranked", messages)
+    if messages is not None and isinstance(columns.get("label"), bool):
+        return _with_messages(spec, "kto", messages)
     if "passage" in columns and "questions" in columns:
         return spec.with_form("reading")
-    for messages in ("conversations", "messages"):
-        if messages in columns:
-            return replace(
-                spec.with_form("sharegpt"), columns=COLUMNS["sharegpt"][1] | {"messages": messages}
-            )
+    if messages is not None:
+        return _with_messages(spec, "sharegpt", messages)
     if "instruction" in columns:
         return spec.with_form("alpaca")
     needed = "instruction and output; conversations or messages; or passage and questions"
@@ -126,6 +127,35 @@ def _settled(spec: SetSpec, rows: list[Row]) -> SetSpec:
         f"{spec.file}: its first row has the columns {_listed(columns)}, which is no form known here "
         f"({needed}). Name the columns in a dataset_info.json."
     )
+
+
+def _with_messages(spec: SetSpec, form: Form, column: str) -> SetSpec:
+    """A set of turns, which stand in this column."""
+    settled = spec.with_form(form)
+    return replace(settled, columns=dict(settled.columns) | {"messages": column})
+
+
+def _check_use(spec: SetSpec, use: Use) -> None:
+    """Refuse a set that is for something else, and say for what."""
+    found = USES.get(spec.form or "alpaca", "imitate")
+    if spec.form == "kto" and use == "rank":
+        raise DataError(
+            f"{spec.file}: its replies are marked good or bad one by one (KTO) and are no pairs. DPO and the "
+            "reward head learn from pairs: give each row two replies, chosen and rejected"
+        )
+    if found == use:
+        return
+    if found == "rank":
+        raise DataError(
+            f"{spec.file}: its columns are those of a preference set, which has no single reply to imitate; "
+            "it cannot be used here, only with `model dpo` and `model reward`"
+        )
+    if use == "rank":
+        raise DataError(
+            f"{spec.file} is no preference set: each row needs two replies, chosen and rejected (and in "
+            'dataset_info.json its entry needs "ranking": true)'
+        )
+    raise DataError(f"{spec.file}: texts with labels are for `python -m model classify train`")
 
 
 def _check_columns(spec: SetSpec, rows: list[Row]) -> None:
@@ -215,10 +245,46 @@ def _reading(values: Mapping[str, Any], spec: SetSpec) -> tuple[list[Conversatio
     return conversations, passage
 
 
+def _alpaca_ranked(values: Mapping[str, Any], spec: SetSpec) -> tuple[list[Conversation], None]:
+    replies = [_string(values, spec.columns.get(role)) for role in ("chosen", "rejected")]
+    imitated = replace(spec, columns={**spec.columns, "response": spec.columns["chosen"]})
+    asked, _ = _alpaca(values, imitated)
+    said = [Message(role="assistant", content=reply) for reply in replies]
+    return _pair(asked[0][:-1], said[0], said[1]), None
+
+
+def _sharegpt_ranked(values: Mapping[str, Any], spec: SetSpec) -> tuple[list[Conversation], None]:
+    ((*turns,),), _ = _sharegpt(values, spec)
+    if turns[-1]["role"] != "user":
+        raise _Malformed("the turns must end with the user's, which chosen and rejected reply to")
+    replies = []
+    for role in ("chosen", "rejected"):
+        column = spec.columns.get(role) or ""
+        raw = values.get(column)
+        # LLaMA-Factory writes one turn, trl a list that ends with it
+        turn = raw[-1] if isinstance(raw, list) and raw else raw
+        try:
+            reply = Message(role="assistant", content=turn) if isinstance(turn, str) else _turn(turn, 1, spec)
+        except _Malformed as error:
+            raise _Malformed(f"column {column!r}: {error}") from error
+        if reply["role"] != "assistant":
+            raise _Malformed(f"column {column!r} must be the assistant's turn, is the {reply['role']}'s")
+        replies.append(reply)
+    return _pair(tuple(turns), replies[0], replies[1]), None
+
+
+def _pair(asked: Conversation, chosen: Message, rejected: Message) -> list[Conversation]:
+    if chosen["content"] == rejected["content"]:
+        raise _Malformed("chosen and rejected are the same: there is nothing to prefer")
+    return [(*asked, chosen), (*asked, rejected)]
+
+
 _FORMS: dict[Form, Callable[[Mapping[str, Any], SetSpec], tuple[list[Conversation], str | None]]] = {
     "alpaca": _alpaca,
     "sharegpt": _sharegpt,
     "reading": _reading,
+    "alpaca_ranked": _alpaca_ranked,
+    "sharegpt_ranked": _sharegpt_ranked,
 }
 
 

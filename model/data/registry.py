@@ -21,7 +21,9 @@ from model.data.rows import SUFFIXES
 from model.errors import DataError
 
 REGISTRY_FILE = "dataset_info.json"
-Form = Literal["alpaca", "sharegpt", "reading"]
+Form = Literal["alpaca", "sharegpt", "reading", "alpaca_ranked", "sharegpt_ranked", "kto", "labelled"]
+#: What a set is good for: replies to imitate, pairs of which one is preferred, texts with a label.
+Use = Literal["imitate", "rank", "label"]
 
 #: Column of each role by default, (required, optional).
 COLUMNS: dict[Form, tuple[dict[str, str], dict[str, str]]] = {
@@ -34,6 +36,23 @@ COLUMNS: dict[Form, tuple[dict[str, str], dict[str, str]]] = {
         {"passage": "passage", "questions": "questions", "question": "question", "answer": "answer"},
         {"system": "system"},
     ),
+    "alpaca_ranked": (
+        {"prompt": "instruction", "chosen": "chosen", "rejected": "rejected"},
+        {"query": "input", "history": "history", "system": "system"},
+    ),
+    "sharegpt_ranked": (
+        {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
+        {"system": "system"},
+    ),
+    "kto": ({"messages": "messages", "kto_tag": "label"}, {"system": "system"}),
+    "labelled": ({"text": "text", "label": "label"}, {}),
+}
+#: Forms that are not for imitating, and what they are for; `kto` is told apart only to be refused clearly.
+USES: dict[Form, Use] = {
+    "alpaca_ranked": "rank",
+    "sharegpt_ranked": "rank",
+    "kto": "rank",
+    "labelled": "label",
 }
 TAGS = (
     "role_tag",
@@ -51,11 +70,13 @@ _FORMATTINGS: dict[str, Form] = {
     "sharegpt": "sharegpt",
     "openai": "sharegpt",  # its role and content are told from the turns
     "reading": "reading",
+    "labelled": "labelled",
 }
+_RANKED: dict[Form, Form] = {"alpaca": "alpaca_ranked", "sharegpt": "sharegpt_ranked"}
 _OWN_KEYS = {"group", "placeholders", "prompt"}
 _KNOWN = {"file_name", "formatting", "columns", "tags", "num_samples", "ranking"} | _OWN_KEYS
 _REMOTE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name")
-_PREFERENCE = ("chosen", "rejected", "kto_tag")
+_PREFERRED = ("chosen", "rejected")
 _MEDIA = ("images", "videos", "audios")
 
 
@@ -130,8 +151,6 @@ def _spec(name: str, entry: Any, registry: Path) -> SetSpec:
     if not isinstance(entry, dict):
         raise DataError(f"{where}: must be an object")
     columns, tags = words("columns"), words("tags")
-    if entry.get("ranking") or any(role in columns for role in _PREFERENCE):
-        raise DataError(f"{where}: a preference set has no single reply to imitate; it cannot be used here")
     if any(role in columns for role in _MEDIA):
         raise DataError(f"{where}: pictures, sound and video are not supported, only text")
     if "file_name" not in entry:
@@ -146,6 +165,12 @@ def _spec(name: str, entry: Any, registry: Path) -> SetSpec:
     form = _FORMATTINGS.get(formatting) if isinstance(formatting, str) else None
     if form is None:
         raise DataError(f"{where}: formatting {formatting!r} is not one of {', '.join(_FORMATTINGS)}")
+    if "kto_tag" in columns:
+        form = "kto"
+    elif entry.get("ranking") or any(role in columns for role in _PREFERRED):
+        if form not in _RANKED:
+            raise DataError(f"{where}: a set with formatting {formatting!r} cannot have ranking")
+        form = _RANKED[form]
     roles = {role for part in COLUMNS[form] for role in part}
     if unknown := sorted(set(columns) - roles):
         raise DataError(f"{where}: columns: {form} has no {unknown[0]!r}; it has {', '.join(sorted(roles))}")

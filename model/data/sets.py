@@ -9,7 +9,7 @@ from pathlib import Path
 from model.chat import ChatTemplate
 from model.data.batches import Loader
 from model.data.forms import Example, Loaded, load
-from model.data.registry import find
+from model.data.registry import Use, find
 from model.data.samples import Counts, Sample, TooLong, encode
 from model.data.split import split
 from model.errors import DataError
@@ -111,14 +111,16 @@ def samples_of(
     )
 
 
-def gather(names: Sequence[str], config: DataConfig, report: list[str]) -> list[Example]:
+def gather(
+    names: Sequence[str], config: DataConfig, report: list[str], use: Use = "imitate"
+) -> list[Example]:
     """The examples of several sets, one after the other; a line on each goes to `report`.
 
     Raises:
         DataError: a set that cannot be used, with its first malformed rows.
     """
     examples: list[Example] = []
-    for loaded in read_sets(names, config):
+    for loaded in read_sets(names, config, use):
         if loaded.problems and not config.skip_malformed:
             count, more = len(loaded.problems), len(loaded.problems) - SHOWN
             raise DataError(
@@ -132,7 +134,7 @@ def gather(names: Sequence[str], config: DataConfig, report: list[str]) -> list[
     return examples
 
 
-def read_sets(names: Sequence[str], config: DataConfig) -> list[Loaded]:
+def read_sets(names: Sequence[str], config: DataConfig, use: Use = "imitate") -> list[Loaded]:
     """Every set as it is in its file, malformed rows listed.
 
     Raises:
@@ -143,7 +145,7 @@ def read_sets(names: Sequence[str], config: DataConfig) -> list[Loaded]:
         specs = [
             replace(spec, placeholders={**(spec.placeholders or {}), **config.placeholders}) for spec in specs
         ]
-    return [load(spec, config.max_samples) for spec in specs]
+    return [load(spec, config.max_samples, use) for spec in specs]
 
 
 def describe(loaded: Loaded) -> str:

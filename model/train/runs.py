@@ -232,7 +232,7 @@ def launch(run: Run, home: Path) -> subprocess.Popen[bytes]:
         sys.executable,
         "-m",
         "model",
-        run.config()["command"],
+        *run.config()["command"].split(),  # "classify train" is two words
         "--home",
         str(home),
         "--resume",
