@@ -7,6 +7,7 @@
     │   └── ParseTimeout       the parser ran past its deadline or its memory limit
     ├── EmptyDocument          reading worked, there is no text in it
     ├── EmbedderError          the embedder could not be loaded or failed
+    │   ├── EmbedderAway       the server that embeds does not answer, or fails
     │   └── RerankerError      the reranker, likewise
     ├── UnknownCollection      no collection of that name
     ├── UnknownDocument        no document of that path or id
@@ -14,7 +15,8 @@
     ├── IndexDamaged           hashes or counts disagree, or SQLite says the file is corrupt
     ├── SchemaTooNew           written by a newer Lorebase
     ├── CollectionLocked       another process is writing
-    └── StorageFull            no space left, or the disk refused to write
+    ├── StorageFull            no space left, or the disk refused to write
+    └── StoreUnavailable       the server that holds the index is away or refuses us
 
 A message says what happened, where, and what to do next. Library exceptions are translated in the module that
 calls the library, chained with `from`.
@@ -49,6 +51,14 @@ class EmbedderError(IngestError):
     """The embedder could not be loaded or failed."""
 
 
+class EmbedderAway(EmbedderError):
+    """The server that embeds does not answer, or fails; `passing`: another try may help."""
+
+    def __init__(self, message: str, *, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
 class RerankerError(EmbedderError):
     """The reranker could not be loaded or failed."""
 
@@ -79,3 +89,7 @@ class CollectionLocked(IngestError):
 
 class StorageFull(IngestError):
     """No space left, or the disk refused to write."""
+
+
+class StoreUnavailable(IngestError):
+    """The server that holds the index does not answer, or does not let us in."""

@@ -24,14 +24,22 @@ NETWORK_CLIENTS = {
     "ollama",
     "openai",
     "huggingface_hub",
+    "opentelemetry",
 }
-#: model/export/ollama.py hands a finished model to the user's own Ollama, because it was asked to.
+#: model/export/ollama.py hands a finished model to the user's own Ollama, because it was asked to; service/cli/serve.py only
+#: sets an option of the socket that listens; service/tracing.py sends traces where the user's variables say.
 MAY_CONNECT = {
+    "ingest/embed/ollama.py",
+    "ingest/embed/openai.py",
     "ingest/fetch.py",
+    "ingest/store/milvus/server.py",
+    "ingest/store/milvus/tables.py",  # makes its schemas, through the server's connection
     "model/fetch.py",
     "model/export/ollama.py",
     "service/generators/ollama.py",
     "service/generators/openai.py",
+    "service/cli/serve.py",
+    "service/tracing.py",
 }
 
 

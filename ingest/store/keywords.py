@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ingest.store import Match
@@ -64,10 +64,11 @@ def matching(
 
 def information(connection: sqlite3.Connection, passages: int, terms: Sequence[str | Exact]) -> list[float]:
     """ln((N - n + 1/2) / (n + 1/2)), at least 1e-6, as in SQLite's `bm25()`; see `Reader.information`."""
-    return [_information(passages, _rarest(connection, term)) for term in terms]
+    return [weight(passages, _rarest(connection, term)) for term in terms]
 
 
-def _information(passages: int, having: int) -> float:
+def weight(passages: int, having: int) -> float:
+    """What a word counts that so many of the passages have."""
     if having >= passages:
         return _NO_WEIGHT
     return max(_NO_WEIGHT, math.log((passages - having + 0.5) / (having + 0.5)))
@@ -89,8 +90,12 @@ def _telling(connection: sqlite3.Connection, passages: int, terms: Iterable[str]
     distinct = list(dict.fromkeys(terms))
     if len(distinct) <= MOST_TERMS and passages < LEAVE_OUT_FROM:
         return distinct
-    frequencies = {term: _rarest(connection, term) for term in distinct}
-    known = sorted((t for t in distinct if frequencies[t]), key=lambda t: (frequencies[t], t))[:MOST_TERMS]
+    return telling({term: _rarest(connection, term) for term in distinct}, passages)
+
+
+def telling(frequencies: Mapping[str, int], passages: int) -> list[str]:
+    """Of terms, with how many passages have each: the rarest; in a large collection none that most have."""
+    known = sorted((t for t in frequencies if frequencies[t]), key=lambda t: (frequencies[t], t))[:MOST_TERMS]
     rare = [t for t in known if 2 * frequencies[t] < passages] if passages >= LEAVE_OUT_FROM else []
     return rare or known
 

@@ -1,0 +1,186 @@
+"""The connection to a Milvus: one a process and address, its errors in our words, retries with back-off.
+
+Every call has a deadline (`Address.timeout_s`). Until it has passed, a server that is away is tried again
+with a growing pause, over a new connection; so a restart of Milvus costs a wait and no error where it is
+short, and where it is long a `StoreUnavailable`, after which the next call tries anew. Repeating is harmless:
+reads change nothing, writes are upserts and deletions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ingest.errors import IngestError, StoreUnavailable
+from ingest.store.milvus.address import Address
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+_PAGE = 1000  #: rows that are asked for at once
+_AWAY = ("unavailable", "fail connecting", "deadline exceeded", "retry timeout", "retry run out", "not ready")
+_REFUSED = ("auth check failure", "unauthenticated", "permission deny", "password")
+_FULL = ("quota exceeded", "no space", "disk full")
+_RELEASED = 101  #: a Lite file that was closed, or a collection that nobody loaded since Milvus started
+
+Row = dict[str, Any]
+
+
+class Server:
+    """One Milvus; thread-safe, opened by the first call."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of `pymilvus.MilvusClient`.
+
+        Raises:
+            StoreUnavailable: it does not answer in time, or does not let us in.
+            IngestError: it answers with another error.
+        """
+        deadline = time.monotonic() + self.address.timeout_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            left = max(0.1, deadline - time.monotonic())
+            try:
+                return getattr(self._connected(left), method)(*args, timeout=left, **kwargs)
+            except _errors() as error:
+                late = time.monotonic() + pause >= deadline
+                if getattr(error, "code", None) == _RELEASED and not late:
+                    self._load(args[0], left)
+                elif _is(error, _AWAY) and not late:
+                    self.disconnect()
+                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that many do not come at once
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+                else:
+                    raise self._translated(error) from error
+
+    def rows(self, collection: str, where: str, fields: Sequence[str]) -> Iterator[Row]:
+        """All rows that pass, in no order, page by page."""
+        pages = self.call(
+            "query_iterator", collection, batch_size=_PAGE, filter=where, output_fields=list(fields)
+        )
+        try:
+            while page := pages.next():
+                yield from page
+        except _errors() as error:
+            raise self._translated(error) from error
+        finally:
+            pages.close()
+
+    def count(self, collection: str, where: str) -> int:
+        """How many rows pass."""
+        return int(self.call("query", collection, filter=where, output_fields=["count(*)"])[0]["count(*)"])
+
+    def upsert(self, collection: str, rows: Sequence[Row], most: int = 500) -> None:
+        """Write rows in batches; what has the same key is replaced."""
+        for start in range(0, len(rows), most):
+            self.call("upsert", collection, list(rows[start : start + most]))
+
+    def disconnect(self) -> None:
+        """Drop the connection; the next call makes another."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(
+                Exception
+            ):  # it is gone already; nothing is lost by failing to say goodbye
+                client.close()
+
+    def _connected(self, timeout_s: float) -> Any:
+        with self._lock:
+            if self._client is None:
+                milvus = _pymilvus()
+                self._client = milvus.MilvusClient(
+                    self.address.uri,
+                    token=self.address.token,
+                    db_name=self.address.database,
+                    timeout=timeout_s,
+                    dedicated=True,
+                )
+            return self._client
+
+    def _load(self, collection: str, timeout_s: float) -> None:
+        try:
+            self._connected(timeout_s).load_collection(collection, timeout=timeout_s)
+        except _errors() as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> IngestError:
+        told = " ".join(str(getattr(error, "message", "") or error).split())[:400]
+        where = f"The Milvus at {self.address}"
+        if _is(error, _REFUSED):
+            return StoreUnavailable(
+                f"{where} refuses this account ({told}). Check the user and password in the setting `store`."
+            )
+        if "open local milvus failed" in told.lower():
+            return StoreUnavailable(
+                f"The Milvus Lite file {self.address} cannot be opened: its folder is missing, or another "
+                "process has it open. One process at a time can use a file; for several, run a Milvus server."
+            )
+        if _is(error, _AWAY):
+            return StoreUnavailable(
+                f"{where} does not answer ({told}). Nothing was lost; repeat when it is back."
+            )
+        if _is(error, _FULL):
+            return StoreUnavailable(f"{where} has no room left ({told}). Nothing of this step was kept.")
+        return IngestError(f"{where} answered with an error: {told}.")
+
+
+def _is(error: Exception, signs: Sequence[str]) -> bool:
+    told = f"{error} {getattr(error, 'code', '')}".lower()
+    return any(sign in told for sign in signs)
+
+
+def _pymilvus() -> Any:
+    try:
+        import pymilvus
+    except ImportError as error:
+        raise StoreUnavailable(
+            "The setting `store` names a Milvus, and its client is not installed: "
+            "pip install 'lorebase[milvus]'."
+        ) from error
+    # Every failed try would be logged with its traceback; what matters is raised.
+    logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+    logging.getLogger("grpc._server").setLevel(logging.CRITICAL)  # a Lite file lacks calls that it is asked
+    return pymilvus
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    import grpc
+    from pymilvus.exceptions import MilvusException
+
+    return (MilvusException, grpc.RpcError, ConnectionError, TimeoutError)
+
+
+_open: dict[Address, tuple[Server, int]] = {}
+_opening = threading.Lock()
+
+
+def borrow(address: Address) -> Server:
+    """The connection to this address, shared by all stores of the process; to be given back."""
+    _pymilvus()
+    with _opening:
+        server, users = _open.get(address) or (Server(address), 0)
+        _open[address] = (server, users + 1)
+        return server
+
+
+def give_back(server: Server) -> None:
+    """The last one to give it back closes it; of a Lite file, so that another process can open it."""
+    with _opening:
+        _, users = _open.pop(server.address, (server, 1))
+        if users > 1:
+            _open[server.address] = (server, users - 1)
+            return
+        server.disconnect()
+        if server.address.is_file and not any(a.uri == server.address.uri for a in _open):
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(server.address.uri)
