@@ -47,6 +47,7 @@ from service.evaluation.replies import Answers, Reply
 from service.evaluation.run import Bench, run
 from service.evaluation.scoring import contains
 from service.reading.calibration import SHIPPED
+from service.reading.second import seconded
 from service.settings import ServiceSettings
 
 SETS = ("found", "lacking", "adversarial", "noise", "rejection")
@@ -179,11 +180,8 @@ def main() -> None:
 
         def source(question: Question) -> Source:
             if question.passages:
-                assert whole.similarity is not None
                 if held.get("id") != question.id:
-                    held.update(
-                        id=question.id, source=own_source(question, whole.similarity, whole.unrelated_cosine)
-                    )
+                    held.update(id=question.id, source=own_source(question, whole))
                 return held["source"]
             if question.kind == "lacking":
                 assert whole.search is not None
@@ -198,6 +196,7 @@ def main() -> None:
         decides = {"calibrator": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:12]}
         reader = getattr(generator(args.model), "reader", None)
         print(f"{args.model}, reader {reader.name if reader else 'none'}", flush=True)
+        reader = seconded(reader, whole.quoter, "in English") if reader else None
         decides["reader"] = reader.fingerprint if reader else ""
         bench = Bench(Answerer(settings.refuse_below), generator, source, lambda _: 1, asking, decides)
         answers = Answers.open(work / "answers")

@@ -1,8 +1,12 @@
 """How often is the reader right when it says so? Fits the shipped calibrator and sets the operating point.
 
     python -m benchmarks.reading_calibration [--adapter grounded-qa] [--data squad_dev_a.json.gz]
-        [--articles TITLE ...] [--questions 300] [--work DIR] [--write service/reading/calibrator.json]
+        [--articles TITLE ...] [--questions 300] [--alone] [--work DIR]
+        [--write service/reading/calibrator.json]
         [--picture benchmarks/reading_calibration.png]
+
+Two calibrators are shipped: of the generator with the span reader beside it, and (--alone, written to
+`calibrator_alone.json`) of the generator where the span reader's encoder is not installed.
 
 Questions on SQuAD articles that the adapter was not trained on (`LOREBASE_DATA`), asked as the service asks:
 five passages from our own search over all articles of the set. The mix is what users ask, roughly: of every
@@ -45,10 +49,12 @@ from model.engine import Engine
 from model.formats import peft
 from model.merge_command import adapter_folder
 from service.answer import READ_FROM
+from service.answering.turn import Source
 from service.reading import trials
 from service.reading.cache import MEGABYTE, States
 from service.reading.calibration import Calibrator, Floats, area, risk_coverage
 from service.reading.reader import Reader
+from service.reading.second import seconded
 from service.reading.select import FEATURES
 from service.reading.trials import Record, Trial
 from service.shelves import Shelves
@@ -91,14 +97,13 @@ def collection(articles: Sequence[dict[str, Any]], work: Path, home: Path) -> Sh
     return Shelves(work, "squad", settings, lambda _: embedder)
 
 
-def read(chosen: Sequence[Trial], shelves: Shelves, reader: Reader, kept: Path) -> list[Record]:
+def read(chosen: Sequence[Trial], source: Source, reader: Reader, kept: Path) -> list[Record]:
     """Every trial's record, read now or before."""
     known: dict[str, Record] = {}
     if kept.is_file():
         for line in kept.read_text(encoding="utf-8").splitlines():
             key, stored = json.loads(line)
             known[key] = Record.of(stored)
-    source = shelves.source("squad")
     started, done = time.monotonic(), 0
     waiting = [trial for trial in chosen if trial.key not in known]
     with kept.open("a", encoding="utf-8") as file:
@@ -173,6 +178,9 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
+    parser.add_argument(
+        "--alone", action="store_true", help="the generator without the span reader beside it"
+    )
     parser.add_argument("--work", type=Path, help="keep collection and readings here, and use them again")
     parser.add_argument(
         "--without", nargs="+", choices=FEATURES, default=[], help="fit without these features"
@@ -202,8 +210,12 @@ def main() -> None:
         engine.attach("reader", peft.read(folder, engine.config, base=engine.base))
         reader = Reader(engine.use("reader"), States(CACHE_MB * MEGABYTE))
         weights = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:12]
-        records = [read(half, shelves, reader, work / f"trials-{weights}.jsonl") for half in halves]
-        embedder = shelves.source("squad").embedder or ""
+        source = shelves.source("squad")
+        if args.alone:
+            source = replace(source, quoter=None)
+        who = seconded(reader, source.quoter, "in English").fingerprint
+        records = [read(half, source, reader, work / f"trials-{who[:12]}.jsonl") for half in halves]
+        embedder = source.embedder or ""
     if args.without:
         records = [[_without(record, args.without) for record in half] for half in records]
     about = {
@@ -258,7 +270,7 @@ def main() -> None:
         threshold=threshold,
         curve=curve,
         questions=len(crossed),
-        made_for={"reader": reader.fingerprint},
+        made_for={"reader": who},
         fitted=about | {"embedder": embedder} | reports,
     )
     print(f"\nthreshold {threshold:.4g}, least: {shipped.least}")

@@ -24,6 +24,7 @@ from ingest.errors import UnknownCollection
 from ingest.settings import IngestSettings, read_table
 from model import shelf
 from model.errors import Cancelled, UnknownModel
+from service.answering.turn import Source
 from service.app import assemble
 from service.cli import progress
 from service.deps import Parts
@@ -203,17 +204,17 @@ def _bench(
             f"the collection {asking.collection!r} is empty. Ingest the documents that the questions "
             f"are about: python -m ingest ./docs --collection {asking.collection}"
         )
-    own = embed() if any(q.passages for q in questions) else None
-
+    own: Source | None = None
+    if any(q.passages for q in questions):
+        meaning, quoter = embed(), parts.library.source(parts.settings.collection).quoter
+        own = Source(None, meaning.similarity, None, meaning.unrelated_cosine, quoter)
     ranked: dict[str, Any] = {}
 
     def source(question: Question) -> Any:
         if question.passages:
             assert own is not None
             if ranked.get("id") != question.id:  # once for all modes
-                ranked.update(
-                    id=question.id, source=own_source(question, own.similarity, own.unrelated_cosine)
-                )
+                ranked.update(id=question.id, source=own_source(question, own))
             return ranked["source"]
         return parts.library.source(asking.collection)
 
@@ -232,16 +233,16 @@ def _bench(
         lambda question: 0 if question.passages else generation,
         asking,
         {"refuse_below": parts.settings.refuse_below, "adapters": shelf.hashes(parts.home)},
-        _judges(parts, asking.collection, all(q.passages for q in questions)),
+        _judges(parts, asking.collection),
     )
 
 
-def _judges(parts: Parts, collection: str, own_passages: bool) -> dict[str, object]:
+def _judges(parts: Parts, collection: str) -> dict[str, object]:
     """What reads passages, and what judges what was read: with another of them, replies are others."""
     from model.spans import folder as spans
 
     found: dict[str, object] = {"calibrators": parts.answerer.calibrators.all_of(collection)}
-    quoter = parts.library.source(collection).quoter if not own_passages else None
+    quoter = parts.library.source(parts.settings.collection).quoter
     weights = spans.SHIPPED / spans.WEIGHTS_FILE
     if quoter is not None and weights.is_file():
         digest = hashlib.blake2b(weights.read_bytes(), digest_size=8).hexdigest()

@@ -10,7 +10,6 @@ from ingest.types import Hit, SearchMode, SearchResult
 from service.answer import Source
 from service.evaluation import scoring
 from service.evaluation.questions import Passage, Question
-from service.quoting import Similarity
 
 OWN = "own/"
 
@@ -62,15 +61,21 @@ class OwnPassages:
         )
 
 
-def own_source(question: Question, similarity: Similarity | None, unrelated_cosine: float) -> Source:
-    """A source that knows the question's own passages and nothing else.
+def own_source(question: Question, like: Source) -> Source:
+    """A source that knows the question's own passages and nothing else; they are read as those of `like`.
 
     They are embedded and ranked here, before anything is asked, as a collection's passages would be.
     """
     cosines = None
-    if similarity is not None:
-        cosines = similarity(question.text, [f"{p.title}\n{p.text}".strip() for p in question.passages])
-    return Source(OwnPassages(question.passages, cosines), similarity, None, unrelated_cosine)
+    if like.similarity is not None:
+        cosines = like.similarity(question.text, [f"{p.title}\n{p.text}".strip() for p in question.passages])
+    return Source(
+        OwnPassages(question.passages, cosines),
+        like.similarity,
+        None,
+        like.unrelated_cosine,
+        like.quoter,
+    )
 
 
 SourceOf = Callable[[Question], Source]
