@@ -25,12 +25,21 @@ from model import checkpoint
 from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
 from model.engine.adapters import Attached, Rack
+from model.engine.beams import BeamGeneration
 from model.engine.cache import Cache
 from model.engine.constrain import Constraint
 from model.engine.generation import Generation
-from model.engine.kernels import install, matrices, switch_of
+from model.engine.head import Head
+from model.engine.kernels import FEW_ROWS, install, matrices, row_by_row, switch_of
 from model.engine.probe import NAMED, Kernels, choose
-from model.errors import AdapterError, Cancelled, ContextOverflow, ModelError, UnsupportedModel
+from model.errors import (
+    AdapterError,
+    Cancelled,
+    ContextOverflow,
+    InvalidSampling,
+    ModelError,
+    UnsupportedModel,
+)
 from model.gpt import GPT
 from model.identity import identity
 from model.lora import Adapter
@@ -88,6 +97,7 @@ class Engine:
         self._attached: Attached | None = None
         self.base = base
         self._rack = Rack(switch_of(model), lambda: matrices(model), model.config.n_layers)
+        self._row_by_row = row_by_row(model)
 
     @classmethod
     def load(cls, path: Path, *, threads: int | None = None, kernel: str = "auto") -> Self:
@@ -219,10 +229,15 @@ class Engine:
 
         Raises:
             ContextOverflow: prompt and `max_tokens` together exceed the window.
+            InvalidSampling: beams with a constraint.
             ModelError: an empty prompt, or ids outside the vocabulary.
         """
         sampling = sampling or Sampling()
         self._check(prompt, sampling.max_tokens)
+        if sampling.num_beams > 1:
+            if constraint is not None:
+                raise InvalidSampling("num_beams: a reply that is held to a text has one beam")
+            return BeamGeneration(self, list(prompt), sampling, cancel, cache)
         return Generation(self, list(prompt), sampling, cancel, cache, constraint=constraint)
 
     @torch.inference_mode()
@@ -270,6 +285,23 @@ class Engine:
         hidden = self._forward(torch.tensor(tokens)[:, None], cache)
         return self.model.logits(hidden[:, -1]).float()
 
+    def drafts(self, sampling: Sampling) -> int:
+        """How many tokens `verify` may be asked at once for such replies; 0: step by step is the only way.
+
+        Greedy replies of the base alone, and only with packed kernels: there several tokens read at once come
+        out to the last bit as one after another, so that speculation cannot change a reply.
+        """
+        exact = self._row_by_row and self._attached is None and sampling.temperature == 0
+        return min(sampling.prompt_lookup, FEW_ROWS - 1) if exact else 0
+
+    @torch.inference_mode()
+    def verify(self, tokens: Sequence[int], cache: Cache) -> Tensor:
+        """Read up to `FEW_ROWS` tokens of one row at once; (tokens, vocab_size) float32, each as `step`'s."""
+        hidden = self._forward(torch.tensor(tokens)[None], cache, singly=True)
+        head = self.model.head
+        assert isinstance(head, Head)
+        return head.singly(hidden[0])
+
     @torch.inference_mode()
     def score(
         self,
@@ -306,6 +338,27 @@ class Engine:
                 scores[i] += self._logprobs(hidden[row], continuations[i][1:])
         return scores
 
+    @torch.inference_mode()
+    def last_states(self, rows: Sequence[Sequence[int]], decoder: GPT | None = None) -> Tensor:
+        """State (rows, d_model) behind the last norm at each row's last token; nothing is cached.
+
+        Args:
+            rows: token ids, at least one each and none longer than the window.
+            decoder: one that shares parts with this engine's, in its place (`model.heads`).
+
+        Raises:
+            ContextOverflow: a row exceeds the window.
+        """
+        for row in rows:
+            self._check(row)
+        lengths = torch.tensor([len(row) for row in rows])
+        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
+        for to, row in zip(ids, rows, strict=True):
+            to[: len(row)] = torch.tensor(row, dtype=torch.long)
+        with self._rack.switch.turned(self._attached):
+            hidden: Tensor = (decoder or self.model)(ids)
+        return hidden[torch.arange(len(rows)), lengths - 1]
+
     def _read(self, rows: Sequence[Sequence[int]], cache: Cache) -> Tensor:
         """Hidden states (rows, longest, d_model) of more tokens a row, padded with 0 behind shorter ones."""
         lengths = [len(row) for row in rows]
@@ -314,7 +367,9 @@ class Engine:
             to[: len(row)] = torch.tensor(row, dtype=torch.long)
         return self._forward(ids, cache, lengths)
 
-    def _forward(self, ids: Tensor, cache: Cache, lengths: Sequence[int] | None = None) -> Tensor:
+    def _forward(
+        self, ids: Tensor, cache: Cache, lengths: Sequence[int] | None = None, *, singly: bool = False
+    ) -> Tensor:
         """The decoder on (rows, n) ids, with this engine's adapter.
 
         Raises:
@@ -329,7 +384,7 @@ class Engine:
                     f"{_spoken(label)}: read the prompt again"
                 )
             cache.adapter = label
-        with self._rack.switch.turned(attached):
+        with self._rack.switch.turned(attached, singly=singly):
             hidden: Tensor = self.model(ids, cache=cache, lengths=lengths)
         return hidden
 

@@ -1,0 +1,224 @@
+"""Train a head on the one loop: the last blocks with the readout, or an adapter with the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from model import checkpoint, install, lora
+from model.checkpoint import Checkpoint
+from model.config import LoRAConfig, TrainConfig
+from model.errors import TrainingError
+from model.gpt import GPT
+from model.heads import folder as heads
+from model.heads.data import HeadLoader
+from model.heads.described import SHELVES, Described, Kind
+from model.heads.network import Classifying, Preferring, add_readout, cut
+from model.identity import identity
+from model.layout import read_config
+from model.quantized import dense
+from model.tokenizer import Tokenizer
+from model.train import precision, session, sft
+from model.train.distributed import World
+from model.train.fused import quicken
+from model.train.loop import Outcome, fit
+from model.train.options import build
+from model.train.runs import NAME, Run
+from model.train.state import Store
+
+Tune = Literal["last_blocks", "lora"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadConfig:
+    """What is trained, and what its result is called."""
+
+    model: str = sft.DEFAULT_MODEL
+    name: str = ""  #: of the run and of the head; default: the set's name and the time
+    tune: Tune = "last_blocks"
+    last_blocks: int = 1  #: with tune last_blocks: so many, and the last norm; 0: the readout alone
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.last_blocks < 0:
+            raise TrainingError(f"last_blocks must be 0 or more, got {self.last_blocks}")
+
+
+HELP = sft.HELP | {
+    "name": "name of the run and of what it makes",
+    "tune": "what is trained beside the readout: the last blocks as they are, or an adapter in all of them",
+    "last_blocks": "how many blocks from the end are trained; 0: the readout alone",
+    "description": "kept with it",
+    "cutoff_len": "tokens of a text that are read",
+    "seed": "of the order of texts, the readout's start and dropout",
+}
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What a head learns from, as ids."""
+
+    described: Described  #: without base and cut, which are filled in here
+    outputs: int
+    train: tuple[Sequence[Sequence[int]], Sequence[int]]  #: rows and labels (`HeadLoader`)
+    validation: tuple[Sequence[Sequence[int]], Sequence[int]] | None
+    report: Sequence[str]
+
+
+def settle(
+    classes: Sequence[type], kind: Kind, cutoff_len: int
+) -> Callable[[dict[str, Any], Path, World], dict[str, Any]]:
+    """A `Command.settle`: every setting checked, under a name that is free."""
+
+    def settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
+        model = install.find(values.get("model", sft.DEFAULT_MODEL), home)
+        values.setdefault("cutoff_len", min(cutoff_len, read_config(model)[0].context_length))
+        values = sft.named(values, home)
+        values["name"] = world.agree(values["name"])
+        for cls in classes:
+            build(cls, values)
+        if values.get("freeze"):
+            raise TrainingError("say last_blocks, not freeze: how many blocks are trained, from the end")
+        if not NAME.fullmatch(values["name"]):
+            raise TrainingError(f"{values['name']!r} cannot be a name: letters, digits, . _ -")
+        shelf = home / SHELVES[kind]
+        for taken in (shelf / values["name"], shelf / f"{values['name']}.json"):
+            if taken.exists():
+                raise TrainingError(f"{taken} exists; choose another --name, or remove it")
+        chosen = precision.choose(build(TrainConfig, values).compute_type, world.device)
+        values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
+        return values
+
+    return settled
+
+
+def train(
+    this: Run,
+    values: Mapping[str, Any],
+    home: Path,
+    world: World,
+    *,
+    read: Callable[[Checkpoint, Tokenizer], Sets],
+    judged: Callable[[Path, Described], Described] = lambda path, described: described,  # noqa: ARG005
+) -> int:
+    """Train and install a head; the exit status.
+
+    Args:
+        this: the run, which this process holds.
+        values: settings by name.
+        home: the data folder.
+        world: of the processes.
+        read: the base to what is learned from.
+        judged: looks at the installed head and adds figures; called once it is in its place.
+
+    Raises:
+        ModelError: settings, data or weights that cannot be used, or a run that failed.
+    """
+    what, how = build(HeadConfig, values), build(TrainConfig, values)
+    knobs = build(LoRAConfig, values) if what.tune == "lora" else None
+    base = checkpoint.load(install.find(what.model, home))
+    blocks = base.config.n_layers
+    if what.last_blocks > blocks:
+        raise TrainingError(f"last_blocks {what.last_blocks}: the model has {blocks} blocks")
+    first = 0 if knobs else blocks - what.last_blocks
+    held: dict[str, Described] = {}
+
+    def export(target: Path, parameters: Mapping[str, Tensor]) -> None:
+        heads.export(target, held["it"], base.config, parameters, knobs)
+
+    store = Store(this.checkpoints, export)
+
+    def go(progress: session.Progress, stop: session.Stop) -> Outcome:
+        sets = read(base, Tokenizer.from_file(base.tokenizer_file))
+        held["it"] = replace(
+            sets.described,
+            base=what.model,
+            base_weights=identity(base.weights),
+            first_block=first,
+            adapter=knobs is not None,
+            description=what.description,
+            run=this.name,
+        )
+        dtype = precision.choose(how.compute_type, world.device)
+        lower, upper = network(base, first, knobs, how.seed, dtype)
+        add_readout(upper, sets.outputs, how.seed)
+        upper = upper.to(world.device)
+        lower = None if lower is None else lower.to(world.device)
+        size, check = (
+            values.get("per_device_train_batch_size", 8),
+            values.get("per_device_eval_batch_size", 8),
+        )
+        learn = HeadLoader(*sets.train, batch_size=size, seed=how.seed, lower=lower)
+        hold = (
+            HeadLoader(*sets.validation, batch_size=check, shuffle=False, lower=lower)
+            if sets.validation
+            else None
+        )
+        store.fingerprint.update(
+            data=learn.fingerprint(), base=held["it"].base_weights, settings=sft.decisive(values)
+        )
+        if world.first:
+            trained = sum(p.numel() for p in upper.parameters() if p.requires_grad) / 1e6
+            progress.say(*sets.report, f"training: {learn}", f"{trained:.2f} M parameters are trained")
+            this.forget_after(store.step())
+        world.wait()
+        reward = sets.described.kind == "reward"
+        loss = Preferring() if reward else Classifying(how.label_smoothing)
+
+        def report(event: dict[str, Any]) -> None:
+            prefix = "eval_" if "eval_loss" in event else ""
+            more = {prefix + name: value for name, value in loss.figures().items()}
+            if prefix and more:
+                progress.say(", ".join(f"{name} {value:.4f}" for name, value in more.items()))
+            progress(event | more)
+
+        return fit(
+            upper,
+            cast(Any, loss),  # the loop asks of a batch `tokens` and `to` only
+            cast(Any, learn),
+            how,
+            validation=cast(Any, hold),
+            dtype=dtype,
+            world=world,
+            store=store,
+            report=report,
+            stop=stop,
+        )
+
+    def finish() -> str:
+        result = store.weights()
+        assert result is not None, "a run that ended has saved"
+        target = home / SHELVES[held["it"].kind] / this.name
+        heads.install(result, target, held["it"])
+        described = judged(target, held["it"])
+        if described is not held["it"]:
+            heads.install(result, target, described)
+        return f"{described.kind} in {target}"
+
+    return session.train(this, world, go, finish)
+
+
+def network(
+    base: Checkpoint, first: int, knobs: LoRAConfig | None, seed: int, dtype: torch.dtype
+) -> tuple[GPT | None, GPT]:
+    """The frozen part (None: nothing is cut off) in `dtype`, and the trained one in float32."""
+    with torch.device("meta"):
+        model = GPT(base.config)
+    model.load_state_dict({n: dense(weight, dtype) for n, weight in base.weights.items()}, assign=True)
+    model.requires_grad_(False)
+    if knobs is not None:
+        lora.inject(model, knobs, generator=torch.Generator().manual_seed(seed))
+        quicken(model)
+        return None, model
+    quicken(model)
+    lower, upper = cut(model, first)
+    if first < base.config.n_layers:
+        for part in (upper.blocks, upper.norm):
+            part.float().requires_grad_(True)
+    return lower, upper
