@@ -27,7 +27,11 @@ OWN_MODULES = {
     "reward": ("model.preferences.reward", "a head that tells good replies from bad ones"),
     "grpo": ("model.preferences.grpo", "make replies with a high reward likelier"),
     "classify": ("model.heads.classify", "train a classifier, or see how good one is"),
+    "distill": ("model.distill.command", "let a small model learn from a larger one"),
+    "evaluate": ("model.evaluate.command", "perplexity, exact matches, and a judge before against after"),
 }
+#: Those of them that may ask an Ollama, and are told where it is.
+ASK_OLLAMA = ("distill", "evaluate")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -65,7 +69,9 @@ def _dispatch(arguments: argparse.Namespace) -> int:
 
         return sft.run(arguments, home)
     if arguments.command in OWN_MODULES:
-        status: int = importlib.import_module(OWN_MODULES[arguments.command][0]).run(arguments, home)
+        module = importlib.import_module(OWN_MODULES[arguments.command][0])
+        where = (_ollama_address(),) if arguments.command in ASK_OLLAMA else ()
+        status: int = module.run(arguments, home, *where)
         return status
     if arguments.command == "runs":
         from model.train import history

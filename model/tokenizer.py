@@ -115,15 +115,13 @@ class Tokenizer:
         try:
             spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             bpe = spec["model"]
+            if bpe.get("type", "BPE") != "BPE":
+                raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
             vocabulary: dict[str, int] = bpe["vocab"]
             merges = [_pair(merge) for merge in bpe["merges"]]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TokenizerError(f"{path}: not a byte-level BPE tokenizer.json ({error!r})") from error
-        if (
-            bpe.get("type", "BPE") != "BPE"
-            or bpe.get("byte_fallback")
-            or bpe.get("continuing_subword_prefix")
-        ):
+        if bpe.get("byte_fallback") or bpe.get("continuing_subword_prefix"):
             raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
         added = {token["content"]: token["id"] for token in spec.get("added_tokens", [])}
         return cls(

@@ -58,7 +58,12 @@ def pre_tokenizer_name(pattern: str, normal_form: str | None, where: str) -> str
     )
 
 
-def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
+    """The pre-tokenizer of that name in GGUF files.
+
+    Raises:
+        UnsupportedModel: it is not known here.
+    """
     if name not in PRE_TOKENIZERS:
         raise UnsupportedModel(
             f"pre-tokenizer {name!r} is not supported; supported are {', '.join(PRE_TOKENIZERS)}. "
@@ -110,7 +115,7 @@ def tokenizer_json(
             raise TokenizerError(f"merge {rank} ({merge!r}) joins pieces that are not in the vocabulary.")
         pairs.append((left, right))
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
+    tokenizer.pre_tokenizer = pre_tokenizer(pre)
     if PRE_TOKENIZERS[pre][1] == "NFC":
         tokenizer.normalizer = normalizers.NFC()
     tokenizer.decoder = decoders.ByteLevel()
