@@ -5,9 +5,9 @@ Invariants:
 * A step's gradient is the sum over its micro-batches, in all processes, divided by the number of terms in
   all of them:
   how a step is cut into micro-batches and processes changes nothing but rounding.
-* Between two steps a run is its trained parameters, AdamW's moments and a `Position`; whoever has them goes
-  on exactly as
-  if nothing had happened. What is random within a step (dropout) is drawn from (seed, step, rank).
+* Between two steps a run is its trained parameters, the optimiser's moments and a `Position`; whoever has
+  them goes on exactly as if nothing had happened. What is random within a step (dropout) is drawn from
+  (seed, step, rank).
 * A loss or gradient that is no number ends the run before it touches a parameter.
 """
 
@@ -31,6 +31,7 @@ from model.memory import give_back
 from model.train import distributed, precision, state
 from model.train.distributed import World
 from model.train.losses import Loss
+from model.train.noise import noisy
 from model.train.optimise import clip, optimiser
 from model.train.schedule import factor
 from model.train.state import Position, Store
@@ -142,7 +143,7 @@ class _Run:
         self.model = model
         if config.gradient_checkpointing:
             recompute(model)
-        self.whole = Micro(model, loss)
+        self.whole = Micro(model, noisy(loss, config.neftune_noise_alpha))
         shard = config.fsdp and world.size > 1
         self.cast = not shard and dtype != torch.float32  # FSDP2 rounds what it gathers by itself
         self.module = distributed.spread(
@@ -215,10 +216,15 @@ class _Run:
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise self._not_finite(total / max(count, 1), norm)
         rate = config.learning_rate * factor(
-            config.lr_scheduler_type, here.step, self.steps, config.warmup_ratio
+            config.lr_scheduler_type,
+            here.step,
+            self.steps,
+            config.warmup_ratio,
+            min_lr_ratio=config.min_lr_ratio,
+            decay_ratio=config.decay_ratio,
         )
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_ratio"]
         self.optimiser.step()
         self.optimiser.zero_grad()
         seconds = time.perf_counter() - start

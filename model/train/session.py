@@ -27,6 +27,8 @@ from model.train.runs import Run
 LOG_EVERY_S = 10.0
 #: Steps over which the bar's loss is averaged.
 BAR_STEPS = 20
+#: Figures that a validation may bring beside its loss.
+FURTHER = ("perplexity", "bits_per_byte")
 #: What asks a run to save and end, where the system knows it.
 ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -82,7 +84,9 @@ class Progress:
         self.run.record(event)
         if "eval_loss" in event:
             better = " (best so far)" if event["best_step"] == event["step"] else ""
-            self.say(f"step {event['step']}: validation loss {event['eval_loss']:.4f}{better}")
+            further = [f"{name.replace('_', ' ')} {event[name]:.4f}" for name in FURTHER if name in event]
+            figures = ", ".join([f"validation loss {event['eval_loss']:.4f}", *further])
+            self.say(f"step {event['step']}: {figures}{better}")
             draw(self.run.metrics(), self.run.name, self.run.path / "loss.png")
             return
         if self.began is None:

@@ -1,7 +1,7 @@
 """What a run leaves behind: a state to go on from, exactly, and weights to use.
 
     checkpoints/last/   state.json         where the run stands
-                        state.safetensors  trained parameters and both moments of AdamW, float32
+                        state.safetensors  trained parameters and the optimiser's moments, float32
                         adapter/ or model/ the same parameters in a form that others read
     checkpoints/best/   adapter/ or model/ those of the best validation so far
 
@@ -24,12 +24,11 @@ from torch import Tensor, nn
 
 from model import folder
 from model.errors import TrainingError
+from model.train.optimise import moments
 
 LAST, BEST = "last", "best"
 STATE_FILE, TENSORS_FILE = "state.json", "state.safetensors"
 VERSION = 1
-#: Parts of the state: what AdamW calls them.
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 #: Writes trained parameters, by name, in a usable form below a folder.
 Export = Callable[[Path, Mapping[str, Tensor]], None]
@@ -138,10 +137,10 @@ def parameters_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def moments_of(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Copies of AdamW's moments, by kind and parameter name."""
+    """Copies of the optimiser's moments, by kind and parameter name."""
     found = {}
     for name, parameter in model.named_parameters():
-        for kind in MOMENTS:
+        for kind in moments(optimiser):
             if parameter in optimiser.state:
                 found[f"{kind}/{name}"] = _whole(optimiser.state[parameter][kind])
     return found
@@ -159,16 +158,14 @@ def restore(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        saved = [tensors.get(f"{kind}/{name}") for kind in ("parameter", *MOMENTS)]
-        if any(tensor is None or tensor.shape != parameter.shape for tensor in saved):
+        kinds = ("parameter", *moments(optimiser))
+        saved = {kind: tensors.get(f"{kind}/{name}") for kind in kinds}
+        if any(tensor is None or tensor.shape != parameter.shape for tensor in saved.values()):
             raise TrainingError(f"the saved state does not fit: {name} is missing or has another shape")
-        value, first, second = (_placed(tensor, parameter) for tensor in saved if tensor is not None)
-        parameter.copy_(value)
-        optimiser.state[parameter] = {
-            "step": torch.tensor(float(steps)),
-            MOMENTS[0]: first.to(parameter.dtype),
-            MOMENTS[1]: second.to(parameter.dtype),
-        }
+        placed = {kind: _placed(tensor, parameter) for kind, tensor in saved.items() if tensor is not None}
+        parameter.copy_(placed.pop("parameter"))
+        former = {kind: tensor.to(parameter.dtype) for kind, tensor in placed.items()}
+        optimiser.state[parameter] = {"step": torch.tensor(float(steps))} | former
 
 
 def _whole(tensor: Tensor) -> Tensor:
