@@ -1,6 +1,7 @@
 """How well passages are found: our three modes, beside bm25s and plain sentence-transformers in the same run.
 
-    python -m benchmarks.retrieval [--sets squad_a xquad_en xquad_zh cmrc_a] [--limit 200] [--arms keyword] [--work DIR]
+    python -m benchmarks.retrieval [--sets squad_a xquad_en xquad_zh cmrc_a] [--limit 200] [--arms keyword]
+                                   [--embedder ID] [--work DIR]
 
 Each paragraph of a set becomes a file, named by its title, that goes through ingest; questions go through the
 Searcher; a paragraph ranks where its best passage does. The two peers get the passages and the title lines that we
@@ -33,7 +34,8 @@ from numpy.typing import NDArray
 
 from ingest import words
 from ingest.collections import open_collection
-from ingest.embed import Embedder, SentenceTransformerEmbedder, find_embedder
+from ingest.embed import Embedder, SentenceTransformerEmbedder
+from ingest.embed.finding import embedder_named
 from ingest.parse import parse_file
 from ingest.pipeline import ingest_path
 from ingest.pipeline.run import cut
@@ -118,7 +120,7 @@ class AskedTogether:
     def __init__(self, embedder: Embedder, questions: Sequence[str], work: Path) -> None:
         self._embedder = embedder
         self.id = embedder.id
-        vectors = kept(work, (embedder.id, *questions), lambda: embedder.encode_queries(questions))
+        vectors = kept(work, (embedder.id, "query"), questions, embedder.encode_queries)
         self._vectors = dict(zip(questions, vectors, strict=True))
 
     def __getattr__(self, name: str) -> Any:
@@ -131,14 +133,22 @@ class AskedTogether:
         return np.stack([self._vectors[text] for text in texts])
 
 
-def kept(work: Path, key: Sequence[str], make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Vectors from an earlier run over the same texts, or made now."""
-    file = work / "vectors" / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.npy"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, make())
-    vectors: NDArray[np.float32] = np.load(file)
-    return vectors
+def kept(
+    work: Path, key: Sequence[str], texts: Sequence[str], make: Callable[[Sequence[str]], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """Vectors of texts, 512 at a time: what an earlier run has made, stopped or not, is not made again."""
+    blocks = []
+    for start in range(0, len(texts), 512):
+        part = texts[start : start + 512]
+        name = hashlib.sha256(json.dumps([*key, *part]).encode()).hexdigest()[:24]
+        file = work / "vectors" / f"{name}.npy"
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.with_suffix(".part").open("wb") as unfinished:
+                np.save(unfinished, make(part))
+            file.with_suffix(".part").replace(file)
+        blocks.append(np.load(file))
+    return np.concatenate(blocks)
 
 
 def write_files(paragraphs: dict[str, tuple[str, str]], folder: Path) -> dict[str, Path]:
@@ -198,8 +208,9 @@ def by_sentence_transformers(
         prompt = peer.prompts.get(kind, "")
         return kept(
             work,
-            ("sentence-transformers", folder.name, prompt, *what),
-            lambda: peer.encode(what, prompt=prompt, normalize_embeddings=True),
+            ("sentence-transformers", folder.name, prompt),
+            what,
+            lambda part: peer.encode(list(part), prompt=prompt, normalize_embeddings=True),
         )
 
     passages, asked = encode("passage", list(texts)), encode("query", [question for question, _ in questions])
@@ -296,20 +307,22 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--limit", type=int, help="paragraphs a set")
     parser.add_argument("--arms", choices=("all", "keyword"), default="all")
+    parser.add_argument("--embedder", help="another than the usual one, such as onnx/multilingual-e5-small")
     parser.add_argument("--work", type=Path, help="keep collections and vectors here, and use them again")
     args = parser.parse_args()
     if not DATA.is_dir():
         sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
     settings = IngestSettings(workers=1)
-    embedder = find_embedder(settings.embedder, find_home())
+    embedder = embedder_named(args.embedder or settings.embedder, find_home(), settings)
+    if not isinstance(embedder, SentenceTransformerEmbedder):
+        sys.exit(f"{embedder.name} has no weights here to run plain sentence-transformers on")
     missed = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in args.sets:
             whole = read_set(name)
             test = whole.drawn(args.limit)
-            found, passages = measure(
-                test, embedder, settings, args.work or Path(scratch), args.arms == "all"
-            )
+            work = (args.work or Path(scratch)) / (args.embedder or "").replace("/", "-")
+            found, passages = measure(test, embedder, settings, work, args.arms == "all")
             short = show(test, found, passages, name)
             print("".join(f"missed: {line}\n" for line in short), end="", flush=True)
             missed += short if test is whole else []

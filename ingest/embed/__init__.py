@@ -81,8 +81,8 @@ class SentenceTransformerEmbedder:
         self.name = name
         self._asked = precision
         self._lock = threading.RLock()
-        self._config = _read_json(folder / "config_sentence_transformers.json")
-        modules = _read_json(folder / "modules.json", [])
+        self._config = read_json(folder / "config_sentence_transformers.json")
+        modules = read_json(folder / "modules.json", [])
         self._transformer = folder / (modules[0]["path"] if modules else "")
         self._plain = all(
             m["type"].rsplit(".", 1)[-1] in {"Transformer", "Pooling", "Normalize"} for m in modules
@@ -125,7 +125,7 @@ class SentenceTransformerEmbedder:
     @cached_property
     def dimension(self) -> int:
         """Length of its vectors, from the configuration where that is certain: no weights are loaded."""
-        size = _read_json(self._transformer / "config.json").get("hidden_size")
+        size = read_json(self._transformer / "config.json").get("hidden_size")
         if self._plain and isinstance(size, int):
             return size
         return int(self._encode_batch(["a"], "").shape[1])
@@ -134,8 +134,8 @@ class SentenceTransformerEmbedder:
     def max_tokens(self) -> int:
         """The smallest of the windows that its configuration names."""
         sizes = [
-            _read_json(self._transformer / "sentence_bert_config.json").get("max_seq_length"),
-            _read_json(self._transformer / "tokenizer_config.json").get("model_max_length"),
+            read_json(self._transformer / "sentence_bert_config.json").get("max_seq_length"),
+            read_json(self._transformer / "tokenizer_config.json").get("model_max_length"),
             self._positions(),
         ]
         windows = [size for size in sizes if isinstance(size, int) and 0 < size < 10**6]
@@ -146,7 +146,7 @@ class SentenceTransformerEmbedder:
         return min(windows)
 
     def _positions(self) -> int | None:
-        config = _read_json(self._transformer / "config.json")
+        config = read_json(self._transformer / "config.json")
         positions = config.get("max_position_embeddings")
         if isinstance(positions, int) and "roberta" in str(config.get("model_type")):
             # Its positions start after the padding id.
@@ -204,7 +204,7 @@ class SentenceTransformerEmbedder:
         with self._lock:
             _ = self._model  # first, since it brings the tokenizer that then counts
         result = np.empty((len(texts), self.dimension), np.float32)
-        for rows in _batches(self._count(texts, prompt), self.max_tokens):
+        for rows in batches(self._count(texts, prompt), self.max_tokens):
             result[rows] = self._encode_batch([texts[row] for row in rows], prompt)
         return result
 
@@ -224,16 +224,7 @@ class SentenceTransformerEmbedder:
                 raise EmbedderError(
                     f"Embedder {self.name!r} failed on {len(texts)} texts: {error}."
                 ) from error
-        vectors = np.asarray(vectors, np.float64)
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        if not np.isfinite(lengths).all() or (lengths == 0).any():
-            raise EmbedderError(
-                f"Embedder {self.name!r} returned vectors that are no numbers. "
-                f"Its weights in {self.folder} seem damaged: "
-                f"pull it again with `python -m model pull {self.name}`."
-            )
-        unit: Vectors = (vectors / lengths).astype(np.float32)
-        return unit
+        return unit(vectors, self.name, self.folder)
 
     @cached_property
     def precision(self) -> Precision:
@@ -272,12 +263,25 @@ class SentenceTransformerEmbedder:
         return model
 
 
+def unit(rows: Any, name: str, folder: Path) -> Vectors:
+    """The rows at unit length, float32. Raises EmbedderError where one has none."""
+    vectors = np.asarray(rows, np.float64)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(lengths).all() or (lengths == 0).any():
+        raise EmbedderError(
+            f"Embedder {name!r} returned vectors that are no numbers. Its weights in {folder} seem damaged: "
+            f"pull it again with `python -m model pull {name.removeprefix('onnx/')}`."
+        )
+    of_length_one: Vectors = (vectors / lengths).astype(np.float32)
+    return of_length_one
+
+
 def _tokens_to_float32(module: object, arguments: object, output: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
     """Pool in float32: a mean over 200 bfloat16 values loses digits that the layers had."""
     return output | {"token_embeddings": output["token_embeddings"].float()}
 
 
-def _batches(counts: Sequence[int], most: int) -> Iterator[list[int]]:
+def batches(counts: Sequence[int], most: int) -> Iterator[list[int]]:
     """Rows of texts of like length, so that little is padding; longest first: memory peaks at the start."""
     batch: list[int] = []
     width = 1
@@ -337,7 +341,8 @@ def _describes(name: str) -> bool:
     return name in {"manifest.json", "special_tokens_map.json", "tokenizer_config.json"}
 
 
-def _read_json(file: Path, default: Any = None) -> Any:
+def read_json(file: Path, default: Any = None) -> Any:
+    """What a file of the embedder's says; the default, `{}` if not given, where there is no such file."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ingest.embed import Embedder
-from ingest.errors import EmbedderError, IngestError
+from ingest.errors import EmbedderAway, EmbedderError, IngestError
 from ingest.fields import merged
 from ingest.pipeline.ahead import Failed, Item, Lookout, compose_recipe
 from ingest.settings import IngestSettings, chunked
@@ -176,6 +176,8 @@ class Run:
             vectors = self.vectors(
                 {k: (c, r.document.title) for r in waiting for k, c in zip(r.keys, r.chunks, strict=True)}
             )
+        except EmbedderAway:  # the next document would meet the same
+            raise
         except EmbedderError:
             if len(waiting) == 1:
                 raise

@@ -18,10 +18,11 @@ import pytest
 from ingest.embed import (
     Embedder,
     SentenceTransformerEmbedder,
-    _batches,
+    batches,
     find_embedder,
 )
 from ingest.embed.lazy import LazyEmbedder
+from ingest.embed.onnx import OnnxEmbedder
 from ingest.errors import EmbedderError
 from ingest.search import unrelated_cosine
 from ingest.settings import find_home
@@ -318,6 +319,70 @@ print(json.dumps([counted, light]))
     assert counted == [[8], 48, 32, 35] and light
 
 
+@pytest.fixture(scope="session")
+def converted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxEmbedder:
+    pytest.importorskip("onnx", reason="converting needs the extra onnx")
+    folder = tmp_path_factory.mktemp("onnx") / "tiny"
+    shutil.copytree(tiny, folder)
+    embedder = OnnxEmbedder.load(folder, name="onnx/tiny")
+    embedder.convert()
+    return embedder
+
+
+def test_the_int8_graph_is_close_to_the_weights_it_was_made_of(converted: OnnxEmbedder, tiny: Path) -> None:
+    exact = SentenceTransformerEmbedder.load(tiny, precision="float32")
+    texts = [*TEXTS, "rain " * 400]  # cut at the window, as the exact one is
+    for ours, theirs in (
+        (converted.encode_passages, exact.encode_passages),
+        (converted.encode_queries, exact.encode_queries),
+    ):
+        vectors = ours(texts)
+        assert vectors.dtype == np.float32 and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+        cosines = (vectors * theirs(texts)).sum(axis=1)
+        assert (cosines > 0.99).all() and not np.allclose(vectors, theirs(texts), atol=1e-6), cosines
+        for row, text in enumerate(texts):  # alone as in a batch of other lengths, as far as int8 goes
+            assert float(ours([text])[0] @ vectors[row]) > 0.99
+    assert converted.count_tokens(texts) == exact.count_tokens(texts)
+    assert (converted.dimension, converted.max_tokens) == (exact.dimension, exact.max_tokens)
+    assert converted.id != exact.id and converted.id == OnnxEmbedder.load(converted.folder).id
+    assert sorted(p.name for p in converted.file.parent.iterdir()) == ["int8.onnx"], "nothing is left behind"
+
+
+def test_a_damaged_graph_is_an_embedder_error_and_torch_is_not_needed(
+    converted: OnnxEmbedder, tmp_path: Path
+) -> None:
+    code = """
+import sys, socket
+def refuse(*a, **k): raise AssertionError("a connection was tried")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+from ingest.embed.onnx import OnnxEmbedder
+print(OnnxEmbedder.load(sys.argv[1]).encode_queries(["text"]).shape, "torch" in sys.modules, "onnx" in sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(converted.folder)],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[0] == "(1, 32) False False"
+    copy = tmp_path / "copy"
+    shutil.copytree(converted.folder, copy)
+    (copy / "onnx" / "int8.onnx").write_bytes(converted.file.read_bytes()[:1000])
+    with pytest.raises(EmbedderError, match="Delete it"):
+        OnnxEmbedder.load(copy).encode_queries(["text"])
+
+
+def test_without_the_packages_to_convert_the_command_is_named(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny, copy)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EmbedderError, match=r"lorebase\[onnx\]"):
+        OnnxEmbedder.load(copy, name="onnx/tiny").convert()
+
+
 def test_lazy_embedder_finds_once_and_only_when_asked() -> None:
     found: list[HashEmbedder] = []
 
@@ -333,12 +398,12 @@ def test_lazy_embedder_finds_once_and_only_when_asked() -> None:
     assert len(found) == 1
 
 
-def test_batches_hold_every_row_once_and_stay_within_their_bounds() -> None:
+def testbatches_hold_every_row_once_and_stay_within_their_bounds() -> None:
     rng = np.random.default_rng(0)
     for most in (16, 256, 20_000):
         counts = [int(c) for c in rng.integers(1, 30_000, 300)]
-        batches = list(_batches(counts, most))
-        assert sorted(row for batch in batches for row in batch) == list(range(300))
-        for batch in batches:
+        made = list(batches(counts, most))
+        assert sorted(row for batch in made for row in batch) == list(range(300))
+        for batch in made:
             width = min(max(counts[row] for row in batch), most)
             assert len(batch) <= 32 and (len(batch) == 1 or len(batch) * width <= 8192)
