@@ -117,6 +117,11 @@ def convert(file: Path, folder: Path) -> None:
                     f"{file}: {source} is missing or has not the {shape} that the header asks for."
                 )
             tensors[target] = image.tensors[source].reshape(shape).astype(np.float16)
+    if len(image.tensors) != len(tensors):
+        raise CheckpointError(
+            f"{file}: has {len(image.tensors)} tensors where its header asks for {len(tensors)}: "
+            "it is damaged, or of another model. Get it again."
+        )
     # BertModel has a pooler that the image leaves out; mean pooling never uses it, but loaders miss it.
     tensors["pooler.dense.weight"] = np.zeros((image.width, image.width), np.float16)
     tensors["pooler.dense.bias"] = np.zeros(image.width, np.float16)
@@ -152,7 +157,7 @@ def _parse(data: bytes) -> Image:
         "<I7ifi", data, 4
     )
     sizes = width, layers, heads, d_mlp, vocab, positions, types
-    if version != 1 or block != BLOCK or min(sizes) < 1:
+    if version != 1 or block != BLOCK or min(sizes) < 1 or width % heads:
         raise ValueError(f"version {version}, block {block}, sizes {sizes}")
     at = 44
     n_pieces, bos, eos, pad, unk, n_bytes = struct.unpack_from("<5iQ", data, at)

@@ -15,8 +15,8 @@ import shutil
 import struct
 import subprocess
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,15 +262,71 @@ def test_an_image_with_false_figures_is_refused(tmp_path: Path, change: dict[str
         e5.convert(tmp_path / "image.bin", tmp_path)
 
 
+#: Where each figure of the header stands, its form, and false values for it.
+FIGURES = {
+    "version": (4, "<I", (0, 2)),
+    "width": (8, "<i", (0, -1, WIDTH - 1, 2 * WIDTH)),
+    "layers": (12, "<i", (0, -1, LAYERS - 1, LAYERS + 1, 2**31 - 1)),
+    "heads": (16, "<i", (0, -1, HEADS + 1, 2 * WIDTH)),
+    "mlp": (20, "<i", (0, -1, MLP - 1, 2 * MLP)),
+    "vocabulary": (24, "<i", (0, -1, VOCAB - 1, VOCAB + 1)),
+    "positions": (28, "<i", (0, -1, POSITIONS - 1, POSITIONS + 1)),
+    "types": (32, "<i", (0, -1, TYPES - 1, TYPES + 1)),
+    "block": (40, "<i", (0, 16, 64)),
+    "pieces": (44, "<i", (-1, 0, len(PIECES) - 1, len(PIECES) + 1, 2**31 - 1)),
+    "first token": (48, "<i", (-1, len(PIECES), 2**31 - 1)),
+    "last token": (52, "<i", (-1, len(PIECES))),
+    "padding": (56, "<i", (-1, len(PIECES))),
+    "unknown": (60, "<i", (-1, len(PIECES))),
+    "bytes of pieces": (64, "<Q", (0, 1, 2**40, 2**64 - 1)),
+}
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_false_figure_of_an_image_is_refused(tmp_path: Path, figure: str) -> None:
+    at, form, values = FIGURES[figure]
+    for value in values:
+        changed = bytearray(image()[0])
+        struct.pack_into(form, changed, at, value)
+        (tmp_path / "image.bin").write_bytes(changed)
+        into = tmp_path / f"{value}"
+        into.mkdir()
+        with pytest.raises(ModelError):
+            e5.convert(tmp_path / "image.bin", into)
+            pytest.fail(f"{figure} {value} was read", pytrace=False)
+
+
 def test_no_cut_or_changed_image_escapes_the_error_tree(tmp_path: Path) -> None:
-    whole = image()[0]
+    """A cut image is always refused; of a changed one, what was not changed reads as before."""
+    whole, decoded = image()
     random = np.random.default_rng(3)
+    outcomes: Counter[str] = Counter()
+    file = tmp_path / "image.bin"
     for attempt in range(300):
         changed = bytearray(whole)
-        for at in random.integers(0, 1200, 3):
-            changed[at] = random.integers(0, 256)
-        if attempt % 3 == 0:
+        cut = attempt % 3 == 0
+        if cut:
             del changed[random.integers(0, len(changed)) :]
-        (tmp_path / "image.bin").write_bytes(bytes(changed))
-        with suppress(ModelError), np.errstate(all="ignore"):  # a changed scale may well be infinite
-            e5.read(tmp_path / "image.bin")
+        else:
+            places = random.integers(0, 1200, 3)
+            for at in places:
+                changed[at] = random.integers(0, 256)
+        file.write_bytes(bytes(changed))
+        try:
+            with np.errstate(all="ignore"):  # a changed scale may well be infinite
+                found = e5.read(file)
+        except ModelError as error:
+            assert file.name in str(error)
+            outcomes["cut" if cut else "refused"] += 1
+            continue
+        assert not cut, f"{len(changed)} of {len(whole)} bytes were read in silence"
+        outcomes["read"] += 1
+        same = sum(
+            np.array_equal(found.tensors[name], values.reshape(-1))
+            for name, values in decoded.items()
+            if name in found.tensors
+        )
+        assert same >= len(decoded) - len(places)  # each byte can spoil one tensor, or one name
+        different = sum(a != b for a, b in zip(found.pieces, PIECES, strict=True))
+        assert different <= 2 * len(places)
+    assert outcomes["cut"] == 100 and outcomes["refused"] > 20 and outcomes["read"] > 20, outcomes

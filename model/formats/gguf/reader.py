@@ -7,6 +7,8 @@ by `layout` before the package may read it.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +18,7 @@ import numpy as np
 
 from model.checkpoint import check
 from model.config import GPTConfig
-from model.errors import CheckpointError, TokenizerError, UnsupportedModel
+from model.errors import CheckpointError, ModelError, UnsupportedModel
 from model.formats import Foreign
 from model.formats.bpe import tokenizer_json
 from model.formats.gguf.architectures import ARCHITECTURES, Architecture, heads_of, split_order, take_rows
@@ -49,18 +51,19 @@ def read(path: Path) -> Foreign:
             f"{path}: architecture {name!r} is not supported; supported are {', '.join(ARCHITECTURES)}."
         )
     architecture = ARCHITECTURES[name]
-    config = _config(fields, architecture, {tensor.name for tensor in reader.tensors})
-    weights: dict[str, Weight] = {}
-    for tensor in reader.tensors:
-        weights |= _native(path, architecture, config, tensor)
-    check(config, weights, str(path))
+    with _naming(path):
+        config = _config(fields, architecture, {tensor.name for tensor in reader.tensors})
+        weights: dict[str, Weight] = {}
+        for tensor in reader.tensors:
+            weights |= _native(path, architecture, config, tensor)
+        check(config, weights, str(path))
     metadata = {
         "license": fields.get("general.license", str, ""),
         "chat_template": fields.get("tokenizer.chat_template", str, ""),
         "title": fields.get("general.name", str, ""),
     }
     adds_bos = fields.get("tokenizer.ggml.add_bos_token", bool, False)
-    try:
+    with _naming(path):
         tokenizer = tokenizer_json(
             model=fields.need("tokenizer.ggml.model", str),
             pre=fields.get("tokenizer.ggml.pre", str, "default"),
@@ -69,9 +72,18 @@ def read(path: Path) -> Foreign:
             kinds=fields.need("tokenizer.ggml.token_type", list),
             bos=config.bos_id if adds_bos else None,
         )
-    except (UnsupportedModel, TokenizerError) as error:
-        raise type(error)(f"{path}: {error}") from error
     return Foreign(config, weights, tokenizer, metadata)
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors from within name the file, whether or not whoever found them knew it."""
+    try:
+        yield
+    except ModelError as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
 
 
 def _native(
