@@ -11,6 +11,7 @@
     ├── DataError             a training set that cannot be used: wrong column, malformed rows, nothing left
     ├── AdapterError          an adapter that does not fit its base, or cannot be read
     ├── ExportError           a form that was not asked for clearly, or an Ollama that refused what was sent
+    ├── OllamaError           an Ollama that was asked for replies and gave none
     ├── TrainingError         a knob out of range, a run that cannot be started, resumed or continued
     │   └── NonFiniteLoss     a loss or gradient that is no number; says at which micro-batch
     ├── InvalidSampling       a decoding parameter out of range
@@ -62,6 +63,10 @@ class AdapterError(ModelError):
 
 class ExportError(ModelError):
     """An export was asked for that cannot be, or another program refused it."""
+
+
+class OllamaError(ModelError):
+    """An Ollama that was asked for replies does not answer, refuses or breaks off."""
 
 
 class TrainingError(ModelError):
