@@ -31,7 +31,7 @@ def supported(path: Path | str) -> bool:
 def recipe(path: Path | str, ocr: OcrMode = "auto") -> str:
     """Parser and version for the suffix, such as "rtf/1"; "content/1" where only the content can tell.
 
-    With the mode of OCR where it matters, as in "pdf/2-auto".
+    With the mode of OCR where it matters, as in "pdf/3-auto".
     """
     row = by_suffix().get(Path(path).suffix.lower())
     if row is None:

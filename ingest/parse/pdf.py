@@ -357,9 +357,11 @@ _PROGRAM_TITLE = re.compile(
 
 
 def _title(written: str) -> str:
-    """The title in the metadata, unless a program put it there for want of one."""
+    """The title in the metadata, unless a program put it there for want of one: "untitled", or a number."""
     match = _PROGRAM_TITLE.match(written)
     title = match[1].strip() if match else written
+    if not any(map(str.isalpha, title)):
+        return ""
     if title.casefold().strip("()") in {
         "",
         "untitled",

@@ -49,6 +49,25 @@ def make_pdf(path: Path, pages: list[str], outline: Sequence[tuple[str, int, int
     return path
 
 
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("0000764478-23-000006", "minutes"),
+        ("2023", "minutes"),
+        ("untitled", "minutes"),
+        ("", "minutes"),
+        ("Microsoft Word - Minutes of May.docx", "Minutes of May"),
+        ("报告 2023", "报告 2023"),
+    ],
+)
+def test_a_title_is_words_that_somebody_chose(tmp_path: Path, written: str, title: str) -> None:
+    canvas = Canvas(str(tmp_path / "minutes.pdf"))
+    canvas.setTitle(written)
+    canvas.drawString(72, 760, "The harbour opens at six.")
+    canvas.save()
+    assert parse(tmp_path / "minutes.pdf").title == title
+
+
 @pytest.mark.parametrize("sample", ["trailer_without_root", "hole_in_page_tree", "page_lost"])
 def test_pypdf_reads_what_pdfium_does_not(sample: str) -> None:
     path = SAMPLES / f"{sample}.pdf"

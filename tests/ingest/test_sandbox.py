@@ -276,4 +276,4 @@ def test_mutilated_files_give_typed_errors(tmp_path: Path) -> None:
             except IngestError as error:
                 assert str(error).startswith(path.name)
                 outcomes.add(type(error).__name__)
-    assert "pdf/2" in outcomes
+    assert "pdf/3" in outcomes
