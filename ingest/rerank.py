@@ -61,13 +61,26 @@ class Reranked:
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        found = self._search.search(query, max(DEPTH, DEPTH_A_HIT * k), mode, where)
-        start = time.perf_counter()
-        scores = self._reranker.scores(query, [_read(hit) for hit in found.hits])
-        hits = [replace(hit, score=score) for hit, score in zip(found.hits, scores, strict=True)]
-        hits.sort(key=lambda hit: -hit.score)
-        took_ms = (time.perf_counter() - start) * 1000
-        return SearchResult(tuple(hits[:k]), found.generation, found.search_ms + took_ms)
+        return reranked(query, self._search.search(query, depth(k), mode, where), k, self._reranker)
+
+
+def depth(k: int) -> int:
+    """How many passages are read again where `k` are wanted."""
+    return max(DEPTH, DEPTH_A_HIT * k)
+
+
+def reranked(query: str, found: SearchResult, k: int, reranker: Reranker) -> SearchResult:
+    """The k best of what was found, by the reranker; equal scores keep their order.
+
+    Raises:
+        RerankerError: the reranker cannot be loaded or fails.
+    """
+    start = time.perf_counter()
+    scores = reranker.scores(query, [_read(hit) for hit in found.hits])
+    hits = [replace(hit, score=score) for hit, score in zip(found.hits, scores, strict=True)]
+    hits.sort(key=lambda hit: -hit.score)
+    took_ms = (time.perf_counter() - start) * 1000
+    return SearchResult(tuple(hits[:k]), found.generation, found.search_ms + took_ms)
 
 
 def _read(hit: Hit) -> str:

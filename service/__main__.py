@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.command == "serve":
             from service.cli import serve
 
-            return serve.run(settings, home)
+            serve.run(settings, home)
         if given.command == "mcp":
             from service.cli import mcp
 
@@ -65,6 +65,9 @@ def main(argv: list[str] | None = None) -> int:
             reading=given.reading,
             k=given.k,
             search_mode=given.search_mode,
+            filters=given.filter,
+            rerank=given.rerank,
+            context=given.context,
             max_tokens=given.max_tokens,
             acceptable_error=given.acceptable_error,
         )

@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from ingest import rerank
+from ingest.types import SearchResult
+from ingest.widening import widened
 from service import followup, refusal
 from service.answering import each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
@@ -84,9 +87,15 @@ class Answerer:
             yield turn.refuse("nothing_ingested")
             return
         search = partial(turn.source.search.search, where=ask.where)
-        found = followup.search_all(search, asked, ask.k, ask.search_mode)
+        deep = ask.k if ask.reranker is None else rerank.depth(ask.k)
+        found = followup.search_all(search, asked, deep, ask.search_mode)
         turn.check_cancel()
-        judged = refusal.relevance(ask.question, found.hits, turn.source.rarity, turn.source.unrelated_cosine)
+        # Whether anything is relevant is judged by the search itself: its scores are what was calibrated.
+        judged = refusal.relevance(
+            ask.question, found.hits[: ask.k], turn.source.rarity, turn.source.unrelated_cosine
+        )
+        found = _arranged(turn, found)
+        turn.check_cancel()
         turn.relevance = judged.probability
         turn.reply = replace(
             turn.reply,
@@ -126,6 +135,21 @@ class Answerer:
                     return
             turn.reply = before
         yield from joint.answer(turn)
+
+
+def _arranged(turn: Turn, found: SearchResult) -> SearchResult:
+    """What was found in the order of the reranker, and as wide, as the question wants it.
+
+    Hits keep the scores of the search: readers and calibrators were fitted on them.
+    """
+    ask = turn.ask
+    if ask.reranker is not None:
+        scores = {hit.chunk_id: hit.score for hit in found.hits}
+        found = rerank.reranked(ask.question, found, ask.k, ask.reranker)
+        found = replace(found, hits=tuple(replace(h, score=scores[h.chunk_id]) for h in found.hits))
+    if ask.context == "section" and turn.source.parsed is not None:
+        found = widened(found, turn.source.parsed)
+    return found
 
 
 def reader_of(generator: Generator) -> PassageReader | None:

@@ -26,6 +26,7 @@ from service.metrics import Metrics
 from service.observing import Mender, Observer
 from service.rates import Rates
 from service.readiness import Readiness
+from service.reranking import Reranking
 from service.routes import (
     ask,
     classify,
@@ -83,6 +84,7 @@ def assemble(
         ),
         readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
         classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
+        reranking=Reranking(settings.reranker, settings.rerank, home, lambda: generators.choose(None).get()),
         classifiers=Shelf(home / "classifiers"),
         sessions=Sessions(Database(home)),
         datasets=(sets := DataSets(home)),

@@ -18,6 +18,7 @@ from service.library import Library
 from service.metrics import Metrics
 from service.models import Models
 from service.readiness import Readiness
+from service.reranking import Reranking
 from service.runner import Runner
 from service.sessions import Sessions
 from service.settings import ServiceSettings
@@ -43,6 +44,7 @@ class Parts:
     jobs: JobBoard
     readiness: Readiness
     classifying: Classifying
+    reranking: Reranking
     classifiers: Shelf
     sessions: Sessions
     datasets: DataSets

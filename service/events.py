@@ -16,6 +16,8 @@ from service.reading.calibration import OperatingPoint
 AskMode = Literal["rag", "closed_book", "quote"]
 #: Each passage apart, or all in one prompt.
 ReadingWay = Literal["each", "joint"]
+#: What is read of what was found: the passages, or the sections that they were cut from.
+Context = Literal["passage", "section"]
 #: How the documents' own words were looked for: by the span reader, or as the sentence that fits best.
 QuotedBy = Literal["spans", "sentences"]
 Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant", "not_in_passages"]

@@ -123,7 +123,7 @@ class Tools:
             body = _valid(SearchRequest, query=query, collection=collection, k=k)
             checked(self._parts, body)
             async with contextlib.aclosing(submit_search(self._parts, body).events()) as events:
-                found = await anext(events)
+                found, _ = await anext(events)
         return Found(passages=[Place.of(hit) for hit in found.hits])
 
     async def ask(self, question: Question, collection: Collection = None) -> Answer:

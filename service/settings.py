@@ -46,6 +46,12 @@ class ServiceSettings(BaseModel):
     collection: str = Field("default", description="collection that is asked by default")
     k: int = Field(5, ge=1, le=50, description="passages that a question retrieves")
     search_mode: SearchMode = Field("hybrid", description="hybrid, dense or keyword")
+    reranker: str = Field(
+        "",
+        description="who may order the first passages anew: a cross-encoder's name or folder, or `generator` "
+        "for the default model's query likelihood; none: nobody",
+    )
+    rerank: bool = Field(False, description="whether it does so where a request does not say")
     max_tokens: int = Field(
         96, ge=1, le=4096, description="longest generated answer, in the generator's tokens"
     )

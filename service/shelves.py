@@ -15,6 +15,7 @@ from pathlib import Path
 from ingest import pipeline
 from ingest.collections import checked_name, delete_collection, list_collections, open_collection
 from ingest.embed import Embedder, SentenceTransformerEmbedder
+from ingest.embed.finding import ONNX, is_local
 from ingest.errors import EmbedderError, UnknownCollection, UnknownDocument
 from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
@@ -111,7 +112,8 @@ class Shelves:
         """Make an empty collection, its embedder and cut fixed; see `Library.create`."""
         name = checked_name(collection)
         cut = chunking_of(chunked(self._settings, chunking))
-        if embedder is not None and embedder not in (known := self.embedders()):
+        source = (embedder or "").removeprefix(ONNX)
+        if embedder is not None and is_local(embedder) and source not in (known := self.embedders()):
             raise InvalidRequest(
                 f"embedder {embedder!r} is not installed (there: {', '.join(known)}). "
                 f"Fetch it with `python -m model pull {embedder}`."
@@ -169,6 +171,7 @@ class Shelves:
             self._floor(embedder),
             self._quoter,
             embedder=shelf.embedder_id,
+            parsed=store.parsed,
         )
 
     def documents(self, collection: str, where: Filter | None = None) -> list[StoredDocument]:

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 def library(settings: ServiceSettings, home: Path) -> Library:
     """The collections of `home`."""
-    from ingest.embed import find_embedder
+    from ingest.embed.finding import embedder_named
     from service.shelves import Shelves
 
     ingest_settings = read_table("ingest", IngestSettings)
-    return Shelves(home, settings.collection, ingest_settings, lambda name: find_embedder(name, home))
+    if not ingest_settings.openai_upstreams:
+        served = {"openai_upstreams": settings.openai_upstreams, "openai_key_file": settings.openai_key_file}
+        ingest_settings = ingest_settings.model_copy(update=served)
+    return Shelves(home, settings.collection, ingest_settings, lambda name: embedder_named(name, home, ingest_settings))
 
 
 def calibrators(home: Path) -> Calibrators:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from ingest.filters import Filter
+from ingest.rerank import Reranker
 from ingest.types import SearchMode, SearchResult
+from ingest.widening import Parsed
 from model.config import Sampling
 from model.errors import Cancelled
 from service import refusal, render
 from service.citations import Statement
-from service.events import AskMode, Final, ReadingWay, Refusal
+from service.events import AskMode, Context, Final, ReadingWay, Refusal
 from service.followup import Said
 from service.generators import Generator
 from service.quoting import Quote, Similarity
@@ -33,6 +35,8 @@ class Ask:
     k: int = 5
     search_mode: SearchMode = "hybrid"
     where: Filter | None = None  #: only documents that pass
+    reranker: Reranker | None = None  #: who orders the first passages anew
+    context: Context = "passage"  #: what is read of the documents: passages, or their sections
     on_no_answer: Literal["refuse", "answer"] = "refuse"
     acceptable_error: float | None = None  #: share of wrong answers; None: as the calibrator says
     sampling: Sampling = field(default_factory=Sampling)
@@ -55,6 +59,7 @@ class Source:
     unrelated_cosine: float = 0.0  #: what the embedder gives texts that have nothing to do with each other
     quoter: Quoter | None = None  #: reads passages for spans, in any language
     embedder: str | None = None  #: which one searched, where a collection did
+    parsed: Parsed | None = None  #: a document with its sections, by id
 
 
 @dataclass(slots=True)

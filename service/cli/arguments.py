@@ -38,6 +38,17 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="every passage apart, or all in one prompt (default: each)",
     )
     ask.add_argument("--search-mode", choices=("hybrid", "dense", "keyword"))
+    ask.add_argument("--filter", metavar="EXPR", help="only documents that pass, as in: year >= 2020")
+    ask.add_argument(
+        "--rerank",
+        action=argparse.BooleanOptionalAction,
+        help="let the setting `reranker` order the first passages anew (default: as set)",
+    )
+    ask.add_argument(
+        "--context",
+        choices=("passage", "section"),
+        help="read passages, or the sections that they were cut from (default: passage)",
+    )
     ask.add_argument("--max-tokens", type=int, help="longest generated answer")
     ask.add_argument("--acceptable-error", type=float, help="share of answers that may be wrong, such as 0.1")
     ask.add_argument("--json", action="store_true", help="print the whole response as JSON")

@@ -120,6 +120,8 @@ def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
         k=body.k or settings.k,
         search_mode=body.search_mode or settings.search_mode,
         where=body.filters,
+        reranker=None if body.mode == "closed_book" else parts.reranking.wanted(body.rerank),
+        context=body.context,
         on_no_answer=body.on_no_answer,
         acceptable_error=body.acceptable_error
         if body.acceptable_error is not None

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from fastapi.concurrency import run_in_threadpool
@@ -23,6 +23,7 @@ from service.followup import Said
 from service.generators import Message
 from service.models import OLLAMA, OPENAI
 from service.runner import Ticket
+from service.schemas.retrieving import Retrieving
 
 #: `lorebase` or `lorebase:COLLECTION` in place of a model's name: answered from documents.
 LOREBASE = "lorebase"
@@ -56,6 +57,7 @@ class Talk:
     sampling: Sampling
     reply_tokens: int | None = None
     clipped: bool = False  #: a reply length past the window is cut to it
+    retrieving: Retrieving = field(default_factory=lambda: Retrieving.model_validate({}))  #: how to search
 
 
 def submit(parts: Parts, talk: Talk) -> Ticket[Heard]:
@@ -67,6 +69,7 @@ def submit(parts: Parts, talk: Talk) -> Ticket[Heard]:
     collection = collection_of(parts, talk.model)
     if collection is not None:
         return _submit_question(parts, talk, collection)
+    talk.retrieving.refuse_without_documents()
     choice = parts.models.choose(talk.model)
     if choice.own and choice.default:
         parts.readiness.require("generator")
@@ -80,7 +83,7 @@ def submit(parts: Parts, talk: Talk) -> Ticket[Heard]:
 
 
 def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]:
-    settings = parts.settings
+    settings, wanted = parts.settings, talk.retrieving
     question, history = (talk.said, ()) if isinstance(talk.said, str) else _asked(talk.said)
     if not question.strip():
         raise errors.UnsupportedField(
@@ -100,8 +103,11 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
         question=question.strip(),
         history=history,
         collection=collection,
-        k=settings.k,
-        search_mode=settings.search_mode,
+        k=wanted.k or settings.k,
+        search_mode=wanted.search_mode or settings.search_mode,
+        where=wanted.filters,
+        reranker=parts.reranking.wanted(wanted.rerank),
+        context=wanted.context,
         acceptable_error=settings.acceptable_error,
         sampling=sampling,
     )

@@ -64,7 +64,9 @@ async def chat(body: wire.ChatRequest, request: Request, parts: PartsDep) -> Res
     if name is None:
         return await _relay(request, parts, "/api/chat", stream=body.stream is not False)
     body.refuse_unsupported()
-    talk = Talk(name, body.turns(), body.decoding.sampling(), body.reply_tokens, clipped=True)
+    talk = Talk(
+        name, body.turns(), body.decoding.sampling(), body.reply_tokens, clipped=True, retrieving=body
+    )
     return await _spoken(request, parts, talk, body, _chat_line)
 
 
@@ -80,7 +82,7 @@ async def generate(body: wire.GenerateRequest, request: Request, parts: PartsDep
     if name is None:
         return await _relay(request, parts, "/api/generate", stream=body.stream is not False)
     body.refuse_unsupported()
-    talk = Talk(name, body.said(), body.decoding.sampling(), body.reply_tokens, clipped=True)
+    talk = Talk(name, body.said(), body.decoding.sampling(), body.reply_tokens, clipped=True, retrieving=body)
     return await _spoken(request, parts, talk, body, _generate_line)
 
 

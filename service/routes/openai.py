@@ -50,7 +50,7 @@ async def chat(
 ) -> wire.ChatReply | StreamingResponse:
     """A model's reply to the turns; with `lorebase:COLLECTION`, an answer to the last one from documents."""
     body.refuse_unsupported()
-    talk = Talk(body.model, body.turns(), body.sampling(), body.reply_tokens)
+    talk = Talk(body.model, body.turns(), body.sampling(), body.reply_tokens, retrieving=body)
     heard = listen(request, submit(parts, talk))
     form = _Chat(body.model)
     if body.stream:
@@ -70,7 +70,7 @@ async def complete(
 ) -> wire.CompletionReply | StreamingResponse:
     """What follows the text, without a chat template."""
     body.refuse_unsupported()
-    talk = Talk(body.model, body.text(), body.sampling(), body.reply_tokens)
+    talk = Talk(body.model, body.text(), body.sampling(), body.reply_tokens, retrieving=body)
     heard = listen(request, submit(parts, talk))
     form = _Text(body.model)
     if body.stream:

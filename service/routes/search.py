@@ -8,12 +8,16 @@ from collections.abc import Iterator
 
 from fastapi import APIRouter, Request
 
+from ingest.rerank import Reranked, Reranker
 from ingest.types import SearchResult
+from ingest.widening import Surroundings, surroundings
 from service import errors
 from service.deps import Parts, PartsDep
+from service.reranking import LikelihoodReranker
 from service.routes.listening import listen
 from service.runner import Ticket
-from service.schemas import Passage, SearchReply, SearchRequest
+from service.schemas import SearchReply, SearchRequest
+from service.schemas.asking import FoundPassage
 
 router = APIRouter(tags=["search"])
 
@@ -23,11 +27,11 @@ async def search(body: SearchRequest, request: Request, parts: PartsDep) -> Sear
     """Passages by meaning, by words, or both; higher scores are better."""
     checked(parts, body)
     async with contextlib.aclosing(listen(request, submit_search(parts, body))) as events:
-        found = await anext(events)
+        result, sections = await anext(events)
     return SearchReply(
-        hits=[Passage.of(h) for h in found.hits],
-        index_generation=found.generation,
-        search_ms=round(found.search_ms, 2),
+        hits=[FoundPassage.found(hit, section) for hit, section in zip(result.hits, sections, strict=True)],
+        index_generation=result.generation,
+        search_ms=round(result.search_ms, 2),
     )
 
 
@@ -46,19 +50,35 @@ def checked(parts: Parts, body: SearchRequest) -> None:
     parts.readiness.require("index")
 
 
-def submit_search(parts: Parts, body: SearchRequest) -> Ticket[SearchResult]:
-    """Queue a search. Raises Busy before any work was done for it."""
-    return parts.search_runner.submit(lambda cancel: _search(parts, body, cancel), parts.settings.deadline_s)
+#: What was found, and the section around each passage where that was asked for.
+Found = tuple[SearchResult, tuple[Surroundings | None, ...]]
 
 
-def _search(parts: Parts, body: SearchRequest, _: threading.Event) -> Iterator[SearchResult]:
+def submit_search(parts: Parts, body: SearchRequest) -> Ticket[Found]:
+    """Queue a search.
+
+    Raises:
+        UnsupportedField, RerankerError: it shall be reranked, and nobody is there to do it.
+        Busy: no work was done for it.
+    """
+    reranker = parts.reranking.wanted(body.rerank)
+    runner = parts.runner if isinstance(reranker, LikelihoodReranker) else parts.search_runner
+    return runner.submit(lambda cancel: _search(parts, body, reranker, cancel), parts.settings.deadline_s)
+
+
+def _search(
+    parts: Parts, body: SearchRequest, reranker: Reranker | None, _: threading.Event
+) -> Iterator[Found]:
     source = parts.library.source(body.collection or parts.settings.collection)
     if source.search is None:
-        yield SearchResult((), 0, 0.0)
+        yield SearchResult((), 0, 0.0), ()
     else:
-        yield source.search.search(
+        search = source.search if reranker is None else Reranked(source.search, reranker)
+        found = search.search(
             body.query,
             body.k or parts.settings.k,
             body.search_mode or parts.settings.search_mode,
             body.filters,
         )
+        wide = source.parsed if body.context == "section" else None
+        yield found, tuple(surroundings(hit, wide) if wide else None for hit in found.hits)

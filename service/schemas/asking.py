@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from ingest.types import Hit, SearchMode
+from ingest.widening import Surroundings
 from model.config import Sampling
 from service.citations import Citation
-from service.events import AskMode, Final, QuotedBy, ReadingWay, Refusal
+from service.events import AskMode, Context, Final, QuotedBy, ReadingWay, Refusal
 from service.followup import Said
 from service.schemas.filtering import Filters
 from service.schemas.sessions import SessionName
@@ -68,6 +70,12 @@ class AskRequest(Request):
     k: int | None = Field(None, ge=1, le=50, description="number of passages")
     search_mode: SearchMode | None = None
     filters: Filters | None = None
+    rerank: bool | None = Field(
+        None, description="let the setting `reranker` order the first passages anew; if not given, as set"
+    )
+    context: Context = Field(
+        "passage", description="what is read: passages, or the sections that they were cut from"
+    )
     on_no_answer: Literal["refuse", "answer"] = "refuse"
     acceptable_error: float | None = Field(
         None,
@@ -295,11 +303,39 @@ class SearchRequest(Request):
     k: int | None = Field(None, ge=1, le=50)
     search_mode: SearchMode | None = None
     filters: Filters | None = None
+    rerank: bool | None = Field(
+        None, description="let the setting `reranker` order the first passages anew; if not given, as set"
+    )
+    context: Context = Field(
+        "passage", description="section: with each passage the section that it was cut from"
+    )
+
+
+class SectionReply(Reply):
+    """The section around a passage; of a long one, the lines around the passage."""
+
+    page_first: int | None
+    page_last: int | None
+    char_start: int
+    char_end: int
+    text: str
+
+
+class FoundPassage(Passage):
+    """A passage, with its section where that was asked for."""
+
+    section: SectionReply | None = None
+
+    @classmethod
+    def found(cls, hit: Hit, section: Surroundings | None) -> FoundPassage:
+        """From a hit and what stands around it."""
+        told = Passage.of(hit).model_dump() | {"section": None if section is None else asdict(section)}
+        return cls.model_validate(told)
 
 
 class SearchReply(Reply):
     """Passages, best first, all from one generation of the index."""
 
-    hits: list[Passage]
+    hits: list[FoundPassage]
     index_generation: int
     search_ms: float

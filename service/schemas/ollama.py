@@ -17,6 +17,7 @@ from service.events import Final, Refusal
 from service.generators import Message
 from service.schemas.asking import CitationReply, Passage
 from service.schemas.openai import LEAST_TOP_P, MOST_INPUTS, Model, Stop
+from service.schemas.retrieving import Retrieving
 from service.schemas.wire import Reply, Text
 
 #: Field, value, and the values that ask for nothing.
@@ -60,7 +61,7 @@ class Options(BaseModel):
         )
 
 
-class _Speaking(_Request):
+class _Speaking(_Request, Retrieving):
     stream: bool | None = Field(True, description="Ollama streams unless told otherwise")
     options: Options | None = None
     format: Any = Field(None, description="not for own models")

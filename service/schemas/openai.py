@@ -17,6 +17,7 @@ from service.errors import UnsupportedField
 from service.events import Final, Refusal
 from service.generators import Message
 from service.schemas.asking import CitationReply, Passage
+from service.schemas.retrieving import Retrieving
 from service.schemas.wire import Reply, Text
 
 Model = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
@@ -63,7 +64,7 @@ class StreamOptions(_Request):
     include_usage: bool = False
 
 
-class _Decoding(_Request):
+class _Decoding(_Request, Retrieving):
     """What both kinds of completion share. `top_k`, `min_p`, `repetition_penalty` are not OpenAI's own."""
 
     model: Model = Field(

@@ -51,7 +51,11 @@ class NewCollection(Request):
     name: CollectionName = Field(description="letters and digits of any script, inner spaces, . _ and -")
     embedder: (
         Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(encodable)] | None
-    ) = Field(None, description="one of the `embedders` of `GET /collections`; by default the usual one")
+    ) = Field(
+        None,
+        description="one of the `embedders` of `GET /collections`, onnx/ before such a name, ollama/NAME or "
+        "openai/NAME; by default the usual one",
+    )
     chunking: Annotated[str, StringConstraints(min_length=1, max_length=32)] | None = Field(
         None,
         description="longest passage and overlap in the embedder's tokens, as TOKENS-OVERLAP; TOKENS alone "
