@@ -1,6 +1,6 @@
 """What the service does under load, on loopback, with its own engine replaced by one of a known pace.
 
-    python -m benchmarks.load [--minutes 30] [--only NAME ...]
+    python -m benchmarks.load [--minutes 30] [--only NAME ...] [--models FOLDER] [--curve FILE.png]
 
 Claims, each printed with its figure and whether it holds:
 
@@ -12,8 +12,9 @@ Claims, each printed with its figure and whether it holds:
 
 The service runs in a process of its own over real collections and the real pipeline. Its generator sleeps
 20 ms a word in place of computing, and its embedder hashes words: what is measured is the service, not the
-models, and the figures do not depend on the processor's speed more than they must. Exit status 1: a claim does
-not hold.
+models, and the figures do not depend on the processor's speed more than they must. With `--models`, a folder
+of installed models such as `.lorebase/models`, it is `python -m service` with the real ones instead. Exit
+status 1: a claim does not hold.
 """
 
 from __future__ import annotations
@@ -39,25 +40,32 @@ import httpx
 ROOT = Path(__file__).resolve().parents[1]
 QUESTION = {"question": "How tall is the Eiffel Tower?"}
 WORDS = ("tower", "bridge", "river", "iron", "paint", "steps", "Paris", "metres", "tall", "old", "1889")
-#: Growth that a soak may show between its first and its last quarter.
-MOST_GROWTH_MB, MOST_GROWTH_FILES, MOST_GROWTH_THREADS = 48, 8, 4
+#: What a soak measures of the service, and how much each may grow between its first and its last quarter. Its
+#: children come and go: parsers, and the process for large uploads, which ends when it has nothing to do.
+MEASURED = ("resident MB", "children MB", "descriptors", "threads")
+MOST_GROWTH = (48, None, 8, 4)
 
 
 class Service:
     """The service in a process of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, models: Path | None = None) -> None:
         self.home = home
+        self.models = models
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Service:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.load", "--serve", str(self.home)],
-            stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        command = [sys.executable, "-m", "benchmarks.load", "--serve", str(self.home)]
+        environ = os.environ | {"LOREBASE_HOME": str(self.home)}
+        if self.models is None:
+            environ["OMP_NUM_THREADS"] = "1"
+        else:
+            (self.home / "models").symlink_to(self.models.resolve())
+            command = [sys.executable, "-m", "service", "--port", "0"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environ)
         assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
+        self.port = int(self.process.stdout.readline().rpartition(":")[2])
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,18 +77,29 @@ class Service:
         """A client of it."""
         limits = httpx.Limits(max_connections=200, max_keepalive_connections=50)
         return httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self.port}", timeout=120, limits=limits, trust_env=False, **more
+            base_url=f"http://127.0.0.1:{self.port}", timeout=900, limits=limits, trust_env=False, **more
         )
 
-    def measured(self) -> tuple[float, int, int]:
-        """Resident megabytes (children included), descriptors and threads of the service (Linux)."""
+    def measured(self) -> tuple[float, float, int, int]:
+        """Resident megabytes of the service and of its children, its descriptors and threads (Linux)."""
         assert self.process is not None
         pid = self.process.pid
-        status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-        )
-        resident = int(status["VmRSS"].split()[0]) / 1024
-        return resident, len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"])
+        below, parents = 0.0, {pid}
+        for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda p: int(p.name)):
+            with contextlib.suppress(OSError, KeyError):  # it has ended
+                found = status(int(process.name))
+                if int(found["PPid"]) in parents:
+                    parents.add(int(process.name))
+                    below += int(found["VmRSS"].split()[0]) / 1024
+        own = status(pid)
+        files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return int(own["VmRSS"].split()[0]) / 1024, below, files, int(own["Threads"])
+
+
+def status(pid: int) -> dict[str, str]:
+    """What the kernel tells of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def serve(home: Path) -> None:
@@ -90,24 +109,39 @@ def serve(home: Path) -> None:
     import uvicorn
 
     from ingest.settings import IngestSettings
+    from model.memory import one_arena
     from service.app import create_app
+    from service.cli.serve import SWITCH_S
+    from service.ingesting import IngestProcess
     from service.settings import ServiceSettings
     from service.shelves import Shelves
     from tests.fakes import HashEmbedder
     from tests.service.fakes import ScriptedGenerator
 
+    one_arena()
+    sys.setswitchinterval(SWITCH_S)
     embedder = HashEmbedder()
-    shelves = Shelves(home, "default", IngestSettings(workers=1, embedder="hash"), lambda _: embedder)
+    bulk = IngestProcess((sys.executable, "-m", "benchmarks.load", "--ingest"))
+    shelves = Shelves(home, "default", IngestSettings(workers=1, embedder="hash"), lambda _: embedder, bulk)
     generator = ScriptedGenerator("The tower is 330 metres tall. " * 3, delay_s=0.02)
     app = create_app(ServiceSettings(refuse_below=0.0, queue_length=4), home, shelves, generator)
     listening = socket.socket()
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as `service.cli.serve` does
     listening.bind(("127.0.0.1", 0))
     print(listening.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listening])
 
 
+def ingest() -> None:
+    """The process of large uploads, with the same embedder."""
+    from service import ingesting
+    from tests.fakes import HashEmbedder
+
+    ingesting.serve(lambda _, __: HashEmbedder())
+
+
 async def ready(client: httpx.AsyncClient) -> None:
-    for _ in range(600):
+    for _ in range(6000):
         with contextlib.suppress(httpx.ConnectError):  # it has its port before it listens
             if (await client.get("/readyz")).status_code == 200:
                 break
@@ -260,7 +294,7 @@ async def uploads(service: Service, report: Report) -> None:
         report.claim("uploads", shown, max(beside) < 2 * max(alone) + 1)
 
 
-async def soak(service: Service, report: Report, minutes: float) -> None:
+async def soak(service: Service, report: Report, minutes: float, curve: Path | None = None) -> None:
     async with service.client() as client:
         await ready(client)
         stop = time.monotonic() + 60 * minutes
@@ -295,7 +329,7 @@ async def soak(service: Service, report: Report, minutes: float) -> None:
             while time.monotonic() < stop:
                 await drawn.choice(kinds)()
 
-        samples: list[tuple[float, int, int]] = []
+        samples: list[tuple[float, float, int, int]] = []
 
         async def samples_() -> None:
             while time.monotonic() < stop:
@@ -308,18 +342,43 @@ async def soak(service: Service, report: Report, minutes: float) -> None:
         # the first eighth fills caches and pools
         kept = samples[len(samples) // 8 :]
         quarter = max(1, len(kept) // 4)
-        first = [statistics.median(s[i] for s in kept[:quarter]) for i in range(3)]
-        last = [statistics.median(s[i] for s in kept[-quarter:]) for i in range(3)]
+        first = [statistics.median(s[i] for s in kept[:quarter]) for i in range(4)]
+        last = [statistics.median(s[i] for s in kept[-quarter:]) for i in range(4)]
         print(f"    {json.dumps(dict(sorted(done.items())))}")
-        for name, before, after, most in zip(
-            ("resident MB", "descriptors", "threads"), first, last,
-            (MOST_GROWTH_MB, MOST_GROWTH_FILES, MOST_GROWTH_THREADS), strict=True,
-        ):  # fmt: skip
+        for at in range(4):
+            shown = samples[min(len(samples) - 1, at * len(samples) // 3)]
+            told = ", ".join(f"{name} {value:.0f}" for name, value in zip(MEASURED, shown, strict=True))
+            print(f"    after {at * minutes / 3:4.1f} min: {told}")
+        if curve is not None:
+            draw(samples, minutes, curve)
+        for name, before, after, most in zip(MEASURED, first, last, MOST_GROWTH, strict=True):
+            if most is None:
+                continue
             report.claim(
                 f"soak {minutes:g} min, {name}", f"{before:.0f} -> {after:.0f}", after - before <= most
             )
-        odd = [name for name in done if name.split()[-1] not in ("200", "429", "422", "upload", "left")]
-        report.claim("soak, statuses", "only 200, 422 and 429" if not odd else str(odd), not odd)
+        odd = [
+            name for name in done if name.split()[-1] not in ("200", "429", "422", "504", "upload", "left")
+        ]
+        report.claim("soak, statuses", "only 200, 422, 429 and 504" if not odd else str(odd), not odd)
+
+
+def draw(samples: list[tuple[float, float, int, int]], minutes: float, file: Path) -> None:
+    """What was measured, over the time."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, places = pyplot.subplots(len(MEASURED), 1, sharex=True, figsize=(8, 8), layout="constrained")
+    times = [minutes * at / max(1, len(samples) - 1) for at in range(len(samples))]
+    for place, name, values in zip(places, MEASURED, zip(*samples, strict=True), strict=True):
+        place.plot(times, values, linewidth=1.2)
+        place.set_ylabel(name)
+        place.set_ylim(bottom=0)
+        place.grid(alpha=0.3)
+    places[-1].set_xlabel("minutes of mixed load")
+    figure.savefig(file, dpi=110)
 
 
 class Report:
@@ -341,8 +400,14 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=30.0, help="of the soak (default: 30)")
     parser.add_argument("--only", nargs="+", choices=("refusals", "dropped", "health", "uploads", "soak"))
+    parser.add_argument("--models", type=Path, help="run the real service with the models of this folder")
+    parser.add_argument("--curve", type=Path, help="draw what the soak measured into this file")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--ingest", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.ingest:
+        ingest()
+        return
     if given.serve:
         serve(given.serve)
         return
@@ -352,10 +417,10 @@ def main() -> None:
         "dropped": lambda s: dropped(s, report),
         "health": lambda s: health(s, report),
         "uploads": lambda s: uploads(s, report),
-        "soak": lambda s: soak(s, report, given.minutes),
+        "soak": lambda s: soak(s, report, given.minutes, given.curve),
     }
     for name in given.only or checks:
-        with tempfile.TemporaryDirectory() as home, Service(Path(home)) as service:
+        with tempfile.TemporaryDirectory() as home, Service(Path(home), given.models) as service:
             asyncio.run(checks[name](service))  # type: ignore[arg-type]
     if report.failed:
         sys.exit(f"does not hold: {', '.join(report.failed)}")

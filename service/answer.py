@@ -23,7 +23,7 @@ from functools import partial
 from ingest import rerank
 from ingest.types import SearchResult
 from ingest.widening import widened
-from service import followup, refusal
+from service import followup, refusal, tracing
 from service.answering import each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
@@ -76,7 +76,7 @@ class Answerer:
         )
         turn = Turn(ask, source, generator, cancel, self._clock, self._clock(), reply)
         if ask.mode == "closed_book":
-            yield from joint.closed_book(turn)
+            yield from _traced(turn, joint.closed_book(turn))
         else:
             yield from self._from_documents(turn, asked)
 
@@ -87,8 +87,14 @@ class Answerer:
             yield turn.refuse("nothing_ingested")
             return
         search = partial(turn.source.search.search, where=ask.where)
-        deep = ask.k if ask.reranker is None else rerank.depth(ask.k)
-        found = followup.search_all(search, asked, deep, ask.search_mode)
+        with tracing.span("retrieval", lorebase__collection=ask.collection, lorebase__k=ask.k) as span:
+            deep = ask.k if ask.reranker is None else rerank.depth(ask.k)
+            found = followup.search_all(search, asked, deep, ask.search_mode)
+            span.set(
+                lorebase__search_mode=ask.search_mode,
+                lorebase__hits=len(found.hits),
+                lorebase__index_generation=found.generation,
+            )
         turn.check_cancel()
         # Whether anything is relevant is judged by the search itself: its scores are what was calibrated.
         judged = refusal.relevance(
@@ -111,9 +117,9 @@ class Answerer:
         elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
             yield turn.refuse("nothing_relevant")
         elif ask.mode == "quote" or not writes(turn.generator, ask.question, found.hits[0].text):
-            yield from quoted.answer(turn, turn.source.quoter)
+            yield from _traced(turn, quoted.answer(turn, turn.source.quoter))
         else:
-            yield from self._read(turn)
+            yield from _traced(turn, self._read(turn))
 
     def _least(self, turn: Turn) -> float:
         """Relevance under which nothing is read: lower where a reader will judge for itself."""
@@ -150,6 +156,22 @@ def _arranged(turn: Turn, found: SearchResult) -> SearchResult:
     if ask.context == "section" and turn.source.parsed is not None:
         found = widened(found, turn.source.parsed)
     return found
+
+
+def _traced(turn: Turn, events: Iterator[Event]) -> Iterator[Event]:
+    """The same events, traced as one generation; from documents it includes reading and checking."""
+    with tracing.span("generation", gen_ai__request__model=turn.generator.name) as span:
+        for event in events:
+            if isinstance(event, Final):
+                span.set(
+                    gen_ai__usage__input_tokens=event.usage.prompt_tokens,
+                    gen_ai__usage__output_tokens=event.usage.completion_tokens,
+                    lorebase__mode=event.mode,
+                    lorebase__answered=event.answered,
+                    lorebase__refusal_reason=event.refusal_reason,
+                    lorebase__first_token_ms=event.timings.first_token_ms,
+                )
+            yield event
 
 
 def reader_of(generator: Generator) -> PassageReader | None:

@@ -19,7 +19,7 @@ from typing import Literal
 from ingest.types import Hit
 from model.config import Sampling
 from model.errors import ContextOverflow, UnsupportedModel
-from service import events
+from service import events, tracing
 from service.answer import Answerer, Ask, Source
 from service.generators import Continues, Generator, Message, Piece
 from service.reasoning import Splitter
@@ -105,7 +105,7 @@ def speak(
     text = ""
     first: int | None = None
     last: Piece | None = None
-    for piece in _pieces(generator, said, sampling, limit, cancel):
+    for piece in _traced(generator, _pieces(generator, said, sampling, limit, cancel)):
         first = _clock() if first is None else first
         if isinstance(said, str):  # a text that goes on is not looked into
             spoken = Said(piece.text)
@@ -177,6 +177,17 @@ def look_up(
                 )
             case _:  # a draft
                 pass
+
+
+def _traced(generator: Generator, pieces: Iterator[Piece]) -> Iterator[Piece]:
+    with tracing.span("generation", gen_ai__request__model=generator.name) as span:
+        for piece in pieces:
+            if piece.finish_reason:
+                span.set(
+                    gen_ai__usage__input_tokens=piece.prompt_tokens,
+                    gen_ai__usage__output_tokens=piece.completion_tokens,
+                )
+            yield piece
 
 
 def _pieces(

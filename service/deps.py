@@ -59,8 +59,12 @@ class Parts:
         return self.runner, self.upstream_runner, self.search_runner, self.embed_runner
 
 
-def parts(request: Request) -> Parts:
-    """The parts of the app that serves this request, as its caller may see them."""
+async def parts(request: Request) -> Parts:
+    """The parts of the app that serves this request, as its caller may see them.
+
+    `async`, though it waits for nothing: a plain function would cost every request a turn in the thread pool,
+    which is slow while other threads compute and full while many requests read the disk.
+    """
     found: Parts = request.app.state.parts
     caller = access(request)
     if caller.collections is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ingest.embed import Embedder, Vectors
 from model.errors import Cancelled, UnknownModel
+from service import tracing
 from service.errors import UnsupportedField
 
 BATCH_TEXTS = 32
@@ -69,5 +70,6 @@ def embed(
                     f"{count} tokens, and {embedder.name} reads {embedder.max_tokens}: cut it into pieces",
                 )
         tokens += sum(min(count, embedder.max_tokens) for count in counts)
-        found.append(encode(batch))
+        with tracing.span("embedding", gen_ai__request__model=embedder.name, lorebase__texts=len(batch)):
+            found.append(encode(batch))
     yield Embedded(embedder.name, np.concatenate(found), tokens)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ingest.types import FileReport
+from service import tracing
 from service.errors import Busy, NotReady, UnknownJob
 from service.library import Library, Upload
 
@@ -43,6 +44,7 @@ class Job:
     created_at: str = field(default_factory=_now)
     finished_at: str | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
+    within: Any = field(default_factory=tracing.here)  #: the request that brought it, where it is traced
 
     @property
     def total(self) -> int:
@@ -128,8 +130,8 @@ class JobBoard:
         return job
 
     def withdraw(self, collection: str) -> None:
-        """End every job of a collection, as `cancel` does."""
-        for job in self.jobs():
+        """End every job of a collection, as `cancel` does, the one that runs first."""
+        for job in self.jobs()[::-1]:
             if job.collection == collection and job.finished_at is None:
                 self.cancel(job.id)
 
@@ -152,7 +154,15 @@ class JobBoard:
             job.status = "running"
             failed: Exception | None = None
             try:
-                self._library.add(job.collection, job.uploads, job.files.append, job.cancel.is_set)
+                with tracing.span("ingest", within=job.within, lorebase__collection=job.collection) as span:
+                    try:
+                        self._library.add(job.collection, job.uploads, job.files.append, job.cancel.is_set)
+                    finally:
+                        span.set(
+                            lorebase__files=job.total,
+                            lorebase__files_failed=sum(f.status == "failed" for f in job.files),
+                            lorebase__chunks=sum(f.chunks for f in job.files),
+                        )
             except Exception as error:
                 failed = error
             shutil.rmtree(job.folder, ignore_errors=True)

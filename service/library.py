@@ -81,6 +81,14 @@ class Library(Protocol):
         """
         ...
 
+    def export(self, collection: str, target: Path) -> None:
+        """Write a collection as it is now into one file, for `python -m ingest import`.
+
+        Raises:
+            UnknownCollection, StorageFull: no file was left.
+        """
+        ...
+
     def embedders(self) -> list[str]:
         """What a new collection can be made with: the usual embedder first, then the others by name."""
         ...

@@ -15,7 +15,7 @@ from pathlib import Path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import logs
+from service import logs, tracing
 from service.access import SCOPE_KEY, Access
 from service.errors import error_response
 from service.metrics import Metrics
@@ -53,15 +53,25 @@ class Observer:
             await send(message)
 
         self.metrics.began()
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         try:
-            await self.app(scope, receive, send_named)
-        except Exception:
-            status = 500 if status == GONE else status
-            raise
+            with tracing.span(method, kind="server", carrier=Headers(scope=scope)) as span:
+                try:
+                    await self.app(scope, receive, send_named)
+                except Exception:
+                    status = 500 if status == GONE else status
+                    raise
+                finally:
+                    span.rename(f"{method} {_route(scope)}", failed=status >= 500)
+                    span.set(
+                        http__request__method=method,
+                        http__route=_route(scope),
+                        http__response__status_code=status,
+                        lorebase__request_id=said,
+                    )
         finally:
             seconds = time.perf_counter() - started
-            route, method = _route(scope), scope["method"]
-            method = method if method in _METHODS else "OTHER"
+            route = _route(scope)
             self.metrics.ended(method, route, status, seconds)
             caller: Access | None = scope.get(SCOPE_KEY)
             fields = {"method": method, "route": route, "status": status, "ms": round(1000 * seconds, 1)}

@@ -8,7 +8,7 @@ The only links are our own, `#citation-1`; the only classes are our own.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import nh3
 from markdown_it import MarkdownIt
@@ -19,6 +19,7 @@ from service.citations import Statement
 #: own text.
 _OPEN, _CLOSE, _UNSUPPORTED = "\ue000", "\ue001", "\ue002"
 _MARKER = re.compile(f"{_OPEN}(\\d+){_CLOSE}")
+_PLAIN_MARKER = re.compile(r" ?\[(\d{1,4})\]")
 _OWN = str.maketrans("", "", _OPEN + _CLOSE + _UNSUPPORTED)
 _MARKDOWN = (
     MarkdownIt("commonmark", {"html": False})
@@ -96,6 +97,16 @@ def html(statements: Sequence[Statement], *, flag_unsupported: bool = True) -> s
         _UNSUPPORTED, '<span class="unsupported" title="No passage supports this sentence.">?</span>'
     )
     return _CLEANER.clean(rendered)
+
+
+def recalled(answer: str, markers: Collection[int]) -> str:
+    """`plain` text of an earlier answer as safe HTML; of `[n]`, those of `markers` are links again."""
+
+    def linked(found: re.Match[str]) -> str:
+        return f"{_OPEN}{found[1]}{_CLOSE}" if int(found[1]) in markers else found[0]
+
+    rendered = _MARKDOWN.render(_PLAIN_MARKER.sub(linked, answer.translate(_OWN)))
+    return _CLEANER.clean(_MARKER.sub(r'<a class="citation" href="#citation-\1">\1</a>', rendered))
 
 
 def _marked(statement: Statement, mark: str) -> str:

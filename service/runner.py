@@ -24,6 +24,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from model.memory import give_back
+from service import tracing
 from service.errors import Busy, DeadlineExceeded, NotReady
 from service.logs import request_id
 
@@ -48,6 +49,8 @@ class Ticket(Generic[Event]):
         self.deadline = loop.time() + deadline_s
         self.lost = False
         self.request_id = request_id.get()
+        self.within = tracing.here()
+        self.queued_at = time.monotonic()
 
     def post(self, kind: str, value: Any) -> None:
         """Called by the worker: hand something to the event loop (which may be gone)."""
@@ -188,12 +191,14 @@ class Runner:
         while ticket := self._next():
             started = time.monotonic()
             request_id.set(ticket.request_id)
+            waited_ms = round(1000 * (started - ticket.queued_at), 1)
             try:
-                for event in ticket.job(ticket.cancel):
-                    self._heed(event)
-                    ticket.post("event", event)
-                    if ticket.cancel.is_set():
-                        break
+                with tracing.span(self.name, within=ticket.within, lorebase__queued_ms=waited_ms):
+                    for event in ticket.job(ticket.cancel):
+                        self._heed(event)
+                        ticket.post("event", event)
+                        if ticket.cancel.is_set():
+                            break
                 ticket.post("end", None)
             except BaseException as error:  # native libraries panic with one; it must not end the worker
                 failure = (

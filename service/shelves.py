@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ingest import pipeline
+from ingest import pipeline, transfer
 from ingest.collections import checked_name, delete_collection, list_collections, open_collection
 from ingest.embed import Embedder, SentenceTransformerEmbedder
 from ingest.embed.finding import ONNX, is_local
@@ -21,12 +21,13 @@ from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
 from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.store import Store
-from ingest.types import Chunk, StoredDocument, Value
+from ingest.types import Chunk, FileReport, StoredDocument, Value
 from model.errors import UnknownModel
 from model.install import installed, kind_of, models_folder
 from model.spans.reader import SpanReader
 from service.answer import Source
 from service.errors import InvalidRequest, NameTaken
+from service.ingesting import IngestProcess
 from service.library import CollectionInfo, OnFile, Upload
 from service.originals import Originals
 from service.spans.quoter import Quoter
@@ -48,12 +49,19 @@ class Shelves:
     """The collections of one home."""
 
     def __init__(
-        self, home: Path, default: str, settings: IngestSettings, find_embedder: FindEmbedder
+        self,
+        home: Path,
+        default: str,
+        settings: IngestSettings,
+        find_embedder: FindEmbedder,
+        bulk: IngestProcess | None = None,
     ) -> None:
+        """Open nothing yet; large uploads go to `bulk` where there is one."""
         self._home = home
         self._default = default
         self._settings = settings
         self._find = find_embedder
+        self._bulk = bulk
         self._lock = threading.RLock()
         self._shelves: dict[str, _Shelf] = {}
         self._embedders: dict[str, Embedder] = {}
@@ -78,7 +86,9 @@ class Shelves:
             shelf.searcher.search("warm", 1)
 
     def close(self) -> None:
-        """Close every collection."""
+        """Close every collection, and end the process for large uploads."""
+        if self._bulk is not None:
+            self._bulk.close()
         with self._lock:
             for shelf in self._shelves.values():
                 shelf.store.close()
@@ -137,6 +147,10 @@ class Shelves:
         with self._lock:
             if shelf := self._shelves.pop(collection, None):
                 shelf.store.close()
+
+    def export(self, collection: str, target: Path) -> None:
+        """Write it as it is now into one file; who writes to it meanwhile goes on."""
+        transfer.export(self._shelf(collection).store, target)
 
     def embedders(self) -> list[str]:
         """The usual embedder, then the others that are installed."""
@@ -247,18 +261,25 @@ class Shelves:
             with contextlib.suppress(UnknownDocument):
                 before[path] = store.document(path)
 
-        def tell(progress: pipeline.Progress) -> None:
-            if progress.file is None:
-                return
-            if progress.file.status in ("added", "updated", "unchanged"):
-                self._originals.keep(collection, waiting[progress.file.path])
-                if progress.file.status == "updated" and (old := before.get(progress.file.path)):
+        def ended(file: FileReport) -> None:
+            if file.status in ("added", "updated", "unchanged"):
+                self._originals.keep(collection, waiting[file.path])
+                if file.status == "updated" and (old := before.get(file.path)):
                     self._originals.forget(collection, old, store.documents())
-            on_file(progress.file)
+            on_file(file)
 
-        files = [pipeline.Upload(u.file, u.path, u.own, u.url) for u in uploads]
-        embedder = self._embedder(name)
-        pipeline.ingest_files(files, store, embedder, self._settings, progress=tell, cancel=cancelled)
+        if self._bulk is not None and self._bulk.wants(uploads):
+            where = (self._home, collection)
+            self._bulk.ingest(where, uploads, name, self._settings, ended, cancelled)
+            return
+        pipeline.ingest_files(
+            [pipeline.Upload(u.file, u.path, u.own, u.url) for u in uploads],
+            store,
+            self._embedder(name),
+            self._settings,
+            progress=lambda told: None if told.file is None else ended(told.file),
+            cancel=cancelled,
+        )
 
     def _shelf(self, collection: str) -> _Shelf:
         """The open collection, opened anew where it was deleted or rebuilt since."""

@@ -26,13 +26,20 @@ if TYPE_CHECKING:
 def library(settings: ServiceSettings, home: Path) -> Library:
     """The collections of `home`."""
     from ingest.embed.finding import embedder_named
+    from service.ingesting import IngestProcess
     from service.shelves import Shelves
 
     ingest_settings = read_table("ingest", IngestSettings)
     if not ingest_settings.openai_upstreams:
         served = {"openai_upstreams": settings.openai_upstreams, "openai_key_file": settings.openai_key_file}
         ingest_settings = ingest_settings.model_copy(update=served)
-    return Shelves(home, settings.collection, ingest_settings, lambda name: embedder_named(name, home, ingest_settings))
+    return Shelves(
+        home,
+        settings.collection,
+        ingest_settings,
+        lambda name: embedder_named(name, home, ingest_settings),
+        IngestProcess(),
+    )
 
 
 def calibrators(home: Path) -> Calibrators:

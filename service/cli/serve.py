@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 
 from model.memory import one_arena
-from service import logs
+from service import logs, tracing
 from service.app import create_app
 from service.database import Database
 from service.deps import Parts
@@ -22,9 +25,13 @@ from service.errors import PortInUse
 from service.keys import Keys
 from service.settings import ServiceSettings, check_bind
 
+#: How long a thread that computes in Python may keep the others waiting; 5 ms is Python's own, and a request
+#: may have to wait for several turns.
+SWITCH_S = 0.0005
 
-def run(settings: ServiceSettings, home: Path) -> int:
-    """Serve; returns 0 when stopped by SIGINT or SIGTERM.
+
+def run(settings: ServiceSettings, home: Path) -> NoReturn:
+    """Serve; ends the process with status 0 when stopped by SIGINT or SIGTERM.
 
     Raises:
         UnsafeBind: the address is not loopback, and there is no key.
@@ -35,7 +42,9 @@ def run(settings: ServiceSettings, home: Path) -> int:
     keys = Keys(Database(home))
     check_bind(settings, keys=any(key.revoked_at is None for key in keys.all()))
     one_arena()
+    sys.setswitchinterval(SWITCH_S)
     logs.configure(settings.log_format, settings.log_level)
+    tracing.configure()
     app = create_app(settings, home)
     config = uvicorn.Config(
         app,
@@ -63,20 +72,31 @@ def run(settings: ServiceSettings, home: Path) -> int:
     signal.signal(signal.SIGTERM, _stop)  # uvicorn raises the signal again when it has shut down
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    print("stopped")
-    return 0
+    _leave()
 
 
 def _stop(_: int, __: FrameType | None) -> None:
-    print("stopped")
-    sys.exit(0)
+    _leave()
 
 
-def _listen(config: uvicorn.Config, settings: ServiceSettings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a socket
+def _leave() -> NoReturn:
+    """End now: other threads may be in the midst of computing, on which the interpreter's end aborts."""
+    tracing.flush()
+    print("stopped", flush=True)
+    logging.shutdown()
+    os._exit(0)
+
+
+def _listen(config: uvicorn.Config, settings: ServiceSettings) -> socket.socket:
     log = logging.getLogger("uvicorn.error")
     log.disabled = True
     try:
-        return config.bind_socket()
+        listening = config.bind_socket()
+        # Connections inherit it. asyncio would set it, but only where the socket was made as IPPROTO_TCP,
+        # which uvicorn's is not: head and body go out apart, and the body waited 40 ms for the head's
+        # acknowledgement.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except SystemExit as error:
         raise PortInUse(
             f"cannot listen on {settings.host}:{settings.port}: the port is in use. Start with --port "

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from pathlib import Path
+from urllib.parse import quote
+
 from fastapi import APIRouter
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
 
 from service import errors
 from service.deps import PartsDep
@@ -34,6 +41,34 @@ def create_collection(body: NewCollection, parts: PartsDep) -> CollectionReply:
 def one_collection(name: str, parts: PartsDep) -> CollectionReply:
     """Its embedder, how it is cut, and how much is in it."""
     return CollectionReply.of(parts.library.collection(name))
+
+
+@router.get(
+    "/{name}/export",
+    summary="A collection as one file",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/zip": {}}}, **errors.declared(404, 500, 503, 507)},
+)
+def export_collection(name: str, parts: PartsDep) -> FileResponse:
+    """Its documents, passages and vectors as they are now, for `python -m ingest import FILE` elsewhere.
+
+    The files that documents were made of are not in it.
+    """
+    parts.library.collection(name)
+    parts.home.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=parts.home))
+    gone = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        parts.library.export(name, folder / "collection.zip")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return FileResponse(
+        folder / "collection.zip",
+        media_type="application/zip",
+        headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.zip"},
+        background=gone,
+    )
 
 
 @router.delete(

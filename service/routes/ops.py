@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from service import errors
+from service.access import access
 from service.deps import PartsDep
-from service.schemas import HealthReply, ReadyReply
+from service.schemas import HealthReply, ReadyReply, WhoReply
 
 router = APIRouter()
 WEB = Path(__file__).resolve().parent.parent / "web"
 
 
+@functools.cache
 def running_version() -> str:
     """Of the installed package."""
     try:
@@ -48,6 +51,12 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     )
     headers = {"Retry-After": "2"} if state == "loading" else {}
     return JSONResponse(shown.model_dump(), 200 if state == "ready" else 503, headers)
+
+
+@router.get("/whoami", summary="Who calls", tags=["ops"], responses={**errors.declared(500)})
+async def whoami(request: Request) -> WhoReply:
+    """What the key that was brought may do; without keys everybody is an admin."""
+    return WhoReply.of(access(request))
 
 
 @router.get(

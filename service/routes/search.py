@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from ingest.rerank import Reranked, Reranker
 from ingest.types import SearchResult
 from ingest.widening import Surroundings, surroundings
-from service import errors
+from service import errors, tracing
 from service.deps import Parts, PartsDep
 from service.reranking import LikelihoodReranker
 from service.routes.listening import listen
@@ -74,11 +74,13 @@ def _search(
         yield SearchResult((), 0, 0.0), ()
     else:
         search = source.search if reranker is None else Reranked(source.search, reranker)
-        found = search.search(
-            body.query,
-            body.k or parts.settings.k,
-            body.search_mode or parts.settings.search_mode,
-            body.filters,
-        )
+        with tracing.span("retrieval", lorebase__collection=body.collection) as span:
+            found = search.search(
+                body.query,
+                body.k or parts.settings.k,
+                body.search_mode or parts.settings.search_mode,
+                body.filters,
+            )
+            span.set(lorebase__hits=len(found.hits), lorebase__index_generation=found.generation)
         wide = source.parsed if body.context == "section" else None
         yield found, tuple(surroundings(hit, wide) if wide else None for hit in found.hits)

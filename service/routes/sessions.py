@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from service import errors
 from service.access import Access, access
@@ -13,7 +13,13 @@ from service.schemas.sessions import ConversationReply, SessionReply, SessionsRe
 
 router = APIRouter(tags=["sessions"])
 
-Caller = Annotated[Access, Depends(access)]
+
+async def _caller(request: Request) -> Access:
+    """Who calls; `async` as `service.deps.parts` is."""
+    return access(request)
+
+
+Caller = Annotated[Access, Depends(_caller)]
 
 
 @router.get("/sessions", summary="Conversations", responses={**errors.declared(500, 503)})

@@ -49,6 +49,7 @@ from service.schemas.operations import (
     JobsReply,
     NewCollection,
     ReadyReply,
+    WhoReply,
 )
 from service.schemas.wire import CollectionName, Reply, Request, Text, Words
 
@@ -95,5 +96,6 @@ __all__ = [
     "TimingsReply",
     "UpstreamReply",
     "UsageReply",
+    "WhoReply",
     "Words",
 ]

@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from ingest.types import FileReport
+from service.access import Access
 from service.errors import ErrorBody
 from service.jobs import Job, Status
+from service.keys import Role
 from service.library import CollectionInfo
 from service.schemas.wire import CollectionName, Reply, Request, encodable
 
@@ -119,6 +121,21 @@ class HealthReply(Reply):
 
     status: Literal["live"] = "live"
     version: str
+
+
+class WhoReply(Reply):
+    """Who calls."""
+
+    name: str = Field(description="of the key; `local` where no key is asked for")
+    role: Role
+    collections: list[str] | None = Field(description="those that the key is held to; null: all")
+    key: bool = Field(description="whether a key was brought")
+
+    @classmethod
+    def of(cls, caller: Access) -> WhoReply:
+        """From the gate's form."""
+        only = None if caller.collections is None else sorted(caller.collections)
+        return cls(name=caller.name, role=caller.role, collections=only, key=bool(caller.id))
 
 
 class ReadyReply(Reply):

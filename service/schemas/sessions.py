@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
+from service import render
 from service.schemas.wire import Reply
 from service.sessions import Exchange, Place, Session
 
@@ -37,6 +38,7 @@ class TurnReply(Reply):
     question: str
     standalone_question: str | None
     answer: str
+    answer_html: str = Field(description="sanitised; its markers lead to the citations")
     answered: bool
     refusal_reason: str | None
     collection: str
@@ -50,7 +52,10 @@ class TurnReply(Reply):
     @classmethod
     def of(cls, turn: Exchange) -> TurnReply:
         """From the kept form."""
-        return cls.model_validate(turn, from_attributes=True)
+        told = {name: getattr(turn, name) for name in cls.model_fields if name != "answer_html"}
+        html = render.recalled(turn.answer, {place.marker for place in turn.citations})
+        told["citations"] = [PlaceReply.of(place) for place in turn.citations]
+        return cls(**told, answer_html=html)
 
 
 class SessionReply(Reply):

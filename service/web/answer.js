@@ -98,6 +98,12 @@ export class AnswerEntry {
     }
   }
 
+  /** The sources of a recalled answer, found again. */
+  cite(citations) {
+    this.turn.reply.citations = citations;
+    this.#draw();
+  }
+
   get #busy() {
     return BUSY.has(this.turn.state);
   }
@@ -131,7 +137,7 @@ export class AnswerEntry {
     if (state === "writing") return { text: phrase("state.writing") };
     if (state === "stopped") return { icon: "stop", text: phrase("state.stopped") };
     if (state === "failed") return { icon: "warn", text: phrase("state.failed"), tone: "bad" };
-    if (reply.recalled) return { icon: "history", text: phrase("history.recalled"), tone: "plain" };
+    if (reply.recalled) return { icon: "history", text: phrase(n ? "history.recalled" : "history.unsourced"), tone: "plain" };
     if (!reply.answered) return { icon: "none", text: phrase("state.refused"), tone: "plain" };
     if (reply.llm_generated === false) return { icon: "quote", text: phrase("state.quoted", { n }), tone: "good" };
     if (n === 0) return { icon: "warn", text: phrase("state.unsourced"), tone: "bad" };

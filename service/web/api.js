@@ -176,6 +176,14 @@ export const documentChunks = (id, collection) =>
 /** `{hits}` of a search without an answer. */
 export const search = async (request) => (await call("search", json(request))).json();
 
+/** `{name, role, collections, key}`: what whoever calls may do. */
+export const whoami = () => get("whoami");
+
+/** Saves a collection as one file. */
+export async function saveCollection(name) {
+  save(await (await call(`${named("collections", name)}/export`)).blob(), `${name}.zip`);
+}
+
 export const sessions = () => list("sessions", "sessions");
 export const session = (id) => get(named("sessions", id));
 export const deleteSession = (id) => call(named("sessions", id), { method: "DELETE" });

@@ -345,16 +345,21 @@ class AskView {
   }
 
   /** Shows a conversation that the service remembers; the next question goes on with it. */
-  #takeUp(id, history) {
+  async #takeUp(id, history) {
     this.#empty();
     session(id);
-    for (const { question, answer, answered, collection, mode, model } of history) {
-      const reply = { answer, answered, citations: [], model, confidence: null, recalled: true };
+    for (const turn of history) {
+      const { question, answer, answer_html, answered, refusal_reason, collection, mode, model } = turn;
+      const reply = { answer, answer_html, answered, refusal_reason, citations: [], model, confidence: null, recalled: true };
       this.#append({ question, request: { question, collection, mode, session_id: id }, state: "done", passages: [], text: "", reply });
     }
-    store(this.#entries);
     this.#arrange();
     this.question.focus();
+    const recalled = [...this.#entries];
+    for (const [at, { citations, collection }] of history.entries()) {
+      recalled[at].cite((await Promise.all(citations.map((place) => asItStands(place, collection)))).filter(Boolean));
+    }
+    store(this.#entries);
   }
 
   #empty() {
@@ -382,6 +387,17 @@ class AskView {
 }
 
 const fresh = (request) => ({ question: request.question, request, state: "searching", passages: null, text: "", reply: null });
+
+/** A cited place with the text that stands there now: the service keeps places, not texts. Null: it is gone. */
+async function asItStands(place, collection) {
+  const span = { start: place.char_start, end: place.char_end, context: 0 };
+  try {
+    const { text } = await api.documentText(place.document_id, collection, undefined, span);
+    return text.trim() ? { ...place, text, quote: text } : null;
+  } catch {
+    return null; // the document, or the collection, has been deleted since
+  }
+}
 
 const within = (k) => Math.min(K.most, Math.max(K.least, Math.round(Number(k)) || K.least));
 

@@ -6,7 +6,7 @@
  */
 
 import * as api from "./api.js";
-import { announce, fill, icon, iconButton, make } from "./elements.js";
+import { announce, fill, icon, iconButton, make, needs } from "./elements.js";
 import { known, phrase } from "./i18n.js";
 import { LabelCard } from "./labels.js";
 import { attempt, bar, button, choice, confirm, field, offer, tag, trouble } from "./widgets.js";
@@ -206,8 +206,8 @@ class ClassifyView {
     this.about = make("p", { class: "hint" });
     this.instruction = make("textarea", { rows: "2", class: "growing" });
     this.list = make("div", { class: "labels" });
-    this.save = button(phrase("classify.save"), () => this.#save());
-    this.remove = button(phrase("classify.delete"), () => this.#delete(), { hidden: true });
+    this.save = needs("editor", button(phrase("classify.save"), () => this.#save()));
+    this.remove = needs("editor", button(phrase("classify.delete"), () => this.#delete(), { hidden: true }));
     return make(
       "div",
       { class: "half card-sheet" },

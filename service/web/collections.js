@@ -3,9 +3,9 @@
  */
 
 import * as api from "./api.js";
-import { announce, fill, icon, iconButton, make } from "./elements.js";
+import { announce, fill, icon, iconButton, make, needs } from "./elements.js";
 import { phrase } from "./i18n.js";
-import { button, choice, confirm, field, offer } from "./widgets.js";
+import { attempt, button, choice, confirm, field, offer, trouble } from "./widgets.js";
 
 const CHUNKINGS = [
   ["", phrase("collection.chunking.usual")],
@@ -26,10 +26,12 @@ export class Collections {
       "aria-label": phrase("ask.collection"),
       on: { change: () => this.#use(this.select.value) },
     });
-    this.delete = iconButton("delete", phrase("collection.delete"), () => this.#confirm());
-    this.make = button([icon("plus"), phrase("collection.new")], () => this.#ask());
+    this.delete = needs("admin", iconButton("delete", phrase("collection.delete"), () => this.#confirm()));
+    this.save = needs("editor", iconButton("download", phrase("collection.save"), () => this.#save()));
+    this.make = needs("admin", button([icon("plus"), phrase("collection.new")], () => this.#ask()));
+    this.problem = trouble();
     this.facts = make("p", { class: "hint" });
-    this.node = make("div", { class: "collection-tools" }, this.select, this.delete, this.make);
+    this.node = make("div", { class: "collection-tools" }, this.select, this.save, this.delete, this.make, this.problem.node);
     this.#draw();
   }
 
@@ -50,6 +52,7 @@ export class Collections {
     offer(this.select, this.#shell.collections, this.#shell.collection);
     this.select.hidden = this.#shell.collections.length < 2;
     this.delete.hidden = !this.#shown;
+    this.save.hidden = !this.#shown?.documents;
     const { embedder, chunking } = this.#shown ?? {};
     fill(this.facts, embedder && phrase("collection.facts", { embedder, tokens: Number.parseInt(chunking, 10) }));
   }
@@ -86,6 +89,11 @@ export class Collections {
         announce(phrase("collection.made", { name: made.name }));
       },
     );
+  }
+
+  /** The collection as one file, for `python -m ingest import`. */
+  #save() {
+    return attempt(this.save, this.problem, () => api.saveCollection(this.#shell.collection));
   }
 
   #confirm() {

@@ -75,6 +75,12 @@ export function sanitised(html) {
   return template.content;
 }
 
+/** Marks what only a key with that role, or a greater one, may use: the page shows it to nobody else (page.css). */
+export function needs(role, node) {
+  node.dataset.needs = role;
+  return node;
+}
+
 /** Announces a sentence to screen readers without moving the focus. */
 export function announce(text) {
   let region = document.getElementById("announcements");

@@ -1,15 +1,15 @@
 /** The Evaluate view: ways of answering compared on questions with known answers, and their reports. */
 
 import * as api from "./api.js";
-import { announce, fill, icon, make } from "./elements.js";
+import { announce, fill, make, needs } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { currentKey } from "./key.js";
+import { NAME, RunList, state } from "./runs.js";
 import { SetPicker } from "./sets.js";
-import { attempt, bar, button, choice, empty, field, offer, tag, trouble } from "./widgets.js";
+import { attempt, bar, button, choice, empty, field, offer, trouble } from "./widgets.js";
 
 const LOOK_MS = 1500;
 const MODES = ["base", "rag", "grounded", "finetuned", "rag+finetuned"];
-const KINDS = { running: "plain", finished: "", failed: "bad" };
 
 export function create(shell) {
   const view = new EvaluateView(shell);
@@ -18,14 +18,17 @@ export function create(shell) {
 
 class EvaluateView {
   #shell;
-  #found = [];
-  #open = null;
-  #looking = false;
 
   constructor(shell) {
     this.#shell = shell;
     this.problem = trouble();
-    this.listProblem = trouble();
+    this.runs = new RunList({
+      read: api.evaluations,
+      draw: (one) => this.#draw(one),
+      opened: () => (this.drawn = null),
+      shown: () => !this.node.hidden,
+      everyMs: LOOK_MS,
+    });
     this.sets = new SetPicker({ questions: true, changed: () => this.#arrange() });
     this.boxes = new Map(MODES.map((mode) => [mode, make("input", { type: "checkbox", id: `mode-${mode}`, on: { change: () => this.#arrange() } })]));
     for (const mode of ["base", "rag", "grounded"]) this.boxes.get(mode).checked = true;
@@ -33,9 +36,8 @@ class EvaluateView {
     this.finetuned = choice([]);
     this.finetunedField = field(phrase("evaluate.finetuned"), this.finetuned, phrase("evaluate.finetuned.hint"));
     this.limit = make("input", { type: "number", min: "1", step: "1", inputmode: "numeric", placeholder: phrase("train.all") });
-    this.name = make("input", { type: "text", maxlength: "100", required: true, pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", value: "comparison" });
+    this.name = make("input", { type: "text", maxlength: "100", required: true, pattern: NAME, value: "comparison" });
     this.go = make("button", { type: "submit", class: "button" }, phrase("evaluate.start"));
-    this.list = make("ul", { class: "run-list" });
     this.shown = make("div", { class: "run" });
     this.node = make(
       "section",
@@ -44,8 +46,8 @@ class EvaluateView {
       make(
         "div",
         { class: "halves" },
-        this.#form(),
-        make("div", { class: "half" }, make("h2", {}, phrase("evaluate.list")), this.listProblem.node, this.list, this.shown),
+        needs("admin", this.#form()),
+        make("div", { class: "half" }, make("h2", {}, phrase("evaluate.list")), this.runs.problem.node, this.runs.node, this.shown),
       ),
       (this.report = make("div", { class: "report" })),
     );
@@ -61,7 +63,7 @@ class EvaluateView {
       fill(this.upstreams, names.map((name) => this.#box(name, name)));
     }
     this.#arrange();
-    await this.#look();
+    await this.runs.look();
   }
 
   #form() {
@@ -112,55 +114,26 @@ class EvaluateView {
       if (!this.finetunedField.hidden) request.finetuned = this.finetuned.value;
       const started = await api.startEvaluation(request);
       announce(phrase("train.started", { name: started.name }));
-      this.#choose(started.name);
+      this.runs.choose(started.name);
     });
     this.#arrange();
-    await this.#look();
+    await this.runs.look();
   }
 
   // --- the comparisons ---------------------------------------------------------------------------------------------
 
-  async #look() {
-    if (this.#looking) return;
-    this.#looking = true;
-    try {
-      for (;;) {
-        this.#found = await api.evaluations();
-        this.listProblem.clear();
-        if (!this.#found.some(({ name }) => name === this.#open)) this.#choose(this.#found[0]?.name ?? null);
-        await this.#draw();
-        if (this.node.hidden || !this.#found.some(({ state }) => state === "running")) break;
-        await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-      }
-    } catch (error) {
-      this.listProblem.show(error);
-      if (!error.text) throw error;
-    } finally {
-      this.#looking = false;
-    }
-  }
-
-  #choose(name) {
-    this.#open = name;
-    this.drawn = null;
-  }
-
-  async #draw() {
-    if (!this.#found.length) {
-      fill(this.list);
+  async #draw(one) {
+    if (!one) {
       fill(this.shown, empty(phrase("evaluate.none"), phrase("evaluate.none.lead")));
+      fill(this.report);
       return;
     }
-    const focused = document.activeElement?.closest?.(".run-list button")?.dataset.name;
-    fill(this.list, this.#found.map((one) => this.#row(one)));
-    if (focused) [...this.list.querySelectorAll("button")].find((node) => node.dataset.name === focused)?.focus();
-    const one = this.#found.find(({ name }) => name === this.#open);
     const seen = `${one.name} ${one.state} ${one.done}`;
     if (this.drawn === seen) return;
     this.drawn = seen;
     const log = one.state === "failed" ? (await api.evaluation(one.name)).log : "";
     const right = Object.entries(one.summary.right ?? {}).sort(([, a], [, b]) => b.mean - a.mean);
-    const stop = button(phrase("train.stop"), () => attempt(stop, this.listProblem, () => api.stopEvaluation(one.name)));
+    const stop = needs("admin", button(phrase("train.stop"), () => attempt(stop, this.runs.problem, () => api.stopEvaluation(one.name))));
     fill(
       this.shown,
       make("div", { class: "item-head" }, make("h3", {}, one.name), state(one)),
@@ -197,7 +170,7 @@ class EvaluateView {
   #drawReport(one) {
     if (!one.has_report || one.state === "running") return fill(this.report);
     if (currentKey()) {
-      const download = button(phrase("evaluate.download"), () => attempt(download, this.listProblem, () => api.saveReport(one.name)));
+      const download = button(phrase("evaluate.download"), () => attempt(download, this.runs.problem, () => api.saveReport(one.name)));
       return fill(this.report, download);
     }
     const address = api.reportAddress(one.name);
@@ -212,30 +185,4 @@ class EvaluateView {
       make("iframe", { src: address, title: phrase("evaluate.report", { name: one.name }), sandbox: "", class: "report-frame" }),
     );
   }
-
-  #row(one) {
-    const open = async () => {
-      this.#choose(one.name);
-      await this.#draw();
-    };
-    return make(
-      "li",
-      {},
-      make(
-        "button",
-        { type: "button", class: "run-open", "data-name": one.name, "aria-current": one.name === this.#open ? "true" : null, on: { click: open } },
-        make("span", { class: "run-name" }, one.name),
-        state(one),
-      ),
-    );
-  }
 }
-
-const state = (one) =>
-  make(
-    "span",
-    { class: "run-state" },
-    one.state === "running" && make("span", { class: "pulse", "aria-hidden": "true" }),
-    one.state === "finished" && icon("tick"),
-    tag(phrase(`train.state.${one.state}`), KINDS[one.state]),
-  );

@@ -43,6 +43,7 @@ function prompt(wrong) {
       }
       sessionStorage.setItem(NAME, key);
       given = true;
+      document.dispatchEvent(new Event("keychange"));
       dialog.close();
     };
     const dialog = make(

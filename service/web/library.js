@@ -3,7 +3,7 @@
  */
 
 import * as api from "./api.js";
-import { announce, fill, iconButton, make } from "./elements.js";
+import { announce, fill, iconButton, make, needs } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { chips, editFields } from "./fields.js";
 import { Collections } from "./collections.js";
@@ -48,7 +48,7 @@ class LibraryView {
       "section",
       { class: "library" },
       make("header", { class: "library-head" }, make("div", {}, this.heading, this.count, this.collections.facts), this.collections.node),
-      this.uploads.node,
+      needs("editor", this.uploads.node),
       this.retrieval.node,
       this.filter,
       this.list,
@@ -151,8 +151,8 @@ class LibraryView {
       make(
         "td",
         { class: "act" },
-        iconButton("tag", phrase("fields.edit", { title }), () => editFields(document, this.#shell.collection, () => this.refresh())),
-        iconButton("delete", phrase("library.delete", { title }), () => this.#confirm(document, title)),
+        needs("editor", iconButton("tag", phrase("fields.edit", { title }), () => editFields(document, this.#shell.collection, () => this.refresh()))),
+        needs("editor", iconButton("delete", phrase("library.delete", { title }), () => this.#confirm(document, title))),
       ),
     );
   }

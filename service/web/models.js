@@ -1,7 +1,7 @@
 /** The Models view: what can be asked, what is loaded, with which adapter it answers, and whether Ollama is there. */
 
 import * as api from "./api.js";
-import { announce, fill, make } from "./elements.js";
+import { announce, fill, make, needs } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { attempt, button, choice, confirm, copyable, empty, field, tag, trouble } from "./widgets.js";
 
@@ -92,17 +92,17 @@ class ModelsView {
       choice([["", phrase("models.plain")], ...fitting.map(({ name }) => name)], model.adapter ?? "", {
         on: { change: () => this.#do(answering, { model: model.name, action: "switch", adapter: answering.value || null }) },
       });
-    const move = button(phrase(model.loaded ? "models.unload" : "models.load"), () =>
+    const move = needs("admin", button(phrase(model.loaded ? "models.unload" : "models.load"), () =>
       this.#do(move, { model: model.name, action: model.loaded ? "unload" : "load" }),
-    );
+    ));
     return this.#item(
       model.name,
       [model.default && tag(phrase("models.default"), "plain"), model.loaded && tag(phrase("models.loaded"), "plain")],
       [model.context_tokens && phrase("models.window", { n: model.context_tokens }), model.detail],
-      answering && field(phrase("models.answers_with"), answering, null, "inline"),
+      answering && needs("admin", field(phrase("models.answers_with"), answering, null, "inline")),
       this.#ask(model.name),
       move,
-      button(phrase("models.export"), () => this.#export(model.name)),
+      needs("admin", button(phrase("models.export"), () => this.#export(model.name))),
     );
   }
 
@@ -130,7 +130,7 @@ class ModelsView {
         "div",
         { class: "row" },
         asked && this.#ask(asked),
-        asked && button(phrase("models.merge"), () => this.#merge(adapter)),
+        asked && needs("admin", button(phrase("models.merge"), () => this.#merge(adapter))),
       ),
     );
   }

@@ -27,6 +27,12 @@ const VIEWS = {
   models: modelsView,
 };
 
+/** The smallest role that can do what each view is for; a smaller one looks. */
+const ROLES = ["reader", "editor", "admin"];
+const VIEW_NEEDS = { library: "editor", classify: "editor", train: "admin", evaluate: "admin", models: "admin" };
+/** Views of what belongs to no collection: not for keys that are held to some. */
+const WHOLE = new Set(["train", "evaluate"]);
+
 const main = document.getElementById("main");
 const source = new SourcePanel();
 
@@ -37,6 +43,7 @@ const shell = {
   models: [],
   model: null,
   mode: null,
+  caller: null, // as `GET /whoami` tells it
   source,
   go: (name) => {
     location.hash = `#/${name}`;
@@ -82,7 +89,7 @@ function build() {
     }),
   );
   bind(document.getElementById("tabs"), phrase("tabs"), (node, text) => node.setAttribute("aria-label", text));
-  fill(document.getElementById("switches"), languageSwitch(), themeSwitch());
+  fill(document.getElementById("switches"), who, languageSwitch(), themeSwitch());
   const skip = document.getElementById("skip");
   fill(skip, phrase("skip"));
   skip.addEventListener("click", (event) => {
@@ -90,6 +97,36 @@ function build() {
     main.focus();
   });
   document.body.append(source.node);
+}
+
+const who = make("span", { class: "who", hidden: true });
+const lacking = make("p", { class: "lacking", role: "note", hidden: true });
+
+/** Finds out whose key this is; what it may not do is hidden by its role. */
+async function learnCaller() {
+  try {
+    shell.caller = await api.whoami();
+  } catch {
+    shell.caller = null; // the service will say no for itself
+  }
+  const { key, name, role } = shell.caller ?? {};
+  if (role) document.documentElement.dataset.role = role;
+  else delete document.documentElement.dataset.role;
+  who.hidden = !key;
+  if (!key) return;
+  fill(who, phrase(`role.${role}`));
+  bind(who, phrase("role.who", { name, role: phrase(`role.${role}`) }), (node, text) => (node.title = text));
+}
+
+/** Above a view that the key may only look at, or not even that: what it lacks. */
+function sayLacking(view) {
+  const { role, collections } = shell.caller ?? {};
+  const needed = VIEW_NEEDS[view];
+  const held = Boolean(collections) && WHOLE.has(view);
+  lacking.hidden = !(held || (role && needed && ROLES.indexOf(role) < ROLES.indexOf(needed)));
+  if (!lacking.hidden) {
+    fill(lacking, held ? phrase("role.held") : phrase("role.lacking", { role: phrase(`role.${role}`), needed: phrase(`role.${needed}`) }));
+  }
 }
 
 function languageSwitch() {
@@ -136,6 +173,7 @@ function route(moved = true) {
       tab.scrollIntoView({ block: "nearest", inline: "center" });
     } else tab.removeAttribute("aria-current");
   }
+  sayLacking(chosen);
   source.close();
   window.scrollTo(0, 0);
   views[chosen].show(moved);
@@ -157,8 +195,13 @@ async function start() {
   } catch {
     // The view says what is wrong as soon as it needs the service itself.
   }
-  main.replaceChildren();
+  await learnCaller();
+  main.replaceChildren(lacking);
   route(false);
+  document.addEventListener("keychange", async () => {
+    await learnCaller();
+    sayLacking(location.hash.replace(/^#\/?/, "").split("/")[0]);
+  });
   window.addEventListener("hashchange", () => route());
   document.addEventListener("languagechange", nameDocument);
 }

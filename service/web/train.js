@@ -6,11 +6,12 @@
 
 import * as api from "./api.js";
 import { curves, smoothed } from "./chart.js";
-import { announce, fill, icon, make } from "./elements.js";
+import { announce, fill, make, needs } from "./elements.js";
 import { phrase } from "./i18n.js";
 import { exportDialog, mergeDialog } from "./models.js";
+import { NAME, RunList, state } from "./runs.js";
 import { SetPicker } from "./sets.js";
-import { attempt, bar, button, choice, copyable, empty, field, offer, tag, trouble } from "./widgets.js";
+import { attempt, bar, button, choice, copyable, empty, field, offer, trouble } from "./widgets.js";
 
 const LOOK_MS = 1000;
 
@@ -42,23 +43,25 @@ export function create(shell) {
 
 class TrainView {
   #shell;
-  #runs = [];
-  #open = null; // name of the run that is shown
-  #events = [];
-  #looking = false;
+  #events = []; // of the run that is shown
 
   constructor(shell) {
     this.#shell = shell;
     this.problem = trouble();
-    this.runsProblem = trouble();
+    this.runs = new RunList({
+      read: api.runs,
+      draw: (run) => this.#drawRun(run),
+      opened: () => this.#opened(),
+      shown: () => !this.node.hidden,
+      everyMs: LOOK_MS,
+    });
     this.sets = new SetPicker({ questions: false, changed: () => this.#command() });
     this.model = choice([], null, { on: { change: () => this.#command() } });
-    this.name = make("input", { type: "text", maxlength: "100", pattern: "[A-Za-z0-9][A-Za-z0-9._\\-]*", on: { input: () => this.#command() } });
+    this.name = make("input", { type: "text", maxlength: "100", pattern: NAME, on: { input: () => this.#command() } });
     this.knobs = Object.fromEntries(KNOBS.map((knob) => [knob.name, this.#knob(knob)]));
     this.malformed = make("input", { type: "checkbox", id: "skip-malformed", on: { change: () => this.#command() } });
     this.command = copyable("");
     this.go = make("button", { type: "submit", class: "button" }, phrase("train.start"));
-    this.list = make("ul", { class: "run-list" });
     this.shown = make("div", { class: "run" });
     this.node = make(
       "section",
@@ -72,8 +75,8 @@ class TrainView {
       make(
         "div",
         { class: "halves" },
-        this.#form(),
-        make("div", { class: "half" }, make("h2", {}, phrase("train.runs")), this.runsProblem.node, this.list, this.shown),
+        needs("admin", this.#form()),
+        make("div", { class: "half" }, make("h2", {}, phrase("train.runs")), this.runs.problem.node, this.runs.node, this.shown),
       ),
     );
   }
@@ -85,7 +88,7 @@ class TrainView {
       offer(this.model, models.models.filter(({ kind }) => kind === "own").map(({ name }) => name), this.model.value || models.default.split("+")[0]);
     }
     this.#command();
-    await this.#look();
+    await this.runs.look();
   }
 
   // --- the form ----------------------------------------------------------------------------------------------------
@@ -167,79 +170,30 @@ class TrainView {
       const started = await api.startRun(this.#request());
       this.name.value = "";
       announce(phrase("train.started", { name: started.name }));
-      this.#choose(started.name);
-      await this.#look();
+      this.runs.choose(started.name);
+      await this.runs.look();
     });
     this.#command();
   }
 
   // --- the runs ----------------------------------------------------------------------------------------------------
 
-  /** Looks at the runs, and again as long as one is being trained and the view is shown. */
-  async #look() {
-    if (this.#looking) return;
-    this.#looking = true;
-    try {
-      do {
-        this.#runs = await api.runs();
-        this.runsProblem.clear();
-        if (!this.#runs.some(({ name }) => name === this.#open)) this.#choose(this.#runs[0]?.name ?? null);
-        this.#drawList();
-        await this.#drawRun();
-        if (this.#runs.some(({ live }) => live)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-        else break;
-      } while (!this.node.hidden);
-    } catch (error) {
-      this.runsProblem.show(error);
-      if (!error.text) throw error;
-    } finally {
-      this.#looking = false;
-    }
-  }
-
-  #choose(name) {
-    this.#open = name;
+  #opened() {
     this.#events = [];
     this.shown.replaceChildren();
     this.drawn = null;
   }
 
-  #drawList() {
-    if (!this.#runs.length) {
-      fill(this.list);
+  async #drawRun(open) {
+    if (!open) {
       fill(this.shown, empty(phrase("train.none"), phrase("train.none.lead")));
       return;
     }
-    const focused = document.activeElement?.closest?.(".run-list button")?.dataset.name;
-    fill(this.list, this.#runs.map((run) => this.#row(run)));
-    if (focused) [...this.list.querySelectorAll("button")].find((node) => node.dataset.name === focused)?.focus();
-  }
-
-  #row(run) {
-    const open = async () => {
-      this.#choose(run.name);
-      this.#drawList();
-      await this.#drawRun();
-    };
-    return make(
-      "li",
-      {},
-      make(
-        "button",
-        { type: "button", class: "run-open", "data-name": run.name, "aria-current": run.name === this.#open ? "true" : null, on: { click: open } },
-        make("span", { class: "run-name" }, run.name),
-        state(run),
-      ),
-    );
-  }
-
-  async #drawRun() {
-    const name = this.#open;
-    if (!name) return;
+    const { name } = open;
     const ended = this.drawn === name && !this.shownLive;
     if (ended) return; // nothing changes any more
     const [run, metrics] = await Promise.all([api.run(name), api.runMetrics(name, this.#events.length)]);
-    if (name !== this.#open) return;
+    if (name !== this.runs.name) return;
     this.#events.push(...metrics.events);
     this.shownLive = run.live;
     if (this.drawn !== name) this.#build(run);
@@ -299,7 +253,7 @@ class TrainView {
 
   #actions(run) {
     if (run.live) {
-      const stop = button(phrase("train.stop"), () => attempt(stop, this.runsProblem, () => api.stopRun(run.name)));
+      const stop = needs("admin", button(phrase("train.stop"), () => attempt(stop, this.runs.problem, () => api.stopRun(run.name))));
       return [stop];
     }
     if (!run.adapter || !run.model) return [];
@@ -313,20 +267,12 @@ class TrainView {
       this.#shell.choose(asked);
       this.#shell.go("compare");
     });
-    const merge = button(phrase("models.merge"), () =>
+    const merge = needs("admin", button(phrase("models.merge"), () =>
       mergeDialog(run.adapter, run.model, async (name) => {
         this.#shell.know(await api.models());
         fill(this.actions, this.#actions(run), button(phrase("models.export"), () => exportDialog(name)));
       }),
-    );
+    ));
     return [attempted, compare, merge];
   }
-}
-
-const KINDS = { finished: "", failed: "bad", killed: "bad", "not started": "bad" };
-
-/** How a run is, as a tag. */
-function state(run) {
-  const key = `train.state.${run.state.replace(" ", "_")}`;
-  return make("span", { class: "run-state" }, run.live && make("span", { class: "pulse", "aria-hidden": "true" }), run.state === "finished" && icon("tick"), tag(phrase(key), KINDS[run.state] ?? "plain"));
 }

@@ -148,6 +148,9 @@ class MemoryLibrary:
         self._shelf(collection)
         del self.shelves[collection]
 
+    def export(self, collection: str, target: Path) -> None:
+        target.write_text("\n".join(self._shelf(collection)), encoding="utf-8")
+
     def embedders(self) -> list[str]:
         return ["words", "other-words"]
 

@@ -120,6 +120,10 @@ def test_an_earlier_conversation_is_taken_up_and_deleted(visit: Opener) -> None:
     expect(page.locator(".question")).to_have_text([QUESTION])
     expect(page.locator(".answer")).to_contain_text("330 metres")
     expect(page.locator(".status")).to_contain_text("From an earlier conversation")
+    expect(page.locator(".card-quote").first).to_have_text("The tower is 330 metres tall.")
+    page.click(".marker")
+    expect(page.locator("#cited")).to_have_text("The tower is 330 metres tall.")
+    page.keyboard.press("Escape")
     with page.expect_request("**/ask") as sent:
         ask(page, "Which bridge crosses the Neretva?")
     earlier = page.evaluate("sessionStorage.getItem('lorebase.session')")
