@@ -8,6 +8,7 @@ Laws (tests hold them by property):
 - `tokens` is the embedder's own count of `embedding_text` (title and heading path, passage, special tokens)
   and never exceeds `max_tokens`;
 - a chunk that begins in the middle of a Markdown table is embedded below the table's header;
+- source code is cut between blocks: before the least indented line that there is;
 - a chunk never crosses a heading; only a heading that has no text of its own goes with the first chunk below
   it.
 
@@ -35,6 +36,16 @@ CountTokens = Callable[[list[str]], list[int]]
 
 #: From the strongest boundary to none. Sentence ends of Latin script count only before white space.
 SEPARATORS = ["\n\n", "\n", "。", "！", "？", "；", ". ", "! ", "? ", "; ", "，", "、", ", ", " ", ""]
+#: Of source code: before a line that is not indented, by one step, by two steps; but not before a bracket
+#: that closes, since it belongs to its block.
+CODE_SEPARATORS = [
+    r"\n(?=[^\s)}\]])",
+    r"\n(?=(?:\t| {1,4})[^\s)}\]])",
+    r"\n(?=(?:\t\t| {5,8})[^\s)}\]])",
+    r"\n",
+    " ",
+    "",
+]
 ATOMS_A_CHUNK = 6
 LONGEST_IN_CHARACTERS = 8
 """Characters a token that a chunk may have at most: word pieces count an endless word as one."""
@@ -46,6 +57,7 @@ _STRENGTH = (
     (2, re.compile(r"(?:[.!?][\"'”’)\]]*\s+|[。！？；][”’」』）]*\s*)\Z")),
     (1, re.compile(r"(?:[,;:]\s+|[，、：]\s*)\Z")),
 )
+_NEXT_LINE = re.compile(r"(?:[ \t]*\n)*(?P<indent>[ \t]*)(?P<first>\S?)")
 _WORD = re.compile(r"\w")
 
 
@@ -204,7 +216,8 @@ def _atoms(
     for section in sections:
         size = max(8, int(letters_a_token * room[section.heading_path] / ATOMS_A_CHUNK))
         splitter = RecursiveCharacterTextSplitter(
-            separators=SEPARATORS,
+            separators=CODE_SEPARATORS if section.kind == "code" else SEPARATORS,
+            is_separator_regex=section.kind == "code",
             chunk_size=size,
             chunk_overlap=0,
             keep_separator="end",
@@ -213,16 +226,34 @@ def _atoms(
         pieces.append(splitter.split_text(text[section.char_start : section.char_end]))
     counts = iter(count_tokens([piece for group in pieces for piece in group]))
     return [
-        list(_placed(group, section.char_start, special, counts))
+        list(_placed(group, section, special, counts, text))
         for group, section in zip(pieces, sections, strict=True)
     ]
 
 
-def _placed(pieces: Sequence[str], start: int, special: int, counts: Iterator[int]) -> Iterator[_Atom]:
+def _placed(
+    pieces: Sequence[str], section: Section, special: int, counts: Iterator[int], text: str
+) -> Iterator[_Atom]:
+    start = section.char_start
     for piece in pieces:
-        strength = next((level for level, boundary in _STRENGTH if boundary.search(piece[-80:])), 0)
-        yield _Atom(start, start + len(piece), max(0, next(counts) - special), strength)
-        start += len(piece)
+        end = start + len(piece)
+        strength = _block_strength(text, end) if section.kind == "code" else _strength(piece)
+        yield _Atom(start, end, max(0, next(counts) - special), strength)
+        start = end
+
+
+def _strength(piece: str) -> int:
+    return next((level for level, boundary in _STRENGTH if boundary.search(piece[-80:])), 0)
+
+
+def _block_strength(text: str, end: int) -> int:
+    """Of the boundary of code at `end`: the less the next line is indented, the stronger."""
+    if text[end - 1] != "\n":
+        return 0
+    following = _NEXT_LINE.match(text, end)
+    if following is None or following["first"] in tuple(")}]"):
+        return 1
+    return max(1, 4 - -(-len(following["indent"].expandtabs(4)) // 4))
 
 
 def _pack(  # noqa: PLR0917 - a section with its limits

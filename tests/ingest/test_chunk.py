@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -92,12 +93,18 @@ COUNTS: dict[str, Callable[[str], int]] = {
 
 
 def document_of(
-    text: str, cuts: Sequence[tuple[int, tuple[str, ...]]] = (), title: str = "Title", pages: int = 0
+    text: str,
+    cuts: Sequence[tuple[int, tuple[str, ...]]] = (),
+    title: str = "Title",
+    pages: int = 0,
+    kind: Literal["text", "code"] = "text",
 ) -> Document:
     """A document whose sections begin at the given places (the first at 0), with equal pages."""
     starts = sorted({0: (), **dict(cuts)}.items())
     ends = [*(at for at, _ in starts[1:]), len(text)]
-    sections = tuple(Section(path, at, end) for (at, path), end in zip(starts, ends, strict=True) if end > at)
+    sections = tuple(
+        Section(path, at, end, kind) for (at, path), end in zip(starts, ends, strict=True) if end > at
+    )
     size = -(-len(text) // pages) if pages else 1
     made = tuple(Page(n + 1, min(n * size, len(text)), min((n + 1) * size, len(text))) for n in range(pages))
     return Document(text, title, sections, made)
@@ -165,7 +172,8 @@ def test_the_laws(tokenizer: str, data: st.DataObject) -> None:
     most = data.draw(st.sampled_from([32, 64, 224]))
     overlap = data.draw(st.sampled_from([0, 8, 32, 1024]))
     title = data.draw(st.sampled_from(["Title", "", "标题" * 100, "w " * 100]))
-    document = document_of(text, cuts, title, data.draw(st.integers(0, 4)))
+    kind: Literal["text", "code"] = data.draw(st.sampled_from(["text", "code"]))
+    document = document_of(text, cuts, title, data.draw(st.integers(0, 4)), kind)
     count = Counter(COUNTS[tokenizer])
     chunks = split(document, count_tokens=count, max_tokens=most, overlap_tokens=overlap)
     check(document, chunks, COUNTS[tokenizer], most)
@@ -275,6 +283,24 @@ def test_code_keeps_its_indentation() -> None:
         document_of(text), count_tokens=Counter(COUNTS["wordpiece"]), max_tokens=64, overlap_tokens=0
     )
     assert len(chunks) > 3 and all(chunk.text.startswith("    ") for chunk in chunks[1:])
+
+
+def test_code_is_cut_between_its_blocks() -> None:
+    """A long function ends its passages where a block of its body ends, not inside one."""
+    block = "    for key in sorted({0}):\n        if key in {0}_seen:\n            continue\n        {0}.add(key)\n\n        log(key)\n"
+    text = "def run(stock):\n" + "".join(block.format(f"shelf{n}") for n in range(30)) + "    return stock\n"
+    count, room = Counter(COUNTS["wordpiece"]), {"max_tokens": 160, "overlap_tokens": 0}
+    chunks = split(document_of(text, kind="code"), count_tokens=count, **room)
+    check(document_of(text, kind="code"), chunks, COUNTS["wordpiece"], 160)
+    assert len(chunks) > 5
+    assert all(re.match(r"    (for|return)", chunk.text) for chunk in chunks[1:])
+    as_text = split(document_of(text), count_tokens=count, **room)  # blank lines stand inside blocks here
+    assert not all(re.match(r"    (for|return)", chunk.text) for chunk in as_text[1:])
+    braces = "int run(void) {\n" + "    if (full(shelf)) {\n        empty(shelf);\n    }\n" * 60 + "}\n"
+    cut = split(document_of(braces, kind="code"), count_tokens=count, **room)
+    assert len(cut) > 3 and all(chunk.text.startswith("    if") for chunk in cut[1:]), (
+        "no bracket is left alone"
+    )
 
 
 # Tables
