@@ -47,16 +47,23 @@ def rebuild(
     with store.writing("rebuild", wait_s):
         settings = chunked(settings, store.status().chunking if chunking is None else chunking)
         documents = store.documents()
-        for document in documents:
+        waiting: dict[bytes, str] = {}  # texts without vectors, of several documents
+        ready: list[FileReport] = []  # the documents that they are of
+        last = len(documents) - 1
+        for number, document in enumerate(documents):
             chunks = cut(store.parsed(document.document_id), embedder, settings)
             texts = {embedding_key(c, document.title): c.embedding_text(document.title) for c in chunks}
             known = store.cached_vectors(embedder.id, texts)
-            missing = [key for key in texts if key not in known]
-            for start in range(0, len(missing), _BATCH_TEXTS):
+            waiting |= {key: text for key, text in texts.items() if key not in known}
+            ready.append(FileReport(document.path, "updated", "", len(chunks), document.pages))
+            if len(waiting) < _BATCH_TEXTS and number < last:
+                continue
+            in_order = sorted(waiting, key=lambda key: len(waiting[key]))
+            for start in range(0, len(in_order), _BATCH_TEXTS):
                 if cancelled := cancelled or (cancel is not None and cancel()):
                     break
-                part = missing[start : start + _BATCH_TEXTS]
-                vectors = embedder.encode_passages([texts[key] for key in part])
+                part = in_order[start : start + _BATCH_TEXTS]
+                vectors = embedder.encode_passages([waiting[key] for key in part])
                 store.cache_vectors(
                     embedder.id, embedder.name, embedder.dimension, dict(zip(part, vectors, strict=True))
                 )
@@ -65,9 +72,12 @@ def rebuild(
                     progress(Progress(len(reports), len(documents), embedded))
             if cancelled:
                 break
-            reports.append(FileReport(document.path, "updated", "", len(chunks), document.pages))
-            if progress is not None:
-                progress(Progress(len(reports), len(documents), embedded, reports[-1]))
+            waiting.clear()
+            for report in ready:
+                reports.append(report)
+                if progress is not None:
+                    progress(Progress(len(reports), len(documents), embedded, report))
+            ready.clear()
 
         def pieces() -> Iterator[tuple[str, str, list[Chunk]]]:
             for document in documents:

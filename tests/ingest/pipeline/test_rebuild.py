@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def test_a_rebuild_that_breaks_off_changes_nothing_and_goes_on_later(
 ) -> None:
     run(store, docs)
     before = everything(store)
+    monkeypatch.setattr(sys.modules["ingest.pipeline.rebuild"], "_BATCH_TEXTS", 1)
 
     class Dying(HashEmbedder):
         def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
@@ -54,6 +56,31 @@ def test_a_rebuild_that_breaks_off_changes_nothing_and_goes_on_later(
     report = rebuild(store, HashEmbedder(name="other"), SETTINGS, cancel=lambda: True)
     assert report.cancelled and everything(store) == before
     assert rebuild(store, HashEmbedder(name="other"), SETTINGS).embedded == 1
+
+
+def test_batches_are_filled_across_files_and_hold_texts_of_like_length(
+    store: SqliteFaissStore, tmp_path: Path
+) -> None:
+    """Both by an ingest and by a rebuild; with a batch a file, or unsorted ones, this fails."""
+
+    class Noting(HashEmbedder):
+        asked: list[list[int]]
+
+        def encode_passages(self, texts: Sequence[str]) -> np.ndarray:
+            self.asked.append([len(text) for text in texts])
+            return super().encode_passages(texts)
+
+    (tmp_path / "many").mkdir()
+    for n in range(60):
+        (tmp_path / "many" / f"{n}.txt").write_text(f"note {n} " + "word " * (n * 7 % 31), encoding="utf-8")
+    for embedder, take in (
+        (Noting(), lambda with_: run(store, tmp_path / "many", embedder=with_)),
+        (Noting(name="other"), lambda with_: rebuild(store, with_, SETTINGS)),
+    ):
+        embedder.asked = []
+        assert take(embedder).embedded == 60
+        assert [len(lengths) for lengths in embedder.asked] == [60]
+        assert embedder.asked[0] == sorted(embedder.asked[0])
 
 
 def test_rebuild_to_other_chunk_settings(store: SqliteFaissStore, tmp_path: Path) -> None:
