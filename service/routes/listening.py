@@ -48,3 +48,5 @@ async def listen(request: Request, ticket: Ticket[Event]) -> AsyncGenerator[Even
                 coming.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await coming
+            elif coming is not None and not coming.cancelled():
+                coming.exception()  # it came as the request was being given up: nobody is to be told
