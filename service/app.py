@@ -15,6 +15,7 @@ from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
 from service.classifier.shelf import Shelf
+from service.classifier.trained import TrainedClassifying
 from service.database import Database
 from service.deps import Parts
 from service.generators import Generator
@@ -84,6 +85,7 @@ def assemble(
         ),
         readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
         classifying=Classifying(shelves.embedder, Decided(home / "classifiers" / ".decided")),
+        trained=TrainedClassifying(),
         reranking=Reranking(settings.reranker, settings.rerank, home, lambda: generators.choose(None).get()),
         classifiers=Shelf(home / "classifiers"),
         sessions=Sessions(Database(home)),

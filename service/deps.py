@@ -13,6 +13,7 @@ from service.access import access
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.shelf import Shelf
+from service.classifier.trained import TrainedClassifying
 from service.jobs import JobBoard
 from service.library import Library
 from service.metrics import Metrics
@@ -44,6 +45,7 @@ class Parts:
     jobs: JobBoard
     readiness: Readiness
     classifying: Classifying
+    trained: TrainedClassifying
     reranking: Reranking
     classifiers: Shelf
     sessions: Sessions

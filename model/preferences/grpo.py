@@ -126,6 +126,8 @@ def run(args: argparse.Namespace, home: Path) -> int:
     def checked(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
         if values.get("val_size") or values.get("eval_dataset"):
             raise TrainingError("grpo learns from its own replies: leave out val_size and eval_dataset")
+        if world.size > 1:
+            raise TrainingError("grpo draws its replies in one process: start it without torchrun")
         return settle(values, home, world)
 
     return command.run(Command("grpo", CLASSES, checked, _train), args, command.settings(args), home)

@@ -25,7 +25,7 @@ from model.engine import Engine
 from model.errors import DataError
 from model.heads import folder as heads
 from model.heads import training
-from model.heads.described import Described, path_of
+from model.heads.described import Described, describe, path_of
 from model.heads.figures import wilson
 from model.heads.reader import HeadReader
 from model.heads.training import HeadConfig, Sets
@@ -72,7 +72,7 @@ def load(name: str, home: Path) -> HeadReader:
         CheckpointError, AdapterError: damaged, or of another base.
     """
     path = path_of("reward", name, home)
-    found = heads.describe(path)
+    found = describe(path)
     engine = Engine.load(install.find(found.base, home))
     return HeadReader(engine, heads.read(path, engine.config))
 

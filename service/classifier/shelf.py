@@ -1,5 +1,7 @@
 """Named classifiers: `LOREBASE_HOME/classifiers/NAME.json`, and those that come with the program.
 
+Beside them lie trained ones (`python -m model classify train`), a folder each.
+
 A file is written beside its place and renamed, so a reader finds the old one or the new one. A name of the
 user's hides one that came with the program; deleting it brings that one back.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ingest.collections import InvalidName, checked_name
+from model.errors import CheckpointError
+from model.heads import described as heads
+from model.heads.described import Described
 from service.classifier.examples import Classes, without_repeated_keys
 from service.errors import BuiltIn, DamagedClassifier, InvalidClasses, InvalidRequest, UnknownClassifier
 
@@ -34,6 +40,20 @@ class Named:
     hides_built_in: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A classifier that learned from many examples: a head on one of our own models."""
+
+    name: str
+    folder: Path
+    described: Described
+
+    @property
+    def labels(self) -> dict[str, int]:
+        """Label to the number of texts that it was learned from."""
+        return {label: int(self.described.counts.get(label, 0)) for label in self.described.labels}
+
+
 class Shelf:
     """The classifiers of one data folder."""
 
@@ -43,9 +63,9 @@ class Shelf:
     def names(self) -> list[str]:
         """All names, sorted."""
         found = {file.stem for file in self._folder.glob("*.json") if not file.name.startswith(".")}
-        return sorted(found | set(_shipped()))
+        return sorted(found | set(_shipped()) | set(self._trained()))
 
-    def get(self, name: str) -> Named:
+    def get(self, name: str) -> Named | Trained:
         """One classifier.
 
         Raises:
@@ -56,6 +76,12 @@ class Shelf:
             file = self._file(name)
         except InvalidRequest as error:
             raise self._unknown(name) from error
+        if name in self._trained():
+            path = self._folder / name
+            try:
+                return Trained(name, path, heads.describe(path))
+            except CheckpointError as error:
+                raise self._damaged(name, error) from error
         shipped = _shipped()
         try:
             text = file.read_text(encoding="utf-8")
@@ -74,9 +100,14 @@ class Shelf:
         """Keep it; whether none of the user's had that name before.
 
         Raises:
-            InvalidRequest: the name cannot be that of a file.
+            InvalidRequest: the name cannot be that of a file, or a trained classifier has it.
         """
         file = self._file(named.name)
+        if named.name in self._trained():
+            raise InvalidRequest(
+                f"{named.name} is a trained classifier, which examples cannot replace: delete it first, or "
+                "choose another name"
+            )
         held: dict[str, Any] = {
             "description": named.description,
             "instruction": named.classes.instruction,
@@ -104,6 +135,9 @@ class Shelf:
             UnknownClassifier: there is none of that name.
             BuiltIn: it came with the program.
         """
+        if name in self._trained():
+            shutil.rmtree(self._folder / name)
+            return
         try:
             self._file(name).unlink()
         except (FileNotFoundError, InvalidRequest) as error:
@@ -113,6 +147,9 @@ class Shelf:
                     "same name, and that one is used"
                 ) from error
             raise self._unknown(name) from error
+
+    def _trained(self) -> list[str]:
+        return heads.names("classifier", self._folder.parent)
 
     def _file(self, name: str) -> Path:
         try:

@@ -13,6 +13,8 @@ from fastapi import APIRouter, Request, Response
 from service import errors
 from service.classifier.classify import Outcome, Wanted
 from service.classifier.examples import without_repeated_keys
+from service.classifier.shelf import Trained
+from service.classifier.trained import WantedOfTrained
 from service.deps import Parts, PartsDep
 from service.models import Choice
 from service.routes.listening import listen
@@ -27,12 +29,15 @@ class Prepared:
     """A request that passed every check that costs nothing."""
 
     parts: Parts
-    wanted: Wanted
+    wanted: Wanted | WantedOfTrained
     choice: Choice
 
     def run(self, cancel: threading.Event) -> Iterator[Outcome]:
         """The job: blocks, runs in a slot's thread."""
         choice = self.choice
+        if isinstance(self.wanted, WantedOfTrained):
+            yield self.parts.trained.classify(self.wanted, choice.get, cancel)
+            return
         yield self.parts.classifying.classify(self.wanted, choice.get, cancel, own=choice.own)
 
 
@@ -43,6 +48,9 @@ def prepare(parts: Parts, body: ClassifyRequest) -> Prepared:
         InvalidClasses, UnknownClassifier, UnknownModel, NotReady: nothing was done for it.
     """
     named = None if body.classifier is None else parts.classifiers.get(body.classifier)
+    if isinstance(named, Trained):
+        base = named.described.base
+        return Prepared(parts, body.wanted_of_trained(named), parts.models.choose(body.model or base))
     wanted = body.wanted(named)
     return Prepared(parts, wanted, parts.models.choose(body.model))
 
@@ -117,5 +125,10 @@ def _summary(parts: Parts, name: str) -> ClassifierSummary:
         named = parts.classifiers.get(name)
     except errors.DamagedClassifier as error:
         return ClassifierSummary(name=name, description="", labels={}, built_in=False, problem=str(error))
+    if isinstance(named, Trained):
+        about = named.described.description
+        return ClassifierSummary(
+            name=name, description=about, labels=named.labels, built_in=False, trained_on=named.described.base
+        )
     labels = {label: len(texts) for label, texts in named.classes.as_given().items()}
     return ClassifierSummary(name=name, description=named.description, labels=labels, built_in=named.built_in)

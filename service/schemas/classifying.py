@@ -8,7 +8,9 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from service.classifier.classify import Outcome, Wanted
 from service.classifier.examples import Classes
-from service.classifier.shelf import Named
+from service.classifier.shelf import Named, Trained
+from service.classifier.trained import WantedOfTrained
+from service.errors import InvalidRequest
 from service.schemas.wire import Reply, Request, Text
 
 Labelled = dict[Text, list[Text]]
@@ -77,6 +79,19 @@ class ClassifyRequest(Request):
         if below is None:
             below = 0.0 if named is None else named.abstain_below
         return Wanted(texts, classes, below, self.likelihood, self.include_prompt)
+
+    def wanted_of_trained(self, trained: Trained) -> WantedOfTrained:
+        """The request to a trained classifier, checked.
+
+        Raises:
+            InvalidRequest: it asks for what a trained classifier has not.
+        """
+        if self.instruction is not None:
+            raise InvalidRequest(f"{trained.name} is trained and reads no prompt: leave out instruction")
+        if self.likelihood == "on":
+            raise InvalidRequest(f"{trained.name} is trained: leave out likelihood")
+        texts = (self.text,) if self.text is not None else tuple(self.texts or ())
+        return WantedOfTrained(texts, trained, self.abstain_below or 0.0)
 
 
 class ResultReply(Reply):
@@ -164,10 +179,27 @@ class ClassifierReply(Reply):
     classes: dict[str, list[str]]
     built_in: bool = Field(description="came with the program; cannot be deleted")
     hides_built_in: bool = Field(description="stands in front of one that came with the program")
+    trained_on: str | None = Field(default=None, description="the model that carries a trained classifier")
+    figures: dict[str, Any] = Field(
+        default_factory=dict,
+        description="a trained one's accuracy on texts that it has not learned from",
+    )
 
     @classmethod
-    def of(cls, named: Named) -> ClassifierReply:
+    def of(cls, named: Named | Trained) -> ClassifierReply:
         """From the shelf's."""
+        if isinstance(named, Trained):
+            return cls(
+                name=named.name,
+                description=named.described.description,
+                instruction=None,
+                abstain_below=0.0,
+                classes={label: [] for label in named.labels},
+                built_in=False,
+                hides_built_in=False,
+                trained_on=named.described.base,
+                figures=dict(named.described.figures),
+            )
         return cls(
             name=named.name,
             description=named.description,
@@ -186,6 +218,7 @@ class ClassifierSummary(Reply):
     description: str
     labels: dict[str, int] = Field(description="label to number of examples")
     built_in: bool
+    trained_on: str | None = Field(default=None, description="the model that carries a trained classifier")
     problem: str = Field(default="", description="why it cannot be used, where it cannot")
 
 
