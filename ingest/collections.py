@@ -1,4 +1,7 @@
-"""Collections on the disk: one directory each, `LOREBASE_HOME/collections/NAME/`.
+"""Collections by name: one directory each, `LOREBASE_HOME/collections/NAME/`.
+
+Where the setting `store` names a Milvus, documents and vectors are there, and the directory holds only what
+this machine keeps beside them. `at` is that setting everywhere here.
 
 A name is a directory's name and nothing else: letters and digits of any script, inner spaces, `.`, `_` and
 `-`. So a collection can be called 合同 or `Tax 2026`, and no name leads out of the folder.
@@ -11,12 +14,18 @@ import re
 import shutil
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.store import Store
 from ingest.store.files import sync_folder
 from ingest.store.indexes import APPROXIMATE_FROM
+from ingest.store.milvus.address import EMBEDDED, is_milvus, parse
 from ingest.store.schema import FILE_NAME
 from ingest.store.sqlite_faiss import SqliteFaissStore
+
+if TYPE_CHECKING:
+    from ingest.store.milvus.store import MilvusStore
 
 FOLDER = "collections"
 _LONGEST_BYTES = 120  # file systems stop at 255, and a deletion adds to it
@@ -63,14 +72,18 @@ def open_collection(
     *,
     wait_s: float = 10.0,
     approximate_from: int = APPROXIMATE_FROM,
-) -> SqliteFaissStore:
+    at: str = EMBEDDED,
+) -> Store:
     """Open a collection by name; with `create`, make it where there is none.
 
     Raises:
         UnknownCollection: no such collection, and `create` is false; the message names those there are.
         InvalidName, SchemaTooNew, IndexDamaged, StorageFull: as their names say.
+        InvalidStore, StoreUnavailable: of a Milvus.
     """
     folder = collection_folder(home, name)
+    if is_milvus(at):
+        return _milvus(at, folder, create=create, wait_s=wait_s)
     if not create and not (folder / FILE_NAME).is_file():
         there = ", ".join(list_collections(home)) or "none yet"
         raise UnknownCollection(
@@ -80,15 +93,30 @@ def open_collection(
     return SqliteFaissStore.open(folder, create=create, wait_s=wait_s, approximate_from=approximate_from)
 
 
-def list_collections(home: Path) -> list[str]:
-    """Names of all collections, sorted."""
+def _milvus(at: str, folder: Path, *, create: bool, wait_s: float) -> MilvusStore:
+    from ingest.store.milvus.store import MilvusStore
+
+    return MilvusStore.open(parse(at), folder.name, folder, create=create, wait_s=wait_s)
+
+
+def exists(home: Path, name: str, at: str = EMBEDDED) -> bool:
+    """Whether there is a collection of that name. Raises InvalidName, StoreUnavailable."""
+    return checked_name(name) in list_collections(home, at)
+
+
+def list_collections(home: Path, at: str = EMBEDDED) -> list[str]:
+    """Names of all collections, sorted. Raises StoreUnavailable."""
+    if is_milvus(at):
+        from ingest.store.milvus.store import names
+
+        return names(parse(at))
     root = home / FOLDER
     if not root.is_dir():
         return []
     return sorted(f.name for f in root.iterdir() if f.name[0] != "." and (f / FILE_NAME).is_file())
 
 
-def delete_collection(home: Path, name: str, *, wait_s: float = 10.0) -> None:
+def delete_collection(home: Path, name: str, *, wait_s: float = 10.0, at: str = EMBEDDED) -> None:
     """Remove a collection with everything in it; stores that are open on it find it gone at their next use.
 
     Raises:
@@ -97,6 +125,11 @@ def delete_collection(home: Path, name: str, *, wait_s: float = 10.0) -> None:
         StorageFull: the folder cannot be removed.
     """
     folder = collection_folder(home, name)
+    if is_milvus(at):
+        with _milvus(at, folder, create=False, wait_s=wait_s) as milvus:
+            milvus.drop()
+        shutil.rmtree(folder, ignore_errors=True)
+        return
     with open_collection(home, name, wait_s=wait_s) as store, store.writing("delete the collection"):
         # Away first, in one step: a kill in the middle of the removal must not leave half a collection.
         gone = folder.with_name(f".deleted-{os.getpid()}-{folder.name}")

@@ -36,6 +36,11 @@ class IngestSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     collection: str = Field("default", description="collection used where no --collection is given")
+    store: str = Field(
+        "sqlite",
+        description="where documents and vectors are: sqlite (in the data folder), "
+        "milvus+http://USER:PASSWORD@HOST:19530/DATABASE, or milvus+file:///path/to/base.db",
+    )
     embedder: str = Field(
         "multilingual-e5-small",
         description="catalog name, hub id or folder, onnx/NAME, ollama/NAME or openai/NAME; fixed when a "

@@ -15,6 +15,7 @@ by text against our own (a trigger or view in it would run with every query); ev
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -31,11 +32,12 @@ from typing import IO, Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingest.collections import FOLDER, collection_folder
+from ingest.collections import FOLDER, collection_folder, exists, open_collection
 from ingest.errors import IngestError, SchemaTooNew, StorageFull
-from ingest.store import StoreStatus
+from ingest.store import Store, StoreStatus
 from ingest.store.figures import figures
 from ingest.store.files import Write, make_folder, publish, sync_folder
+from ingest.store.milvus.address import EMBEDDED, is_milvus
 from ingest.store.rows import one
 from ingest.store.schema import FILE_NAME, MIGRATIONS, check_version, connect, migrate, translated
 from ingest.store.sqlite_faiss import SqliteFaissStore
@@ -75,18 +77,36 @@ class Manifest(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-def backup(store: SqliteFaissStore, target: Path) -> None:
+def backup(store: Store, target: Path) -> None:
     """Copy a collection's database to `target`, as it is at this moment; readers and writers go on.
 
     Raises:
         StorageFull: the file cannot be written; one that was there before stays.
+        IngestError: it is in Milvus, which has backups of its own.
     """
+    if not isinstance(store, SqliteFaissStore):
+        raise IngestError(
+            "backup copies the database of a collection in the data folder, and this one is in Milvus. "
+            "`python -m ingest export FILE` writes it into a file."
+        )
     with _copied(store, target) as copy, copy.open("rb") as content:
         publish(target, lambda write: _stream(content, write))
 
 
-def export(store: SqliteFaissStore, target: Path) -> Manifest:
-    """Write a collection, as it is at this moment, into one ZIP file. Raises StorageFull, likewise."""
+def export(store: Store, target: Path) -> Manifest:
+    """Write a collection, as it is at this moment, into one ZIP file. Raises StorageFull, likewise.
+
+    The file is the same whatever store it comes from; one in Milvus is held for that long.
+    """
+    if not isinstance(store, SqliteFaissStore):
+        from ingest.store.moving import into_folder
+
+        with (
+            _room(target) as folder,
+            store.writing("export"),
+            into_folder(store, folder / store.collection) as embedded,
+        ):
+            return export(embedded, target)
     with _copied(store, target) as copy:
         with translated(copy), closing(connect(copy)) as connection:
             row = figures(connection)
@@ -117,8 +137,8 @@ def export(store: SqliteFaissStore, target: Path) -> Manifest:
     return manifest
 
 
-def import_(file: Path, home: Path, name: str | None = None) -> StoreStatus:
-    """Make a collection of an export or a backup, under its own name or another one.
+def import_(file: Path, home: Path, name: str | None = None, at: str = EMBEDDED) -> StoreStatus:
+    """Make a collection of an export or a backup, under its own name or another one, in the store `at`.
 
     Raises:
         InvalidArchive: it is neither, damaged, or hostile; nothing was made.
@@ -138,7 +158,7 @@ def import_(file: Path, home: Path, name: str | None = None) -> StoreStatus:
             raise _refused(file, f"cannot be read or unpacked: {error.strerror or error}") from error
         own_name = _vet(file, database)
         target = collection_folder(home, name or named or own_name)
-        if target.exists():
+        if exists(home, target.name, at) or (not is_milvus(at) and target.exists()):
             raise CollectionExists(
                 f"There is a collection {target.name!r} already. Import under another name with "
                 "--collection NAME, or delete that one first."
@@ -148,6 +168,8 @@ def import_(file: Path, home: Path, name: str | None = None) -> StoreStatus:
             connection.execute("UPDATE collection SET name = ?", (target.name,))
             if one(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'snapshots'"):
                 connection.execute("DELETE FROM snapshots")  # their files stayed behind
+        if is_milvus(at):
+            return _into_milvus(database.parent, home, target.name, at)
         _sync(database)
         sync_folder(database.parent)
         try:
@@ -161,9 +183,25 @@ def import_(file: Path, home: Path, name: str | None = None) -> StoreStatus:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+def _into_milvus(folder: Path, home: Path, name: str, at: str) -> StoreStatus:
+    from ingest.store.milvus.store import MilvusStore
+    from ingest.store.moving import into_milvus
+
+    target = open_collection(home, name, create=True, at=at)
+    assert isinstance(target, MilvusStore)
+    with SqliteFaissStore.open(folder) as source, target:
+        try:
+            into_milvus(source, target)
+        except BaseException:
+            with contextlib.suppress(IngestError):
+                target.drop()
+            raise
+        return target.status()
+
+
 @contextmanager
-def _copied(store: SqliteFaissStore, target: Path) -> Iterator[Path]:
-    """A copy of the database beside `target`, gone after the block."""
+def _room(target: Path) -> Iterator[Path]:
+    """A folder beside `target`, gone after the block."""
     try:
         folder = Path(tempfile.mkdtemp(prefix=".lorebase-", dir=target.parent))
     except OSError as error:
@@ -171,6 +209,15 @@ def _copied(store: SqliteFaissStore, target: Path) -> Iterator[Path]:
             f"{target} cannot be written: {error.strerror}. Check that its folder exists and may be written."
         ) from error
     try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _copied(store: SqliteFaissStore, target: Path) -> Iterator[Path]:
+    """A copy of the database beside `target`, gone after the block."""
+    with _room(target) as folder:
         copy = folder / FILE_NAME
         with (
             translated(copy),
@@ -179,8 +226,6 @@ def _copied(store: SqliteFaissStore, target: Path) -> Iterator[Path]:
         ):
             connection.backup(into)  # in one step: a reader's view, which no writer can change or block
         yield copy
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Sink(io.RawIOBase):

@@ -300,6 +300,7 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
     ingest_errors.SchemaTooNew: (503, "schema_too_new"),
     ingest_errors.CollectionLocked: (409, "collection_locked"),
     ingest_errors.StorageFull: (507, "storage_full"),
+    ingest_errors.StoreUnavailable: (503, "store_unavailable"),
     InvalidPath: (422, "invalid_path"),
     FetchError: (422, "page_not_fetched"),
     InvalidFilter: (422, "invalid_filter"),

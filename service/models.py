@@ -7,7 +7,6 @@ plain name.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Generator as GeneratorOf
@@ -17,6 +16,7 @@ from typing import Any, Literal, Protocol
 from model.errors import UnknownModel
 from service.errors import InvalidRequest, UpstreamError
 from service.generators import Generator
+from service.generators.failover import Failover, Server
 from service.residents import Resident, Residents
 
 OLLAMA, OPENAI = "ollama/", "openai/"
@@ -46,23 +46,6 @@ class AdapterInfo:
     rank: int | None = None
     attached_to: tuple[str, ...] = ()
     stale: str | None = None  #: why what it was trained on no longer stands
-
-
-class Server(Protocol):
-    """Another server with models of its own."""
-
-    @property
-    def address(self) -> str:
-        """Where it is."""
-        ...
-
-    def models(self) -> Sequence[str]:
-        """Names of its models. Raises UpstreamError."""
-        ...
-
-    def generator(self, name: str) -> Generator:
-        """One of its models; whether it exists shows when it is asked."""
-        ...
 
 
 class Upstream(Server, Protocol):
@@ -130,6 +113,7 @@ class Models:
         self.default = default
         self.ollama = ollama
         self.openai = tuple(openai)
+        self._served = Failover(self.openai)
         self._installed = installed
         self._residents = Residents(installed.load, most_resident)
         self._switched: dict[str, str] = {}
@@ -182,7 +166,7 @@ class Models:
                     "setting openai_upstreams says where such servers are"
                 )
             served = name.removeprefix(OPENAI)
-            return Choice(False, name == self.default, lambda: self._served(served))
+            return Choice(False, name == self.default, lambda: self._served.generator(served))
         model, adapter = self._split(name)
         self._require(model, adapter)
         return Choice(True, model == self._split(self.default)[0], lambda: self._answering(model, adapter))
@@ -273,15 +257,6 @@ class Models:
             except UpstreamError as error:
                 found.append((kind, server.address, None, str(error)))
         return found
-
-    def _served(self, name: str) -> Generator:
-        """That model of the first server that has it; of the only one, whatever it says it has."""
-        *others, last = self.openai
-        for server in others:
-            with contextlib.suppress(UpstreamError):
-                if name in server.models():
-                    return server.generator(name)
-        return last.generator(name)
 
     def _answering(self, model: str, adapter: str | None) -> Generator:
         resident = self._residents.get(model)

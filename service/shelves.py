@@ -97,7 +97,7 @@ class Shelves:
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
         found = []
-        for name in list_collections(self._home):
+        for name in list_collections(self._home, self._settings.store):
             with contextlib.suppress(UnknownCollection):  # deleted meanwhile
                 found.append(self.collection(name))
         return found
@@ -130,11 +130,11 @@ class Shelves:
             )
         found = self._embedder(embedder or self._settings.embedder)  # before anything is made: it may fail
         with self._lock:
-            if name in list_collections(self._home):
+            if name in list_collections(self._home, self._settings.store):
                 raise NameTaken(
                     f"there is a collection {name!r} already; delete it first, or take another name"
                 )
-            with open_collection(self._home, name, create=True) as store:
+            with open_collection(self._home, name, create=True, at=self._settings.store) as store:
                 store.bind(found.id, found.name, found.dimension)
                 store.fix_chunking(cut)
         return self.collection(name)
@@ -143,7 +143,7 @@ class Shelves:
         """Remove a collection with all that is in its folder."""
         with self._lock:  # an upload that is about to make it has made it now, or sees that it is cancelled
             pass
-        delete_collection(self._home, collection)
+        delete_collection(self._home, collection, at=self._settings.store)
         with self._lock:
             if shelf := self._shelves.pop(collection, None):
                 shelf.store.close()
@@ -251,7 +251,7 @@ class Shelves:
             if cancelled():  # perhaps because the collection is being deleted: it must not come back
                 return
             if collection not in self._shelves:
-                open_collection(self._home, collection, create=True).close()
+                open_collection(self._home, collection, create=True, at=self._settings.store).close()
         store = self._shelf(collection).store
         name = store.status().embedder_name or self._settings.embedder
 
@@ -294,7 +294,12 @@ class Shelves:
                     pass
                 del self._shelves[collection]
                 shelf.store.close()
-            store = open_collection(self._home, collection, approximate_from=self._settings.approximate_from)
+            store = open_collection(
+                self._home,
+                collection,
+                approximate_from=self._settings.approximate_from,
+                at=self._settings.store,
+            )
             status = store.status()
             embedder = self._embedder(status.embedder_name) if status.embedder_name else None
             searcher = Searcher(store, embedder) if embedder else None

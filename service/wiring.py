@@ -13,8 +13,9 @@ from ingest.settings import IngestSettings, read_table
 from model.errors import AdapterError, UnknownModel
 from service.errors import BadKeyFile, WeightsMissing
 from service.generators import Generator
+from service.generators.failover import Server
 from service.library import Library
-from service.models import AdapterInfo, Models, Server
+from service.models import AdapterInfo, Models
 from service.reading.calibrators import Calibrators
 from service.residents import Resident
 from service.settings import ServiceSettings, ollama_host
@@ -38,7 +39,7 @@ def library(settings: ServiceSettings, home: Path) -> Library:
         settings.collection,
         ingest_settings,
         lambda name: embedder_named(name, home, ingest_settings),
-        IngestProcess(),
+        IngestProcess() if ingest_settings.store == "sqlite" else None,
     )
 
 

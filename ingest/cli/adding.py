@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ingest.cli import terminal
 from ingest.cli.opening import FindEmbedder, embedder_of, open_store
-from ingest.collections import collection_folder
+from ingest.collections import exists
 from ingest.embed import Embedder
 from ingest.errors import IngestError
 from ingest.fetch import is_url
 from ingest.fields import parse_settings
 from ingest.settings import IngestSettings, chunked, chunking_of
-from ingest.store.sqlite_faiss import SqliteFaissStore
+from ingest.store import Store
 from ingest.types import IngestReport, Value
 
 
@@ -24,7 +24,7 @@ def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fin
     urls = [path for path in arguments.paths if is_url(path)]
     paths = [path for path in arguments.paths if not is_url(path)]
     if paths:
-        _check_paths(paths, collection_folder(home, settings.collection).exists() or bool(urls))
+        _check_paths(paths, bool(urls) or exists(home, settings.collection, settings.store))
     elif arguments.watch:
         raise IngestError("--watch follows folders, and there is none among what was named.")
     if arguments.watch and (files := [path for path in paths if not Path(path).expanduser().is_dir()]):
@@ -44,7 +44,7 @@ def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fin
     return 1 if any(map(terminal.failed, reports)) else 0
 
 
-def _fix_chunking(store: SqliteFaissStore, settings: IngestSettings, wanted: str) -> None:
+def _fix_chunking(store: Store, settings: IngestSettings, wanted: str) -> None:
     """Fix how a new collection is cut; refuse to change it by the way."""
     chunking = chunking_of(chunked(settings, wanted))
     status = store.status()
@@ -61,7 +61,7 @@ def _fix_chunking(store: SqliteFaissStore, settings: IngestSettings, wanted: str
 def _add_pages(  # noqa: PLR0917 - as the others
     arguments: argparse.Namespace,
     urls: list[str],
-    store: SqliteFaissStore,
+    store: Store,
     settings: IngestSettings,
     embedder: Embedder,
     own: Mapping[str, Value | None],
@@ -87,7 +87,7 @@ Runner = Callable[..., IngestReport]
 
 def _runner(
     arguments: argparse.Namespace,
-    store: SqliteFaissStore,
+    store: Store,
     settings: IngestSettings,
     embedder: Embedder,
     own: Mapping[str, Value | None],

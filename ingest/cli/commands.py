@@ -147,8 +147,8 @@ def _verify(arguments: argparse.Namespace, home: Path, settings: IngestSettings)
     return 1 if found.problems else 0
 
 
-def _collections(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:  # noqa: ARG001
-    names = list_collections(home)
+def _collections(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
+    names = list_collections(home, settings.store)
     for name in names:
         if arguments.json:
             terminal.json_line({"name": name})

@@ -36,9 +36,10 @@ def backup(arguments: argparse.Namespace, home: Path, settings: IngestSettings) 
     return 0
 
 
-def import_(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:  # noqa: ARG001
+def import_(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
     """Make a collection of an export or a backup."""
-    status = transfer.import_(Path(arguments.file).expanduser().absolute(), home, arguments.collection)
+    file = Path(arguments.file).expanduser().absolute()
+    status = transfer.import_(file, home, arguments.collection, settings.store)
     if arguments.json:
         terminal.json_line(
             {"collection": status.collection, "documents": status.documents, "chunks": status.chunks}

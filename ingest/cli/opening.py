@@ -12,7 +12,7 @@ from ingest.embed import Embedder
 from ingest.embed.lazy import LazyEmbedder
 from ingest.errors import IndexMismatch
 from ingest.settings import IngestSettings
-from ingest.store.sqlite_faiss import SqliteFaissStore
+from ingest.store import Store
 
 #: Finds an embedder by name, fetching it where it is not installed.
 FindEmbedder = Callable[[str], Embedder]
@@ -21,7 +21,7 @@ FindEmbedder = Callable[[str], Embedder]
 @contextmanager
 def open_store(
     arguments: argparse.Namespace, home: Path, settings: IngestSettings, create: bool = False
-) -> Iterator[SqliteFaissStore]:
+) -> Iterator[Store]:
     """The collection that arguments and settings name."""
     with open_collection(
         home,
@@ -29,12 +29,13 @@ def open_store(
         create,
         wait_s=arguments.wait,
         approximate_from=settings.approximate_from,
+        at=settings.store,
     ) as store:
         yield store
 
 
 def embedder_of(
-    store: SqliteFaissStore, named: str | None, settings: IngestSettings, find: FindEmbedder
+    store: Store, named: str | None, settings: IngestSettings, find: FindEmbedder
 ) -> LazyEmbedder:
     """The collection's own embedder; for a new collection the one that was named or set.
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +149,12 @@ class Store(Protocol):
     def folder(self) -> Path:
         """Where it lives."""
         ...
+
+    def __enter__(self) -> Self:
+        """The store, closed at the end of the block."""
+        ...
+
+    def __exit__(self, *exc: object) -> None: ...
 
     def reading(self) -> AbstractContextManager[Reader]:
         """One consistent view for several questions."""

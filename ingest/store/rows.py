@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ def columns(names: str, table: str) -> str:
 def embedding_key(chunk: Chunk, title: str) -> bytes:
     """SHA-256 of what the embedder reads: equal text is embedded once, wherever it stands."""
     return sha256(chunk.embedding_text(title).encode("utf-8", "surrogatepass")).digest()
+
+
+def document_id(collection: str, path: str) -> str:
+    """The id that a document of this path has: the same whenever and wherever the collection is made."""
+    return blake2b(f"{collection}\0{path}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
 
 
 def intact(row: Sequence[Any], what: str, file: Path, *owner: str) -> Sequence[Any]:

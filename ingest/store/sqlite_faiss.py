@@ -13,8 +13,8 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import blake2b
 from pathlib import Path
+from typing import Self
 
 from ingest import words
 from ingest.errors import IndexMismatch, IngestError, UnknownCollection
@@ -26,7 +26,7 @@ from ingest.store.figures import cached_vectors, figures
 from ingest.store.indexes import APPROXIMATE_FROM, Indexes
 from ingest.store.lock import WriterLock
 from ingest.store.reader import SqliteReader
-from ingest.store.rows import embedding_key, one
+from ingest.store.rows import document_id, embedding_key, one
 from ingest.store.schema import FILE_NAME, SCHEMA
 from ingest.types import Chunk, Document, StoredDocument, Value
 
@@ -98,7 +98,7 @@ class SqliteFaissStore:
         self._connections.close()
         self._indexes.clear()
 
-    def __enter__(self) -> SqliteFaissStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -291,11 +291,14 @@ class SqliteFaissStore:
         chunks: Sequence[Chunk],
         vectors: Vectors,
         own: Mapping[str, Value | None] | None = None,
+        *,
+        known_as: tuple[str, str] | None = None,
     ) -> StoredDocument:
         """Add the document, or put it in the place of the one of the same path, in one transaction.
 
         `vectors` is (n, d) float32 of unit length, one row a chunk. When this returns, the document survives
         a power cut; when it raises, the old version is untouched. The user's fields stay, changed by `own`.
+        `known_as` are id and time of one that comes from another store.
 
         Raises:
             IndexMismatch: no embedder is fixed yet, or the vectors do not have its dimension.
@@ -304,7 +307,7 @@ class SqliteFaissStore:
         writing.check(document, chunks, vectors)
         with self._transaction() as connection:
             known = one(connection, "SELECT document_id FROM documents WHERE path = ?", source.path)
-            document_id = known or self.document_id(source.path)
+            named, at = known_as or (known or document_id(self.collection, source.path), writing.now())
             bound = connection.execute(
                 "SELECT e.number, e.dimension FROM collection c JOIN embedders e ON e.number = c.embedder"
             ).fetchone()
@@ -314,16 +317,16 @@ class SqliteFaissStore:
                     f"({'no embedder is fixed yet' if bound is None else f'{bound[1]} dimensions'})."
                 )
             used = writing.remove_document(connection, source.path) or []
-            number = writing.add_document(connection, document_id, source, document, len(chunks))
+            number = writing.add_document(connection, named, source, document, len(chunks), at)
             keys = [embedding_key(chunk, document.title) for chunk in chunks]
             writing.add_vectors(connection, bound[0], keys, vectors)
             rows = writing.vector_ids(connection, bound[0], keys)
-            writing.add_chunks(connection, number, document_id, document.title, chunks, vectors=rows)
+            writing.add_chunks(connection, number, named, document.title, chunks, vectors=rows)
             writing.drop_unused(connection, used)
             connection.execute("DELETE FROM failures WHERE path = ?", (source.path,))
             facts.annotate(connection, {source.path: own or {}}, self.file)
             writing.bump(connection)
-            return SqliteReader(connection, self.file, self._indexes.at).document(document_id)
+            return SqliteReader(connection, self.file, self._indexes.at).document(named)
 
     def annotate(self, changes: Mapping[str, Mapping[str, Value | None]]) -> tuple[str, ...]:
         """Set and take away (None) the user's fields of documents, by path, in one transaction.
@@ -352,11 +355,6 @@ class SqliteFaissStore:
         with self._transaction() as connection:
             for source, reason in failed:
                 writing.count_failure(connection, source, reason)
-
-    def document_id(self, path: str) -> str:
-        """The id that a document of this path has: the same whenever and wherever the collection is made."""
-        key = f"{self.collection}\0{path}".encode("utf-8", "surrogatepass")
-        return blake2b(key, digest_size=10).hexdigest()
 
     def touch(self, sources: Iterable[Source]) -> None:
         """Note new sizes and times of documents whose content did not change; the generation stays."""

@@ -97,11 +97,11 @@ def vector_ids(
     return {key: one(connection, sql, embedder, key) for key in keys}
 
 
-def add_document(
-    connection: sqlite3.Connection, document_id: str, source: Source, document: Document, chunks: int
+def add_document(  # noqa: PLR0917 - a row's values
+    connection: sqlite3.Connection, document_id: str, source: Source, document: Document, chunks: int, at: str
 ) -> int:
     """Enter a document and its text; returns its number."""
-    values = document_row(document_id, source, document, chunks, now())
+    values = document_row(document_id, source, document, chunks, at)
     marks = ", ".join("?" * len(values))
     number = connection.execute(
         f"INSERT INTO documents ({DOCUMENT}, checksum) VALUES ({marks})", values

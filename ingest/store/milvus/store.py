@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
+from typing import Self
 
 from ingest import words
 from ingest.errors import IndexMismatch, IngestError
@@ -20,7 +20,8 @@ from ingest.store.milvus.lease import LEASE_S
 from ingest.store.milvus.reader import MilvusReader
 from ingest.store.milvus.reads import MilvusReads
 from ingest.store.milvus.server import Server, borrow, give_back
-from ingest.store.milvus.state import Entry, State
+from ingest.store.milvus.state import KEY, Entry, State, read_state
+from ingest.store.rows import document_id
 from ingest.types import Chunk, Document, StoredDocument, Value
 
 
@@ -99,7 +100,7 @@ class MilvusStore(MilvusReads):
         self._closed = True
         give_back(self._server)
 
-    def __enter__(self) -> MilvusStore:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -190,11 +191,6 @@ class MilvusStore(MilvusReads):
         with self.writing():
             side.cache(self._kb, embedder_id, vectors)
 
-    def document_id(self, path: str) -> str:
-        """The id that a document of this path has: the same in every store."""
-        key = f"{self.collection}\0{path}".encode("utf-8", "surrogatepass")
-        return blake2b(key, digest_size=10).hexdigest()
-
     def replace_document(
         self,
         source: Source,
@@ -222,11 +218,17 @@ class MilvusStore(MilvusReads):
                     f"Vectors of shape {vectors.shape} do not fit collection {self.collection!r} ({bound})."
                 )
             before = self._reader(state).find(source.path)
-            known = before.document.document_id if before else self.document_id(source.path)
+            known = before.document.document_id if before else document_id(self.collection, source.path)
             put = changes.Put(known, source, document, chunks, vectors, own or {})
             entry = changes.put(self._kb, state, put, before)
             side.forget_failures(self._kb, [source.path])
             return entry.document
+
+    def take_over(self, documents: Iterable[changes.Put]) -> None:
+        """Write documents of another store, all at once: none is seen before all are there."""
+        with self._transaction() as state:
+            for new in documents:
+                changes.put(self._kb, state, new, None)
 
     def annotate(self, changed: Mapping[str, Mapping[str, Value | None]]) -> tuple[str, ...]:
         """Set and take away (None) the user's fields of documents, by path, at once.
@@ -306,3 +308,30 @@ class MilvusStore(MilvusReads):
         with self.writing("verify"):
             assert self._held is not None
             return checks.verify(self._kb, self._held)
+
+    def drop(self) -> None:
+        """Delete the collection; stores that are open on it find it gone at their next use."""
+        with self.writing("delete the collection"):
+            assert self._held is not None
+            tables_of = [
+                *([self._held.passages] if self._held.passages else []),
+                *(t for t, _ in self._held.retired),
+            ]
+            self._buried = 0.0
+            self._server.call("delete", self._kb.records, filter=f'key == "{KEY}"')  # from here on it is gone
+            for table in (*tables_of, self._kb.records):
+                self._server.call("drop_collection", table)
+
+
+def names(address: Address) -> list[str]:
+    """The knowledge bases of a Milvus, sorted."""
+    server = borrow(address)
+    try:
+        found = []
+        for table in server.call("list_collections"):
+            if table.startswith(tables.PREFIX) and table.endswith(tables.RECORDS):
+                rows = [*server.rows(table, f'key == "{KEY}"', tables.RECORD_FIELDS)]
+                found += [read_state(row).name for row in rows]
+        return sorted(found)
+    finally:
+        give_back(server)

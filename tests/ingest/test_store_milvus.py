@@ -1,0 +1,393 @@
+"""Milvus away, killed, shared and left: over a Milvus Lite that answers as a server does, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ingest import transfer
+from ingest.__main__ import main
+from ingest.collections import delete_collection, list_collections, open_collection
+from ingest.errors import (
+    CollectionLocked,
+    IndexDamaged,
+    IngestError,
+    SchemaTooNew,
+    StorageFull,
+    StoreUnavailable,
+    UnknownCollection,
+)
+from ingest.store.milvus import server as servers
+from ingest.store.milvus import tables
+from ingest.store.milvus.address import InvalidStore, is_milvus, parse
+from ingest.store.milvus.store import MilvusStore
+from tests.ingest.making import EMBEDDER, everything, make_chunks, put
+
+pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
+pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
+
+TEXT = "The tortoise lives in the garden. 乌龟住在花园里。 " * 3
+SERVE = """
+import sys, time
+from milvus_lite.adapter.grpc.server import start_server_in_thread
+running = start_server_in_thread(sys.argv[1], port=int(sys.argv[2]))
+print(running[2], flush=True)
+time.sleep(600)
+"""
+
+
+class Milvus:
+    """A Milvus Lite behind a port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-c", SERVE, str(self.folder), str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+            self.process = None
+
+    def at(self, timeout_s: float = 15.0, grace_s: float = 0.2) -> str:
+        return f"milvus+http://127.0.0.1:{self.port}?timeout_s={timeout_s}&grace_s={grace_s}"
+
+
+@pytest.fixture(scope="module")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Milvus]:
+    running = Milvus(tmp_path_factory.mktemp("milvus") / "base.db")
+    running.start()
+    yield running
+    running.kill()
+
+
+def opened(at: str, home: Path, name: str, create: bool = True, **options: float) -> MilvusStore:
+    return MilvusStore.open(parse(at), name, home / "collections" / name, create=create, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        "milvus",
+        "postgres://x",
+        "milvus+http://",
+        "milvus+file://relative.db",
+        "milvus+file:///x.sqlite",
+        "milvus+http://me:geheim@h:port/db",
+        "milvus+http://me:geheim@h/db?index=magic",
+        "milvus+http://me:geheim@h/db?colour=red",
+        "milvus+http://me:geheim@h/db?timeout_s=-1",
+        "milvux+http://me:geheim@h/db",
+    ],
+)
+def test_what_is_no_address_is_refused_and_tells_no_password(store: str) -> None:
+    with pytest.raises(InvalidStore) as told:
+        parse(store)
+    assert "geheim" not in str(told.value)
+
+
+def test_an_address_is_read_and_shows_no_password() -> None:
+    address = parse("milvus+https://me:ge%40heim@[::1]/base?index=hnsw&timeout_s=3")
+    assert (address.uri, address.token, address.database) == ("https://[::1]:19530", "me:ge@heim", "base")
+    assert (address.index, address.timeout_s) == ("hnsw", 3.0)
+    assert "heim" not in f"{address} {address!r}"
+    assert not is_milvus("sqlite") and parse("milvus+file:///a%20b/c.db").uri == "/a b/c.db"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "told"),
+    [
+        ((16, "auth check failure, please check api key is correct"), StoreUnavailable, "password"),
+        ((65535, "quota exceeded[reason=disk quota exceeded]"), StoreUnavailable, "room"),
+        ((1100, "field x is strange"), IngestError, "strange"),
+    ],
+)
+def test_errors_of_milvus_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, raised: tuple[int, str], kind: type[Exception], told: str
+) -> None:
+    from pymilvus.exceptions import MilvusException
+
+    def fail(_: object, timeout_s: float) -> object:
+        raise MilvusException(*raised)
+
+    monkeypatch.setattr(servers.Server, "_connected", fail)
+    with pytest.raises(kind, match=told):
+        servers.Server(parse("milvus+http://me:geheim@h:1")).call("list_collections")
+
+
+def test_away_at_the_start_is_said_soon_and_without_the_password(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match=r"127.0.0.1:9 does not answer") as told:
+        open_collection(tmp_path, "x", create=True, at="milvus+http://me:geheim@127.0.0.1:9?timeout_s=0.5")
+    assert "geheim" not in str(told.value)
+    with pytest.raises(StoreUnavailable, match="Milvus Lite file"):
+        open_collection(tmp_path, "x", at=f"milvus+file://{tmp_path}/no/such/folder\0/b.db?timeout_s=0.5")
+
+
+def test_a_server_that_goes_away_and_comes_back(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Away in the middle of a write and of a question: an error, the old state, and then everything goes on."""
+    milvus = Milvus(tmp_path / "base.db")
+    milvus.start()
+    try:
+        store = opened(milvus.at(timeout_s=1.0), tmp_path, "kb", lease_s=60.0)
+        put(store, "a", TEXT)
+        before = everything(store)
+        query = EMBEDDER.encode_queries(["tortoise"])[0]
+        found = store.nearest(query, 9)
+        milvus.kill()
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            store.nearest(query, 9)
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            put(store, "b", TEXT)
+        milvus.start()
+        assert store.nearest(query, 9) == found and everything(store) == before
+        put(store, "b", TEXT)
+        # A restart that is shorter than the deadline costs nothing but time.
+        patient = opened(milvus.at(timeout_s=30.0), tmp_path, "kb", lease_s=60.0)
+        milvus.kill()
+        late = threading.Timer(1.0, milvus.start)
+        late.start()
+        assert [d.path for d in patient.documents()] == ["a", "b"]
+        late.join()
+        # A write that broke off between its rows and its commit: nobody sees them, the next writer removes them.
+        real = store._server.upsert
+
+        def breaks(table: str, rows: list[dict[str, object]], most: int = 500) -> None:
+            if rows[0].get("kind") == "document":
+                raise StoreUnavailable("away")
+            real(table, rows, most)
+
+        store._server.upsert = breaks  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            put(store, "a", "A new version.")
+        store._server.upsert = real  # type: ignore[method-assign]
+        assert store.text("a") == TEXT and patient.verify().problems == ()
+        put(store, "c", "Another one.")
+        assert store.verify().problems == () and store.text("a") == TEXT
+        held = store._server.count(store._state().passages or "", "row >= 0")
+        assert held == store.status().chunks
+        patient.close()
+        store.close()
+    finally:
+        milvus.kill()
+
+
+WRITER = """
+import pathlib, sys
+from ingest.store.milvus.address import parse
+from ingest.store.milvus.store import MilvusStore
+from tests.ingest.making import put
+home = pathlib.Path(sys.argv[2])
+store = MilvusStore.open(parse(sys.argv[1]), "killed", home / "collections" / "killed", create=True, wait_s=30.0)
+with store.writing("a long ingest"):
+    n = 0
+    while True:
+        n += 1
+        put(store, f"{n % 3}.md", f"version {n} of a text. " * 40)
+        print(n, flush=True)
+"""
+
+
+@pytest.mark.parametrize("same_machine", [True, False])
+def test_a_killed_writer_loses_nothing_acknowledged_and_holds_nobody_up(
+    milvus: Milvus, tmp_path: Path, same_machine: bool
+) -> None:
+    """Another data folder stands for another machine: there only the lease tells that the writer is gone."""
+    home = tmp_path if same_machine else tmp_path / "other machine"
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, milvus.at(), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+    )
+    assert process.stdout is not None
+    last = 0
+    while last < 4:
+        last = int(process.stdout.readline())
+    store = opened(milvus.at(), home, "killed", create=False, wait_s=0.0, lease_s=2.0)
+    with pytest.raises(CollectionLocked, match="a long ingest"):
+        store.forget(["1.md"])
+    process.kill()
+    last = max([last, *map(int, process.stdout.read().split())])
+    process.wait()
+    process.stdout.close()
+    with store.writing("after", wait_s=0.0 if same_machine else 20.0):
+        assert store.verify().problems == ()
+        versions = {d.path: int(store.text(d.path).split()[1]) for d in store.documents()}
+        newest = max(versions.values())
+        assert last <= newest <= last + 1  # the one in the middle is old or new, whole
+        assert versions == {f"{n % 3}.md": n for n in range(newest - 2, newest + 1)}
+        put(store, "after", TEXT)
+    store.close()
+    delete_collection(home, "killed", at=milvus.at())
+
+
+def test_two_processes_share_one_base(milvus: Milvus, tmp_path: Path) -> None:
+    at = milvus.at()
+    asked = "import json, pathlib, sys; from tests.ingest.test_store_milvus import *\n"
+    asked += "store = opened(sys.argv[1], pathlib.Path(sys.argv[2]), 'shared', create=False)\n"
+    asked += "print(json.dumps([[d.path, store.text(d.path)] for d in store.documents()]))\n"
+    with opened(at, tmp_path / "one", "shared") as store:
+        put(store, "a", TEXT)
+        put(store, "b", "Second.")
+        told = subprocess.run(
+            [sys.executable, "-c", asked, at, str(tmp_path / "two")],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parents[2],
+        ).stdout
+        assert json.loads(told.splitlines()[-1]) == [["a", TEXT], ["b", "Second."]]
+
+
+def test_collections_are_listed_deleted_and_made_again(milvus: Milvus, tmp_path: Path) -> None:
+    at = milvus.at()
+    store = open_collection(tmp_path, "合同 2026", create=True, at=at)
+    put(store, "a", TEXT)  # type: ignore[arg-type]
+    assert "合同 2026" in list_collections(tmp_path, at) and list_collections(tmp_path) == []
+    delete_collection(tmp_path, "合同 2026", at=at)
+    assert "合同 2026" not in list_collections(tmp_path, at)
+    with pytest.raises(UnknownCollection):
+        store.documents()
+    with open_collection(tmp_path, "合同 2026", create=True, at=at) as again:
+        put(again, "b", TEXT)  # type: ignore[arg-type]
+        assert [d.path for d in store.documents()] == ["b"]
+    with pytest.raises(UnknownCollection, match="nothing"):
+        open_collection(tmp_path, "nothing", at=at)
+    store.close()
+    delete_collection(tmp_path, "合同 2026", at=at)
+
+
+def test_what_was_forgotten_leaves_milvus(milvus: Milvus, tmp_path: Path) -> None:
+    store = opened(milvus.at(), tmp_path, "gone")
+    put(store, "a", TEXT)
+    put(store, "a", "Another text.")
+    store.annotate({"a": {"x": 1}})
+    store.forget(["a"])
+    store.close()  # waits until no reader can want it
+    with opened(milvus.at(), tmp_path, "gone", create=False) as store:
+        state = store._state()
+        assert (state.documents, state.chunks, state.characters, state.words, state.dead) == (0, 0, 0, 0, [])
+        assert store._server.count(state.passages or "", "row >= 0") == 0
+        assert store._server.count(store._kb.records, 'kind in ["document", "text", "claim"]') == 0
+        store.drop()
+
+
+def test_rows_that_are_not_what_was_written_are_found_and_not_served(milvus: Milvus, tmp_path: Path) -> None:
+    with opened(milvus.at(), tmp_path, "damaged") as store:
+        for what in ("text", "vector", "facts", "codes", "row", "state"):
+            put(store, "a", TEXT)
+            assert store.verify().problems == ()
+            server, table = store._server, store._state().passages or ""
+            row = next(iter(server.rows(table, store._state().visible, ["*"])))
+            row.pop("sparse", None)
+            if what == "row":
+                server.call("delete", table, filter=f"row == {row['row']}")
+            elif what == "state":
+                state = store._state()
+                state.chunks += 1
+                server.upsert(store._kb.records, [state.row()])
+            else:
+                wrong = {"text": "other", "codes": "t0", "facts": {"x": {"t": []}}}
+                row[what] = [1.0, *[0.0] * (EMBEDDER.dimension - 1)] if what == "vector" else wrong[what]
+                server.upsert(table, [row])
+            assert store.verify().problems, what
+            if what in ("text", "vector", "row"):
+                with pytest.raises(IndexDamaged):
+                    store.chunks("a")
+        state = store._state()
+        state.schema = 99
+        store._server.upsert(store._kb.records, [state.row()])
+        with pytest.raises(SchemaTooNew, match="99"):
+            store.documents()
+        store._server.call("drop_collection", store._kb.records)
+
+
+def test_a_text_that_is_too_long_for_milvus_costs_its_file_only(milvus: Milvus, tmp_path: Path) -> None:
+    with opened(milvus.at(), tmp_path, "long") as store:
+        put(store, "a", TEXT)
+        with pytest.raises(IngestError, match="smaller passages"):
+            text = "word " * 20_000
+            chunk = make_chunks(text, len(text))
+            vectors = EMBEDDER.encode_passages([chunk[0].embedding_text("Title")])
+            from ingest.store import Source
+            from tests.ingest.making import make_document
+
+            store.replace_document(Source("b", "", ""), make_document(text), chunk, vectors)
+        assert [d.path for d in store.documents()] == ["a"] and store.verify().problems == ()
+        store.drop()
+
+
+def test_a_collection_moves_both_ways(milvus: Milvus, tmp_path: Path) -> None:
+    at, home = milvus.at(), tmp_path / "home"
+    with open_collection(home, "moving", create=True) as embedded:
+        for n in range(5):
+            put(embedded, f"d{n}", f"{n} {TEXT}")  # type: ignore[arg-type]
+        embedded.annotate({"d1": {"author": ("Li", "Wang"), "year": 2020}})
+        embedded.fix_chunking("100-10")
+        transfer.export(embedded, tmp_path / "one.zip")
+        before = everything(embedded)  # type: ignore[arg-type]
+    status = transfer.import_(tmp_path / "one.zip", tmp_path / "there", at=at)
+    assert (status.documents, status.chunking) == (5, "100-10")
+    with pytest.raises(transfer.CollectionExists):
+        transfer.import_(tmp_path / "one.zip", tmp_path / "there", at=at)
+    with open_collection(tmp_path / "there", "moving", at=at) as moved:
+        assert everything(moved) == before and moved.verify().problems == ()  # type: ignore[arg-type]
+        with pytest.raises(IngestError, match="export"):
+            transfer.backup(moved, tmp_path / "no.sqlite")
+        transfer.export(moved, tmp_path / "two.zip")
+        with pytest.raises(StorageFull):
+            transfer.export(moved, tmp_path / "no" / "folder.zip")
+    transfer.import_(tmp_path / "two.zip", tmp_path / "back")
+    with open_collection(tmp_path / "back", "moving") as back:
+        assert everything(back) == before and back.verify().problems == ()  # type: ignore[arg-type]
+    delete_collection(tmp_path / "there", "moving", at=at)
+
+
+def test_the_commands_are_the_same(
+    milvus: Milvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOREBASE_HOME", str(tmp_path / ".lorebase"))
+    monkeypatch.setenv("LOREBASE_INGEST_STORE", milvus.at())
+    monkeypatch.setattr("ingest.__main__._find", lambda *_, **__: EMBEDDER)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Tortoise\n\nThe tortoise lives in the garden.")
+    for command in (
+        "docs",
+        "docs",
+        "search tortoise --mode keyword",
+        "list",
+        "status",
+        "verify",
+        "collections",
+    ):
+        assert main(command.split()) == 0
+    told = capsys.readouterr().out
+    assert "1 added" in told and "1 unchanged" in told and "The tortoise lives in the garden" in told
+    assert "every hash and count agrees" in told and "default" in told
+    assert not (tmp_path / ".lorebase" / "collections" / "default" / "kb.sqlite").exists()
+    assert main(["forget", "docs/a.md"]) == 0
+    monkeypatch.setenv("LOREBASE_INGEST_STORE", "milvus+http://127.0.0.1:9?timeout_s=0.3")
+    assert main(["status"]) == 2
+    assert "does not answer" in capsys.readouterr().err
+
+
+def test_names_in_milvus_are_plain() -> None:
+    assert tables.stem("合同 2026").isascii() and tables.stem("合同 2026").replace("_", "").isalnum()
