@@ -87,6 +87,14 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return export_command.run(arguments, home, _ollama_address())
     if arguments.command == "list":
         text, damaged = report.listing(home, lambda folder: _stale(folder, home)), False
+    elif arguments.attention is not None:
+        from model import attention
+
+        file = arguments.out or Path(f"{arguments.name}-attention.png")
+        text, damaged = (
+            str(attention.inspect(install.find(arguments.name, home), arguments.attention, file)),
+            False,
+        )
     else:
         text, damaged = report.inspection(install.find(arguments.name, home), verify=arguments.verify)
     print(text, flush=True)
@@ -114,6 +122,12 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     inspect.add_argument("name")
     inspect.add_argument(
         "--verify", action="store_true", help="hash every file and compare with the manifest"
+    )
+    inspect.add_argument(
+        "--attention", metavar="TEXT", help="draw what each layer and head looks at while it reads this text"
+    )
+    inspect.add_argument(
+        "--out", type=Path, metavar="FILE", help="the picture; default: NAME-attention.png here"
     )
     generate = commands.add_parser("generate", parents=[shared], help="complete a prompt, or chat")
     if given[:1] == ["generate"]:  # only then, for its arguments live beside the engine

@@ -133,6 +133,8 @@ AXES: dict[str, Any] = {
     "initialisation": Initialisation,
 }
 
+MOST_BEAMS = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
@@ -150,6 +152,10 @@ class Sampling:
     repetition_penalty: float = 1.0  #: arXiv 1909.05858, over prompt and reply
     stop: tuple[str, ...] = ()  #: the reply ends before the first of these
     seed: int | None = None
+    num_beams: int = 1  #: above 1: beam search, greedy only
+    length_penalty: float = 1.0  #: beams: above 0 favours long replies, below 0 short ones
+    early_stopping: bool | Literal["never"] = False  #: beams: when to stop looking, as in transformers
+    prompt_lookup: int = 0  #: greedy: most tokens drafted at a time from what was read
 
     def __post_init__(self) -> None:
         """Refuse values out of range, naming the parameter."""
@@ -162,7 +168,16 @@ class Sampling:
             "repetition_penalty": (0.0 < self.repetition_penalty <= 100.0, "above 0, at most 100"),
             "stop": (all(self.stop), "texts that are not empty"),
             "seed": (self.seed is None or 0 <= self.seed < 2**63, "between 0 and 2^63 - 1"),
+            "num_beams": (1 <= self.num_beams <= MOST_BEAMS, f"between 1 and {MOST_BEAMS}"),
+            "length_penalty": (abs(self.length_penalty) <= 10, "between -10 and 10"),
+            "early_stopping": (self.early_stopping in (True, False, "never"), "true, false or never"),
+            "prompt_lookup": (0 <= self.prompt_lookup <= 100, "between 0 (off) and 100"),
         }
+        if self.num_beams > 1 and self.temperature > 0:
+            raise InvalidSampling(
+                f"num_beams {self.num_beams} looks for the likeliest reply: it goes with temperature 0, "
+                f"got {self.temperature}"
+            )
         for name, (ok, allowed) in checks.items():
             if not ok:
                 raise InvalidSampling(f"{name} must be {allowed}, got {getattr(self, name)}")

@@ -203,18 +203,24 @@ class Rack:
 
 
 class Switch(threading.local):
-    """Which adapter speaks in the forward pass that this thread is in."""
+    """Which adapter speaks in the forward pass that this thread is in, and how its tokens attend.
+
+    Singly, each of a row's few tokens attends by itself, by the very operations that it would be read alone
+    with: its states are then the same to the last bit.
+    """
 
     on: Attached | None = None
+    singly: bool = False
 
     @contextmanager
-    def turned(self, on: Attached | None) -> Iterator[None]:
+    def turned(self, on: Attached | None, *, singly: bool = False) -> Iterator[None]:
         """Let it speak, or none, until the block ends."""
-        before, self.on = self.on, on
+        before = self.on, self.singly
+        self.on, self.singly = on, singly
         try:
             yield
         finally:
-            self.on = before
+            self.on, self.singly = before
 
     def layer(self, index: int) -> Layer:
         """The corrections of a block."""

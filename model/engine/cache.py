@@ -104,6 +104,14 @@ class Cache:
         """Forget what stands behind the first `length` tokens of each row."""
         self.lengths = [min(held, length) for held in self.lengths]
 
+    def reorder(self, rows: Sequence[int], *, start: int) -> None:
+        """Row i takes what row rows[i] holds behind the first `start` tokens, which all rows share."""
+        if list(rows) == list(range(self.rows)):
+            return
+        self.lengths = [self.lengths[row] for row in rows]
+        behind = slice(start, max(self.lengths))
+        self._store[:, :, :, behind] = self._store[:, :, list(rows), behind]
+
     def copy(self, rows: Sequence[int] | None = None, *, length: int | None = None, room: int = 0) -> Self:
         """An independent cache of these rows (all by default; repeats are fine), cut at `length`."""
         rows = range(self.rows) if rows is None else rows

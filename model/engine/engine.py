@@ -20,10 +20,12 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from model import checkpoint
 from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
+from model.engine import scoring
 from model.engine.adapters import Attached, Rack
 from model.engine.beams import BeamGeneration
 from model.engine.cache import Cache
@@ -49,10 +51,6 @@ from model.tokenizer import Tokenizer
 
 #: 512 read a 1,000-token prompt 13% faster than 256 did, and still end within a second of a cancellation.
 SLICE_TOKENS = 512
-#: Most positions whose logits are made at once when scoring: 49,152 float32 scores each, so 50 MB.
-LOGIT_ROWS = 256
-#: Most cached tokens that one batch of continuations may take.
-SCORE_TOKENS = 8192
 
 
 class Engine:
@@ -233,7 +231,7 @@ class Engine:
             ModelError: an empty prompt, or ids outside the vocabulary.
         """
         sampling = sampling or Sampling()
-        self._check(prompt, sampling.max_tokens)
+        self.check(prompt, sampling.max_tokens)
         if sampling.num_beams > 1:
             if constraint is not None:
                 raise InvalidSampling("num_beams: a reply that is held to a text has one beam")
@@ -258,7 +256,7 @@ class Engine:
             ContextOverflow: a prompt exceeds the window.
         """
         for prompt in prompts:
-            self._check(prompt)
+            self.check(prompt)
         cache = cache or Cache(self.config, rows=len(prompts), dtype=self.dtype)
         # The last token of a prompt is read even if the cache has it: its logits are what the caller came
         # for.
@@ -273,7 +271,7 @@ class Engine:
             parts = [
                 p[held : held + self.slice_tokens] for p, held in zip(prompts, cache.lengths, strict=True)
             ]
-            hidden = self._read(parts, cache)
+            hidden = self.read(parts, cache)
             for row, part in enumerate(parts):
                 if part:
                     last[row] = hidden[row, len(part) - 1]
@@ -320,52 +318,34 @@ class Engine:
             ContextOverflow: prompt and a continuation together exceed the window.
             Cancelled: the event was set.
         """
-        longest = max(map(len, continuations), default=0)
-        self._check(prompt, longest)
-        first, cache = self.prefill([prompt], cache=cache, cancel=cancel)
-        first = first.log_softmax(-1)
-        scores = [[float(first[0, tokens[0]])] if tokens else [] for tokens in continuations]
-        longer = [i for i, tokens in enumerate(continuations) if len(tokens) > 1]
-        longer.sort(key=lambda i: len(continuations[i]))  # equal lengths together: less padding
-        batch = max(1, SCORE_TOKENS // (len(prompt) + longest))
-        for start in range(0, len(longer), batch):
-            if cancel is not None and cancel.is_set():
-                raise Cancelled("scoring was cancelled")
-            chosen = longer[start : start + batch]
-            rows = cache.copy([0] * len(chosen), room=longest)
-            hidden = self._read([continuations[i][:-1] for i in chosen], rows)
-            for row, i in enumerate(chosen):
-                scores[i] += self._logprobs(hidden[row], continuations[i][1:])
-        return scores
+        return scoring.score(self, prompt, continuations, cancel=cancel, cache=cache)
 
-    @torch.inference_mode()
-    def last_states(self, rows: Sequence[Sequence[int]], decoder: GPT | None = None) -> Tensor:
-        """State (rows, d_model) behind the last norm at each row's last token; nothing is cached.
-
-        Args:
-            rows: token ids, at least one each and none longer than the window.
-            decoder: one that shares parts with this engine's, in its place (`model.heads`).
-
-        Raises:
-            ContextOverflow: a row exceeds the window.
-        """
-        for row in rows:
-            self._check(row)
-        lengths = torch.tensor([len(row) for row in rows])
-        ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
-        for to, row in zip(ids, rows, strict=True):
-            to[: len(row)] = torch.tensor(row, dtype=torch.long)
-        with self._rack.switch.turned(self._attached):
-            hidden: Tensor = (decoder or self.model)(ids)
-        return hidden[torch.arange(len(rows)), lengths - 1]
-
-    def _read(self, rows: Sequence[Sequence[int]], cache: Cache) -> Tensor:
+    def read(self, rows: Sequence[Sequence[int]], cache: Cache) -> Tensor:
         """Hidden states (rows, longest, d_model) of more tokens a row, padded with 0 behind shorter ones."""
         lengths = [len(row) for row in rows]
         ids = torch.zeros(len(rows), max(lengths), dtype=torch.long)
         for to, row in zip(ids, rows, strict=True):
             to[: len(row)] = torch.tensor(row, dtype=torch.long)
         return self._forward(ids, cache, lengths)
+
+    @torch.inference_mode()
+    def last_states(self, rows: Sequence[Sequence[int]], decoder: GPT | None = None) -> Tensor:
+        """State (rows, d_model) behind the last norm at each row's last token; nothing is cached.
+
+        Args:
+            rows: token ids, at least one each.
+            decoder: one that shares parts with this engine's, in its place (`model.heads`).
+
+        Raises:
+            ContextOverflow: a row exceeds the window.
+        """
+        for row in rows:
+            self.check(row)
+        lengths = torch.tensor([len(row) for row in rows])
+        padded = [torch.tensor(row, dtype=torch.long) for row in rows]
+        with self._rack.switch.turned(self._attached):
+            hidden: Tensor = (decoder or self.model)(pad_sequence(padded, batch_first=True))
+        return hidden[torch.arange(len(rows)), lengths - 1]
 
     def _forward(
         self, ids: Tensor, cache: Cache, lengths: Sequence[int] | None = None, *, singly: bool = False
@@ -388,17 +368,13 @@ class Engine:
             hidden: Tensor = self.model(ids, cache=cache, lengths=lengths)
         return hidden
 
-    def _logprobs(self, hidden: Tensor, tokens: Sequence[int]) -> list[float]:
-        """Log-probability of tokens[i] after hidden[i]; hidden is (at least len(tokens), d_model)."""
-        found: list[float] = []
-        for start in range(0, len(tokens), LOGIT_ROWS):
-            some = torch.tensor(tokens[start : start + LOGIT_ROWS])
-            logits = self.model.logits(hidden[start : start + len(some)]).float()
-            found += logits.log_softmax(-1).gather(-1, some[:, None])[:, 0].tolist()
-        return found
+    def check(self, prompt: Sequence[int], reply: int = 0) -> None:
+        """Refuse what the model cannot read.
 
-    def _check(self, prompt: Sequence[int], reply: int = 0) -> None:
-        """Refuse what the model cannot read."""
+        Raises:
+            ContextOverflow: prompt and reply exceed the window.
+            ModelError: an empty prompt, or ids outside the vocabulary.
+        """
         if not prompt:
             raise ModelError("the prompt is empty: give at least one token")
         if min(prompt) < 0 or max(prompt) >= self.config.vocab_size:

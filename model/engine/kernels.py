@@ -19,6 +19,7 @@ Module by module, the replacements hold the dense projections for many rows and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from model.axes.mlps import GatedMLP, PlainMLP
 from model.axes.positions import rotate
 from model.engine.adapters import Stack, Switch
+from model.engine.head import Head
 from model.gpt import GPT, Attention, Block, Span, attend
 from model.lora import projections
 from model.memory import give_back
@@ -35,10 +37,6 @@ from model.quantized import BLOCK, Q4_1, Q8_0, Weight, dense
 #: Up to so many rows the packed kernel is used: its time grows by the row, a dense product's does not until
 #: about 16.
 FEW_ROWS = 8
-#: Candidates whose logits the packed head computes again exactly.
-EXACT_CANDIDATES = 64
-#: Rows of the embedding that the exact head turns to float32 at a time.
-HEAD_ROWS = 8192
 #: Key-value heads up to which one query attends by `attend_stacked`.
 MOST_STACKED_HEADS = 4
 #: Keys from which on it does: with fewer, what two products cost at least outweighs what they save.
@@ -189,8 +187,9 @@ class FastAttention(nn.Module):
         if span.cache is not None:
             k, v = span.cache.append(plain.layer, k, v)
         if x.shape[1] == 1:
-            at_once = self.kv_heads <= MOST_STACKED_HEADS and k.shape[2] >= FEWEST_STACKED_KEYS
-            y = attend_stacked(q, k, v, span, self.reads) if at_once else attend_grouped(q, k, v, span)
+            y = self._one_query(q, k, v, span)
+        elif self.switch.singly:
+            y = self._each_query(q, k, v, span)
         elif self.tiled and not few:
             y = attend_tiled(q, k, v, span)
         else:
@@ -199,6 +198,20 @@ class FastAttention(nn.Module):
         if few and self.o is not None:
             return _packed(y, self.o, adapter.o)
         return _dense(y, (plain.o,), adapter.o)[0]
+
+    def _one_query(self, q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+        at_once = self.kv_heads <= MOST_STACKED_HEADS and k.shape[2] >= FEWEST_STACKED_KEYS
+        return attend_stacked(q, k, v, span, self.reads) if at_once else attend_grouped(q, k, v, span)
+
+    def _each_query(self, q: Tensor, k: Tensor, v: Tensor, span: Span) -> Tensor:
+        """One query after another, each with the keys up to its own: for one row."""
+        alone = replace(span, mask=None, causal=False)
+        first = k.shape[2] - q.shape[2] + 1
+        parts = [
+            self._one_query(q[:, :, i : i + 1], k[:, :, : first + i], v[:, :, : first + i], alone)
+            for i in range(q.shape[2])
+        ]
+        return torch.cat(parts, 2)
 
 
 def _packed(x: Tensor, packed: PackedLinear, corrections: Stack | None) -> Tensor:
@@ -301,29 +314,6 @@ class FastMLP(nn.Module):
         return _dense(inner, (plain.down,), adapter.down)[0]
 
 
-class Head(nn.Linear):
-    """The output head, in float32 whatever the model computes in: bf16 would move a logit of 20 by 0.06.
-
-    Few rows go through the packed matrix, and the likeliest candidates are computed again exactly; many rows,
-    whose log-probabilities somebody will compare, are exact throughout.
-    """
-
-    def __init__(self, weight: Tensor, packed: PackedLinear | None) -> None:
-        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
-        self.weight, self.packed = nn.Parameter(weight, requires_grad=False), packed
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """(..., d) to (..., vocab_size) float32."""
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        if self.packed is None or rows.shape[0] > FEW_ROWS:
-            parts = [F.linear(rows.float(), part.float()) for part in torch.split(self.weight, HEAD_ROWS)]
-            return torch.cat(parts, -1).view(*hidden.shape[:-1], -1)
-        logits: Tensor = self.packed(rows).float()
-        likeliest = logits.topk(min(EXACT_CANDIDATES, logits.shape[-1])).indices
-        exact = self.weight[likeliest].float() @ rows.float()[..., None]
-        return logits.scatter_(-1, likeliest, exact[..., 0]).view(*hidden.shape[:-1], -1)
-
-
 def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: bool) -> None:
     """Replace the parts of a loaded decoder; `weights` are the checkpoint's, before any rounding."""
 
@@ -354,7 +344,22 @@ def install(model: GPT, weights: Mapping[str, Weight], *, packed: bool, tiled: b
     stored = weights["embed.weight" if model.head is None else "head.weight"]
     stored = stored if model.config.head == "linear" else rows  # else the head's rows are not those stored
     few = PackedLinear([stored]) if packed and packable(stored) else None
-    model.head = Head(rows, few)
+    model.head = Head(rows, few, FEW_ROWS)
+
+
+def row_by_row(model: GPT) -> bool:
+    """Whether a few rows come out to the last bit as each does alone: where every product is packed."""
+    parts = [
+        part
+        for module in model.modules()
+        for part in (
+            (module.qkv, module.o) if isinstance(module, FastAttention)
+            else (module.first, module.down) if isinstance(module, FastMLP)
+            else (module.packed,) if isinstance(module, Head)
+            else ()
+        )
+    ]  # fmt: skip
+    return all(part is not None for part in parts)
 
 
 def switch_of(model: GPT) -> Switch:

@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Literal
 
 from model import install, shelf
 from model.chat import Message
@@ -32,7 +33,17 @@ OPTIONS = {
     "min_p": float,
     "repetition_penalty": float,
     "seed": int,
+    "num_beams": int,
+    "length_penalty": float,
+    "prompt_lookup": int,
 }
+MEANING = {
+    "num_beams": "above 1: look for the likeliest reply, so many at a time; ",
+    "length_penalty": "of beams: above 0 favours long replies; ",
+    "prompt_lookup": "draft so many tokens at a time from what was read (greedy, packed kernels); ",
+}
+#: How to stop a beam search, as it is written.
+EARLY: dict[str, bool | Literal["never"]] = {"no": False, "yes": True, "never": "never"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +58,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if field.name in OPTIONS:
             flag = "--" + field.name.replace("_", "-")
             parser.add_argument(
-                flag, type=OPTIONS[field.name], default=field.default, help="default: %(default)s"
+                flag,
+                type=OPTIONS[field.name],
+                default=field.default,
+                help=MEANING.get(field.name, "") + "default: %(default)s",
             )
+    parser.add_argument(
+        "--early-stopping", choices=EARLY, default="no", help="when a beam search ends; default: %(default)s"
+    )
     parser.add_argument(
         "--stop", action="append", default=[], help="end the reply before this text; may be repeated"
     )
@@ -67,7 +84,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
         ModelError: what the engine raises, and UnknownModel for a name that is not installed.
     """
     values = {name: getattr(args, name) for name in OPTIONS}
-    sampling = Sampling(**values, stop=tuple(args.stop))
+    sampling = Sampling(**values, stop=tuple(args.stop), early_stopping=EARLY[args.early_stopping])
     piped = None if args.prompt is not None or sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
     if piped == "":
         raise ModelError("no prompt: give one as an argument or on standard input")
@@ -156,6 +173,8 @@ def _reply(generation: Generation, *, as_json: bool = False) -> tuple[str, list[
             "finish_reason": generation.finish_reason,
             "prompt_tokens": generation.prompt_tokens,
             "completion_tokens": generation.completion_tokens,
+            "drafted_tokens": generation.drafted_tokens,
+            "kept_tokens": generation.kept_tokens,
             "first_token_s": round(first or seconds, 3),
             "seconds": round(seconds, 3),
         }
@@ -163,10 +182,12 @@ def _reply(generation: Generation, *, as_json: bool = False) -> tuple[str, list[
     else:
         sys.stdout.write("\n")
         after = max(seconds - (first or 0.0), 1e-9)
+        drafted = generation.drafted_tokens
+        guessed = f"; {generation.kept_tokens} of {drafted} drafted tokens were right" if drafted else ""
         _note(
             f"{generation.prompt_tokens} tokens read ({generation.cached_tokens} of them before), one written"
             f" in {first or seconds:.2f} s, then {(len(tokens) - 1) / after:.0f} tokens/s; "
-            f"ended by {generation.finish_reason}"
+            f"ended by {generation.finish_reason}{guessed}"
         )
     return text, tokens
 

@@ -239,8 +239,8 @@ def test_a_batch_of_unequal_prompts_is_each_alone(engine: Engine) -> None:
 def test_scores_are_log_probabilities_of_each_token_alone(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.engine.engine.SCORE_TOKENS", 80)  # several batches
-    monkeypatch.setattr("model.engine.engine.LOGIT_ROWS", 3)
+    monkeypatch.setattr("model.engine.scoring.SCORE_TOKENS", 80)  # several batches
+    monkeypatch.setattr("model.engine.scoring.LOGIT_ROWS", 3)
     continuations = [[5], [], [9, 8, 7, 6, 5, 4, 3], [1, 2], [9, 8], [200] * 5]
     found = engine.score(PROMPT, continuations)
     with torch.no_grad():
