@@ -36,6 +36,7 @@ MAY_CONNECT = {
     "ingest/store/milvus/tables.py",  # makes its schemas, through the server's connection
     "model/fetch.py",
     "model/export/ollama.py",
+    "model/ollama.py",
     "service/generators/ollama.py",
     "service/generators/openai.py",
     "service/cli/serve.py",
