@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
-           "first_token", "answers", "poisoned", "search_scale", "retrieval", "pdf_text")  # fmt: skip
+           "first_token", "answers", "poisoned", "search_scale", "retrieval", "pdf_text", "perplexity", "sms_spam",
+           "manifest", "ingest_peers", "financebench")  # fmt: skip
 
 if __name__ == "__main__":
     failed = []
