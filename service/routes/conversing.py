@@ -107,7 +107,6 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
         search_mode=wanted.search_mode or settings.search_mode,
         where=wanted.filters,
         reranker=parts.reranking.wanted(wanted.rerank),
-        context=wanted.context,
         acceptable_error=settings.acceptable_error,
         sampling=sampling,
     )

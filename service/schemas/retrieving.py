@@ -1,4 +1,7 @@
-"""What every request that searches may say about how, in our own routes and in other APIs' dialects."""
+"""What requests in other APIs' dialects may say about how to search.
+
+`context` of our own routes is not among them: Ollama means something else by it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from pydantic import BaseModel, Field
 
 from ingest.types import SearchMode
 from service.errors import UnsupportedField
-from service.events import Context
 from service.schemas.filtering import Filters
 
 
@@ -18,9 +20,6 @@ class Retrieving(BaseModel):
     filters: Filters | None = None
     rerank: bool | None = Field(
         None, description="with lorebase:COLLECTION: let the setting `reranker` order the first passages anew"
-    )
-    context: Context = Field(
-        "passage", description="with lorebase:COLLECTION: section: passages with the section around them"
     )
 
     def refuse_without_documents(self) -> None:
