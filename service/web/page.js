@@ -114,8 +114,8 @@ async function learnCaller() {
   else delete document.documentElement.dataset.role;
   who.hidden = !key;
   if (!key) return;
-  fill(who, phrase(`role.${role}`));
-  bind(who, phrase("role.who", { name, role: phrase(`role.${role}`) }), (node, text) => (node.title = text));
+  fill(who, phrase(`role.name.${role}`));
+  bind(who, phrase("role.who", { name, role: phrase(`role.name.${role}`) }), (node, text) => (node.title = text));
 }
 
 /** Above a view that the key may only look at, or not even that: what it lacks. */
@@ -125,7 +125,7 @@ function sayLacking(view) {
   const held = Boolean(collections) && WHOLE.has(view);
   lacking.hidden = !(held || (role && needed && ROLES.indexOf(role) < ROLES.indexOf(needed)));
   if (!lacking.hidden) {
-    fill(lacking, held ? phrase("role.held") : phrase("role.lacking", { role: phrase(`role.${role}`), needed: phrase(`role.${needed}`) }));
+    fill(lacking, held ? phrase("role.held") : phrase("role.lacking", { role: phrase(`role.name.${role}`), needed: phrase(`role.name.${needed}`) }));
   }
 }
 
