@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ingest.settings import IngestSettings, find_file, read_table
+from ingest.store.milvus.address import without_password
 from service.settings import ServiceSettings, ollama_host
 
 #: What would be a secret. No setting is one: keys are in files, and settings only name these.
@@ -44,6 +45,7 @@ def execute(given: argparse.Namespace, home: Path) -> int:
         settings = read_table(table, model, told)
         for key, field in model.model_fields.items():
             value = HIDDEN if key.endswith(SECRET) else getattr(settings, key)
+            value = without_password(value) if key == "store" else value
             rows.append(
                 {
                     "table": table,

@@ -25,47 +25,15 @@ from ingest.errors import (
 )
 from ingest.store.milvus import server as servers
 from ingest.store.milvus import tables
-from ingest.store.milvus.address import InvalidStore, is_milvus, parse
+from ingest.store.milvus.address import InvalidStore, is_milvus, parse, without_password
 from ingest.store.milvus.store import MilvusStore
 from tests.ingest.making import EMBEDDER, everything, make_chunks, put
+from tests.milvus import Milvus
 
 pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
 pytest.importorskip("milvus_lite", reason="Milvus Lite is not installed")
 
 TEXT = "The tortoise lives in the garden. 乌龟住在花园里。 " * 3
-SERVE = """
-import sys, time
-from milvus_lite.adapter.grpc.server import start_server_in_thread
-running = start_server_in_thread(sys.argv[1], port=int(sys.argv[2]))
-print(running[2], flush=True)
-time.sleep(600)
-"""
-
-
-class Milvus:
-    """A Milvus Lite behind a port."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = 0
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-c", SERVE, str(self.folder), str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        self.port = int(self.process.stdout.readline())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stdout is not None
-            self.process.stdout.close()
-            self.process = None
-
-    def at(self, timeout_s: float = 15.0, grace_s: float = 0.2) -> str:
-        return f"milvus+http://127.0.0.1:{self.port}?timeout_s={timeout_s}&grace_s={grace_s}"
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +74,8 @@ def test_an_address_is_read_and_shows_no_password() -> None:
     assert (address.uri, address.token, address.database) == ("https://[::1]:19530", "me:ge@heim", "base")
     assert (address.index, address.timeout_s) == ("hnsw", 3.0)
     assert "heim" not in f"{address} {address!r}"
+    assert without_password("milvus+http://me:ge@heim@h/x") == "milvus+http://***@h/x"
+    assert without_password("sqlite") == "sqlite"
     assert not is_milvus("sqlite") and parse("milvus+file:///a%20b/c.db").uri == "/a b/c.db"
 
 

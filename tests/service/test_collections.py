@@ -186,7 +186,7 @@ def test_one_that_another_process_writes_to_is_not_deleted(
 
     monkeypatch.setattr(
         "service.shelves.delete_collection",
-        lambda home, name: shelf.delete_collection(home, name, wait_s=0.1),
+        lambda home, name, **_: shelf.delete_collection(home, name, wait_s=0.1),
     )
     with open_collection(served.home, "busy") as store, store.writing("ingest"):
         reply = served.client.delete("/collections/busy")

@@ -57,6 +57,12 @@ def is_milvus(store: str) -> bool:
     return True
 
 
+def without_password(store: str) -> str:
+    """The setting `store` as it may be shown."""
+    scheme, slashes, rest = store.partition("://")
+    return f"{scheme}{slashes}***@{rest.rpartition('@')[2]}" if "@" in rest else store
+
+
 def parse(store: str) -> Address:
     """The address that the setting `store` names. Raises InvalidStore; a password is in no message."""
     is_milvus(store)
