@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-SCRIPTS = ("generation", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
+SCRIPTS = ("generation", "prompt_lookup", "attention_memory", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
            "first_token", "answers", "poisoned", "search_scale", "retrieval", "pdf_text", "perplexity", "sms_spam",
            "manifest", "ingest_peers", "financebench")  # fmt: skip
 

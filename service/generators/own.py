@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from model import shelf
@@ -18,6 +19,8 @@ from service.reading.reader import Reader
 
 logger = logging.getLogger(__name__)
 
+#: Tokens that are drafted at a time from prompt and reply, where kernels and sampling allow it.
+DRAFTS = 7
 #: The adapter with which a model reads passages apart.
 READING = "grounded-qa"
 
@@ -167,7 +170,8 @@ class OwnGenerator:
         yield from self._reply(self._engine.tokenizer.encode(text), sampling, cancel)
 
     def _reply(self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
-        reply = self._engine.generate(prompt, sampling, cancel)
+        drafting = replace(sampling, prompt_lookup=DRAFTS)  # the reply is the same, sooner where it quotes
+        reply = self._engine.generate(prompt, drafting, cancel)
         for token in reply:
             if reply.finish_reason is not None:
                 yield Piece(token.text, reply.finish_reason, reply.prompt_tokens, reply.completion_tokens)

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from model.config import Sampling
 from model.errors import Cancelled
+from service.errors import UnsupportedField
 from service.generators import Capability, Message, Piece
 
 POLL_S = 0.05
@@ -104,8 +105,11 @@ class UpstreamGenerator(ABC):
             ModelNotPulled: it lacks the model.
             UpstreamRefused: it finds fault with the request.
             UpstreamError: it failed, or broke off.
+            UnsupportedField: beams are asked for, which such servers do not have.
             Cancelled: `cancel` was set.
         """
+        if sampling.num_beams > 1:
+            raise UnsupportedField("num_beams", f"{self._name} has no beam search; ask one of the own models")
         return drawn(self._pieces(messages, sampling), cancel, self._translated)
 
     @abstractmethod

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, StringConstraints, model_validator
 
 from ingest.types import Hit, SearchMode
 from ingest.widening import Surroundings
-from model.config import Sampling
+from model.config import MOST_BEAMS, Sampling
 from service.citations import Citation
 from service.events import AskMode, Context, Final, QuotedBy, ReadingWay, Refusal
 from service.followup import Said
@@ -95,6 +95,10 @@ class AskRequest(Request):
     top_p: float = Field(1.0, gt=0, le=1)
     min_p: float = Field(0.0, ge=0, le=1)
     repetition_penalty: float = Field(1.0, gt=0, le=100)
+    num_beams: int = Field(
+        1, ge=1, le=MOST_BEAMS, description="own models, where all passages are read in one prompt or none is"
+    )
+    length_penalty: float = Field(1.0, ge=-10, le=10, description="of beams: above 0 favours long replies")
     stop: list[Annotated[str, StringConstraints(min_length=1, max_length=200)]] = Field([], max_length=16)
     seed: int | None = Field(None, ge=0, lt=2**63)
 
@@ -134,6 +138,8 @@ class AskRequest(Request):
             top_p=self.top_p,
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
             stop=tuple(self.stop),
             seed=self.seed,
         )

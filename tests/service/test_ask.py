@@ -7,6 +7,7 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
+from service.schemas.asking import AskRequest
 from tests.service.conftest import TOWER, read_events
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 
@@ -50,6 +51,16 @@ def test_events_come_in_order_and_the_last_one_is_the_json_reply(client: TestCli
         for field in ("id", "timings"):
             reply.pop(field)
     assert final == plain
+
+
+def test_beams_are_asked_for_by_name_and_go_with_no_drawing(client: TestClient) -> None:
+    asked = AskRequest(question=QUESTION, num_beams=3, length_penalty=1.5).sampling(40)
+    assert (asked.num_beams, asked.length_penalty, asked.max_tokens) == (3, 1.5, 40)
+    beams = {"question": QUESTION, "mode": "closed_book", "num_beams": 3}
+    assert client.post("/ask", json=beams).status_code == 200
+    refused = client.post("/ask", json=beams | {"temperature": 0.5})
+    assert refused.status_code == 422 and "temperature 0" in refused.json()["error"]["message"]
+    assert client.post("/ask", json=beams | {"num_beams": 17}).status_code == 422
 
 
 def test_a_window_of_the_text_is_cut_by_code_points(client: TestClient) -> None:

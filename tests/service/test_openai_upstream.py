@@ -40,6 +40,13 @@ def reply(stand_in: OpenAIStandIn, name: str = "tiny", sampling: Sampling | None
     return "".join(p.text for p in pieces), "".join(p.reasoning for p in pieces)
 
 
+def test_beams_are_refused_before_anything_is_sent(upstream: OpenAIStandIn) -> None:
+    generator = OpenAIServer(upstream.address, 4096).generator("tiny")
+    with pytest.raises(errors.UnsupportedField, match="num_beams: openai/tiny has no beam search"):
+        generator.stream(MESSAGES, Sampling(num_beams=2), threading.Event())  # type: ignore[arg-type]
+    assert upstream.asked == []
+
+
 def test_it_streams_and_sends_what_was_wanted_and_no_more(
     upstream: OpenAIStandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
