@@ -108,28 +108,29 @@ class IngestProcess:
         for attempt in (1, 2):
             process = self._started()
             answered = False
-            with contextlib.suppress(OSError):  # it ended for want of work as this one came
+            over = threading.Event()
+            watch = threading.Thread(target=_pass_on, args=(process.stdin, cancelled, over), daemon=True)
+            with contextlib.suppress(OSError):  # it has ended: its pipe says so below
                 _send(process.stdin, request)
-                over = threading.Event()
-                watch = threading.Thread(target=_pass_on, args=(process.stdin, cancelled, over), daemon=True)
-                watch.start()
-                try:
-                    for message in _received(process.stdout):
-                        answered = True
-                        if (file := message.get("file")) is not None:
-                            on_file(FileReport(**file))
-                        elif "error" in message:
-                            raise _error(message)
-                        else:
-                            return
-                finally:
-                    over.set()
-                    watch.join()
+            watch.start()
+            try:
+                for message in _received(process.stdout):
+                    answered = True
+                    if (file := message.get("file")) is not None:
+                        on_file(FileReport(**file))
+                    elif "error" in message:
+                        raise _error(message)
+                    else:
+                        return
+            finally:
+                over.set()
+                watch.join()
             code = process.wait()
             _shut(process)
             if self._closed or cancelled():
                 return
-            if answered or attempt == 2:
+            idle_end = code == 0 and not answered  # for want of work, just as this one came
+            if not idle_end or attempt == 2:
                 raise IngestError(
                     f"the process that ingests ended early (exit code {code}; a negative one is a signal, 9 "
                     "mostly that memory ran out). What was reported as added is in the index; send the rest "

@@ -22,19 +22,22 @@ from service.library import Upload
 from service.settings import ServiceSettings
 from service.shelves import Shelves
 from tests.fakes import HashEmbedder
-from tests.service.conftest import TOWER
+from tests.service.conftest import TOWER, until
 
 SETTINGS = IngestSettings(workers=1, embedder="hash")
-#: Its embedder takes a while for each text, so that there is time to cancel and to kill.
+#: Where `wait` is in the data folder, its embedder waits for the upload to be cancelled, and says so.
 CHILD = """
-import sys, time
+import sys
 sys.path[:] = {path!r}
 from service import ingesting
 from tests.fakes import HashEmbedder
 from ingest.errors import EmbedderError
-class Slow(HashEmbedder):
+class Waiting(HashEmbedder):
+    home = None
     def encode_passages(self, texts):
-        time.sleep({seconds})
+        if (self.home / "wait").exists():
+            (self.home / "entered").touch()
+            cancelled.wait(60)
         return super().encode_passages(texts)
 def find(name, home):
     if not (home / "weights").exists():
@@ -42,16 +45,21 @@ def find(name, home):
     (home / "nice").write_text(str(__import__("os").nice(0)))
     if (home / "weights").read_text() == "odd":
         raise KeyError("the secret of the document")
-    return Slow()
+    Waiting.home = home
+    return Waiting()
+ingest = ingesting._ingest
+def noted(*arguments):
+    global cancelled
+    cancelled = arguments[-1]
+    ingest(*arguments)
+ingesting._ingest = noted
 ingesting.serve(find)
 """
 
 
-def child(seconds: float = 0.0) -> IngestProcess:
+def child() -> IngestProcess:
     root = [str(Path(__file__).resolve().parents[2])]
-    return IngestProcess(
-        (sys.executable, "-c", CHILD.format(path=root + [p for p in sys.path if p], seconds=seconds))
-    )
+    return IngestProcess((sys.executable, "-c", CHILD.format(path=root + [p for p in sys.path if p])))
 
 
 def uploads(tmp_path: Path, count: int = 1, size: int = 6000) -> list[Upload]:
@@ -137,27 +145,28 @@ def test_errors_are_of_their_kind_and_tell_no_text(home: Path, tmp_path: Path) -
 def test_a_cancelled_upload_ends_and_a_killed_process_is_said_and_replaced(
     home: Path, tmp_path: Path
 ) -> None:
-    bulk = child(seconds=0.4)
+    bulk = child()
     shelves = Shelves(home, "default", SETTINGS, lambda _: HashEmbedder(), bulk)
-    cancel = threading.Event()
-    told: list[FileReport] = []
+    given, told = uploads(tmp_path, 3), []  # type: ignore[var-annotated]
+    (home / "wait").touch()
+    shelves.add("default", given, told.append, (home / "entered").exists)
+    assert told == [] and shelves.documents("default") == []
 
-    def first(report: FileReport) -> None:
-        told.append(report)
-        cancel.set()
+    (home / "entered").unlink()
 
-    shelves.add("default", uploads(tmp_path, 6), first, cancel.is_set)
-    assert 1 <= len(told) < 6 and len(shelves.documents("default")) == len(told)
-
-    def kill(_: FileReport) -> None:
+    def kill() -> None:
+        until((home / "entered").exists)
         assert bulk._process is not None
         os.kill(bulk._process.pid, signal.SIGTERM)
 
-    more = [Upload(f"again/{u.path}", u.file) for u in uploads(tmp_path, 6)]
+    killing = threading.Thread(target=kill)
+    killing.start()
     with pytest.raises(IngestError, match=r"ended early.*send the rest again"):
-        shelves.add("default", more, kill)
-    shelves.add("default", more[:1], told.append)
-    assert told[-1].status in ("added", "unchanged")
+        shelves.add("default", given, told.append)
+    killing.join()
+    (home / "wait").unlink()
+    shelves.add("default", given, told.append)
+    assert [r.status for r in told] == ["added"] * 3 and len(shelves.documents("default")) == 3
     shelves.close()
 
 
