@@ -10,8 +10,10 @@ results are pickles.)
 What is enforced:
 
 - deadline: the parent kills the worker `timeout_s` after the file was handed to it, or after the worker began
-  to read a page of it by OCR (which takes seconds; how many pages it reads is limited there); on POSIX the
-  worker also sets itself an alarm, so that it ends even if the parent is killed;
+  to read a page of it by OCR (which takes seconds; how many pages it reads is limited there). A worker that a
+  busy machine let compute for less than half of that time, and that still wants to, gets it again, up to
+  `MOST_DEADLINES` times (Linux, where this can be seen). On POSIX the worker also sets itself an alarm, so
+  that it ends even if the parent is killed;
 - memory: `RLIMIT_AS` on Linux. macOS and Windows have no such limit that works: there only the deadline
   holds;
 - a worker that died is replaced at the next file; one that has grown or has parsed many files retires.
@@ -40,6 +42,8 @@ from ingest.types import Document, Page, Section
 START_TIMEOUT_S = 60.0
 PAGE_TIMEOUT_S = 180.0
 """At least what one page of OCR may take: a dense one is ten seconds' work of an idle core."""
+MOST_DEADLINES = 4
+"""Deadlines that a worker gets at most on a machine that has no time for it."""
 FILES_A_WORKER = 500
 LARGEST_REPLY = 1 << 30
 _GRACE_S = 5.0  #: between the parent's deadline and the worker's own alarm
@@ -113,6 +117,7 @@ class _Worker:
         self._waiting = 0  #: number of the exchange in progress, 0 when none is
         self._exchanges = 0
         self._expired = False
+        self._timer: threading.Timer | None = None
         self._closed = False
 
     def parse(self, file: str, name: str, password: str | None, max_bytes: int, ocr: OcrMode) -> Document:
@@ -191,17 +196,33 @@ class _Worker:
             self._exchanges += 1
             exchange = self._waiting = self._exchanges
             self._expired = False
-        timer = threading.Timer(seconds, self._expire, (process, exchange))
-        timer.daemon = True
-        timer.start()
+        self._arm(process, exchange, seconds, MOST_DEADLINES)
         try:
             return _receive(process.stdout, LARGEST_REPLY)
         finally:
             with self._lock:
                 self._waiting = 0
-            timer.cancel()
+                if self._timer is not None:
+                    self._timer.cancel()
 
-    def _expire(self, process: subprocess.Popen[bytes], exchange: int) -> None:
+    def _arm(self, process: subprocess.Popen[bytes], exchange: int, seconds: float, left: int) -> None:
+        """Look again in `seconds`, when the process has `left` deadlines left, this one included."""
+        timer = threading.Timer(
+            seconds, self._expire, (process, exchange, seconds, left, _computed(process.pid))
+        )
+        timer.daemon = True
+        with self._lock:
+            if self._waiting == exchange:
+                self._timer = timer
+                timer.start()
+
+    def _expire(
+        self, process: subprocess.Popen[bytes], exchange: int, seconds: float, left: int, before: float | None
+    ) -> None:
+        now = _computed(process.pid, wanting=True)
+        if left > 1 and before is not None and now is not None and now - before < seconds / 2:
+            self._arm(process, exchange, seconds, left - 1)
+            return
         with self._lock:
             if self._waiting == exchange:  # else the answer came at the last moment
                 self._expired = True
@@ -239,6 +260,22 @@ class _Worker:
                         pipe.close()
 
 
+def _computed(pid: int, *, wanting: bool = False) -> float | None:
+    """Seconds of processor time of a process; None where that cannot be seen (proc(5), Linux alone).
+
+    With `wanting`, None also if it neither runs nor waits for a processor or a disk: time would not help it.
+    """
+    try:
+        fields = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        )
+        if wanting and fields[0] not in "RD":
+            return None
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return None
+
+
 def _stopped(name: str) -> ParseError:
     return ParseError(f"{name}: was not parsed, because the run was stopped. Ingest it again.")
 
@@ -262,13 +299,13 @@ def serve() -> None:
 
     def alive() -> None:
         _send(replies, {"alive": True})
-        _alarm(max(limits["timeout_s"], PAGE_TIMEOUT_S) + _GRACE_S)
+        _alarm(MOST_DEADLINES * max(limits["timeout_s"], PAGE_TIMEOUT_S) + _GRACE_S)
 
     for served in range(1, FILES_A_WORKER + 1):
         request = _receive(requests, LARGEST_REPLY)
         if request is None:
             return
-        _alarm(limits["timeout_s"] + _GRACE_S)
+        _alarm(MOST_DEADLINES * limits["timeout_s"] + _GRACE_S)
         try:
             document = parse_file(
                 Path(request["file"]),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from ingest import sandbox
 from ingest.errors import EmptyDocument, IngestError, ParseError, ParseTimeout, PasswordRequired
 from ingest.parse import parse_file
-from ingest.sandbox import ParserPool
+from ingest.sandbox import ParserPool, _computed
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = Path(__file__).parent / "samples"
@@ -45,6 +46,8 @@ def hostile(file, **named):
         os._exit(7)
     if what == "eat":
         hoard = [bytearray(1 << 24) for _ in range(10_000)]
+    if what == "late":
+        time.sleep(4)
     if what == "prints":
         os.write(1, b"noise " * 100); print("more noise", flush=True)
     if what == "nonsense":
@@ -132,6 +135,42 @@ def test_a_hostile_file_costs_itself_only(
             pool.parse(put(tmp_path, f"{name}.txt"), max_bytes=MOST)
         assert type(caught.value) is kind and str(caught.value).startswith(f"{name}.txt: ")
         assert pool.parse(good, max_bytes=MOST).text == "good text"
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize(("had", "reads"), [(0.0, True), (9.0, False), (None, False)])
+def test_who_had_no_processor_time_gets_the_deadline_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, had: float | None, reads: bool
+) -> None:
+    """A file that takes four seconds by the clock, three deadlines; `had`: processor time in each of them."""
+    told = iter(range(100))
+
+    def computed(pid: int, *, wanting: bool = False) -> float | None:
+        return None if had is None else had * next(told)
+
+    good = put(tmp_path, "good.txt")
+    with ParserPool(1, 60, 1024) as pool:
+        pool.parse(good, max_bytes=MOST)  # starts the worker: that has a time of its own
+        monkeypatch.setattr("ingest.sandbox._computed", computed)
+        pool._workers[0]._timeout_s = 1.5
+        if reads:
+            assert pool.parse(put(tmp_path, "late.txt"), max_bytes=MOST).text == "good text"
+        else:
+            with pytest.raises(ParseTimeout, match="took longer"):
+                pool.parse(put(tmp_path, "late.txt"), max_bytes=MOST)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_processor_time_is_that_of_the_process() -> None:
+    loop = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert 0.45 <= (_computed(process.pid) or 0) < 5
+        time.sleep(0.2)
+        assert _computed(process.pid, wanting=True) is None, "it sleeps: time would not help it"
+        process.kill()
+    assert _computed(process.pid) is None
 
 
 @pytest.mark.usefixtures("hostile")
