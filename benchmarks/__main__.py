@@ -5,7 +5,8 @@ import sys
 
 SCRIPTS = ("generation", "prompt_lookup", "attention_memory", "lora", "embedding", "reingest", "serving", "refusal", "followups", "classification",
            "first_token", "answers", "poisoned", "search_scale", "retrieval", "pdf_text", "perplexity", "sms_spam",
-           "manifest", "ingest_peers", "financebench")  # fmt: skip
+           "manifest", "ingest_peers", "financebench",
+           "chunking", "pretrain_speed", "char_shakespeare")  # fmt: skip
 
 if __name__ == "__main__":
     failed = []

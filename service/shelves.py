@@ -164,10 +164,10 @@ class Shelves:
             shelf = self._shelf(collection)
         except UnknownCollection:
             if collection == self._default:
-                return Source(None)
+                return Source(None, quoter=self._quoter)
             raise
         if shelf.searcher is None or shelf.embedder is None:
-            return Source(None)
+            return Source(None, quoter=self._quoter)
         embedder, store = shelf.embedder, shelf.store
 
         def similarity(question: str, texts: Sequence[str]) -> list[float]:

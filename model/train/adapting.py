@@ -76,6 +76,10 @@ def settler(
         for cls in classes:
             build(cls, values)
         how = build(TrainConfig, values)
+        for idle in (f for f in ("torch_compile", "max_z_loss") if getattr(how, f)):
+            raise TrainingError(
+                f"{idle} belongs to `pretrain` and `sft`, whose loss is the next token; leave it out here"
+            )
         if how.freeze and not full:
             raise TrainingError("an adapter is trained here and all blocks are frozen; leave out freeze")
         shelf = "models" if _whole(values) else "adapters"
