@@ -1,10 +1,10 @@
 """The decoder's parts with hand-written backward passes, for training on a CPU.
 
 torch's own attention is slow in bfloat16 and with a mask on a CPU (in float32 without one it is quick, and is
-used), and a chain of small operations keeps every intermediate result for the way back. These parts compute the same values from
-the same parameters (names in the state dict do not change) and keep only what they need: attention its
-rotated q, k, v, never the n x n probabilities; SwiGLU its two inputs; RMSNorm its input and one number a
-row.
+used), and a chain of small operations keeps every intermediate result for the way back. These parts compute
+the same values from the same parameters (names in the state dict do not change) and keep only what they need:
+attention its rotated q, k, v, never the n x n probabilities; SwiGLU its two inputs; RMSNorm its input and one
+number a row.
 """
 
 from __future__ import annotations
