@@ -32,7 +32,7 @@ class Surroundings:
 
 
 def around(document: Document, start: int, end: int, most: int = MOST_CHARACTERS) -> Surroundings:
-    """The section that [start, end) stands in, without white space at its ends, and at most `most` characters.
+    """The section that [start, end) stands in, without white space at its ends; at most `most` characters.
 
     Of a longer section, whole lines around the passage, as many before it as behind it where there are as
     many. The passage is always in it, whole.
@@ -71,7 +71,7 @@ def surroundings(hit: Hit, parsed: Parsed) -> Surroundings | None:
 
 
 def widened(found: SearchResult, parsed: Parsed) -> SearchResult:
-    """The hits with their sections in place of their passages; of several in one section, the best remains."""
+    """The hits with their sections in place of their passages; of several in one section, the best stays."""
     hits: list[Hit] = []
     for hit in found.hits:
         wide = surroundings(hit, parsed)

@@ -156,7 +156,7 @@ def _transformers(made: Library) -> Callable[[str], list[int]] | None:
         from transformers import PreTrainedTokenizerFast
     except ImportError:
         return None
-    theirs = PreTrainedTokenizerFast(tokenizer_object=made)
+    theirs = PreTrainedTokenizerFast(tokenizer_object=made)  # type: ignore[no-untyped-call]
 
     def encode(text: str) -> list[int]:
         ids: list[int] = theirs.encode(text, add_special_tokens=False, split_special_tokens=True)

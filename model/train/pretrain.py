@@ -108,7 +108,8 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
     if not values.get("name"):
         values["name"] = f"{Path(values['dataset'][0]).name.split('.')[0]}-{time.strftime('%Y%m%d-%H%M%S')}"
     values["name"] = world.agree(values["name"])
-    what, how, corpus = (build(cls, values) for cls in (PretrainConfig, PretrainKnobs, CorpusConfig))
+    what, how = build(PretrainConfig, values), build(PretrainKnobs, values)
+    corpus = build(CorpusConfig, values)
     if (home / "models" / what.name).exists():
         raise TrainingError(
             f"the model {home / 'models' / what.name} exists; choose another --name, or remove it"

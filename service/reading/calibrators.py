@@ -1,7 +1,7 @@
 """Which calibrator speaks: the collection's own where it fits, else a shipped one.
 
-Two come with the package: one for the generator with the span reader beside it (`reading.second`), and one for
-the generator alone, where the encoder that the span reader needs is not installed.
+Two come with the package: one for the generator with the span reader beside it (`reading.second`), and one
+for the generator alone, where the encoder that the span reader needs is not installed.
 
 A collection's own lies in its folder (`calibrator.json`, made by `python -m service calibrate`) and belongs
 to what it was fitted on: the weights and the adapter that read, and the embedder that searched. With another
