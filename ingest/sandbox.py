@@ -26,18 +26,17 @@ import json
 import os
 import queue
 import signal
-import struct
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
-from ingest import errors
 from ingest.errors import IngestError, ParseError, ParseTimeout
+from ingest.parcels import decoded, encoded, receive, send
 from ingest.parse.source import OcrMode
-from ingest.types import Document, Page, Section
+from ingest.types import Document
 
 START_TIMEOUT_S = 60.0
 PAGE_TIMEOUT_S = 180.0
@@ -47,7 +46,6 @@ MOST_DEADLINES = 4
 FILES_A_WORKER = 500
 LARGEST_REPLY = 1 << 30
 _GRACE_S = 5.0  #: between the parent's deadline and the worker's own alarm
-_HEADER = struct.Struct(">Q")
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from ingest.sandbox import serve; serve()"
 
 
@@ -126,7 +124,7 @@ class _Worker:
             reply = self._exchange(request, name)
             if reply.get("retires"):  # at once: the next file must not meet a process that is ending
                 self._stop()
-            return _decoded(reply)
+            return decoded(reply)
         except IngestError:
             raise
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -147,7 +145,7 @@ class _Worker:
         for attempt in (1, 2):
             process = self._started(name)
             try:
-                _send(process.stdin, request)
+                send(process.stdin, request)
             except OSError:  # it died while idle (killed from outside): not this file's fault
                 self._stop()
                 if attempt == 2:
@@ -178,7 +176,7 @@ class _Worker:
             )
             process = self._process
         with contextlib.suppress(OSError):
-            _send(process.stdin, {"memory_mb": self._memory_mb, "timeout_s": self._timeout_s})
+            send(process.stdin, {"memory_mb": self._memory_mb, "timeout_s": self._timeout_s})
         if self._receive(process, START_TIMEOUT_S) is None:
             code = process.wait()
             self._stop()
@@ -198,7 +196,7 @@ class _Worker:
             self._expired = False
         self._arm(process, exchange, seconds, MOST_DEADLINES)
         try:
-            return _receive(process.stdout, LARGEST_REPLY)
+            return receive(process.stdout, LARGEST_REPLY)
         finally:
             with self._lock:
                 self._waiting = 0
@@ -289,20 +287,20 @@ def serve() -> None:
     os.dup2(nothing, 1)  # what a library prints must not get among the answers
     with contextlib.suppress(ValueError, AttributeError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends us
-    limits = _receive(requests, LARGEST_REPLY)
+    limits = receive(requests, LARGEST_REPLY)
     if limits is None:
         return
     from ingest.parse import parse_file
 
     _limit_memory(limits["memory_mb"])
-    _send(replies, {})
+    send(replies, {})
 
     def alive() -> None:
-        _send(replies, {"alive": True})
+        send(replies, {"alive": True})
         _alarm(MOST_DEADLINES * max(limits["timeout_s"], PAGE_TIMEOUT_S) + _GRACE_S)
 
     for served in range(1, FILES_A_WORKER + 1):
-        request = _receive(requests, LARGEST_REPLY)
+        request = receive(requests, LARGEST_REPLY)
         if request is None:
             return
         _alarm(MOST_DEADLINES * limits["timeout_s"] + _GRACE_S)
@@ -315,7 +313,7 @@ def serve() -> None:
                 ocr=request["ocr"],
                 alive=alive,
             )
-            reply = _encoded(document)
+            reply = encoded(document)
             del document
         except IngestError as error:
             reply = {"error": type(error).__name__, "message": str(error)}
@@ -325,10 +323,10 @@ def serve() -> None:
                 "error": "ParseTimeout",
                 "message": what + "Split it, or raise the setting parse_memory_mb.",
             }
-            _send(replies, {**reply, "retires": True})
+            send(replies, {**reply, "retires": True})
             os._exit(1)  # what is left of the heap is of no use
         reply["retires"] = served == FILES_A_WORKER or _resident_mb() > limits["memory_mb"] / 4
-        _send(replies, reply)
+        send(replies, reply)
         _alarm(0)
         if reply["retires"]:
             return
@@ -361,65 +359,3 @@ def _resident_mb() -> float:
     except (OSError, ValueError, IndexError):
         return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-def _send(pipe: IO[bytes] | None, message: dict[str, Any]) -> None:
-    assert pipe is not None
-    body = json.dumps(message).encode("ascii")  # escapes carry file names that are no UTF-8, too
-    pipe.write(_HEADER.pack(len(body)) + body)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes] | None, largest: int) -> dict[str, Any] | None:
-    """The next message, None at the end of the pipe or where it is cut short.
-
-    Raises:
-        ValueError: the message is too large or no JSON object.
-    """
-    assert pipe is not None
-    try:
-        header = pipe.read(_HEADER.size)
-        if len(header) < _HEADER.size:
-            return None
-        (length,) = _HEADER.unpack(header)
-        if length > largest:
-            raise ValueError(f"a message of {length} bytes")
-        body = pipe.read(length)
-    except OSError:
-        return None
-    if len(body) < length:
-        return None
-    message = json.loads(body)
-    if not isinstance(message, dict):
-        raise ValueError("no JSON object")
-    return message
-
-
-def _encoded(document: Document) -> dict[str, Any]:
-    return {
-        "text": document.text,
-        "title": document.title,
-        "sections": [[s.heading_path, s.char_start, s.char_end, s.kind] for s in document.sections],
-        "pages": [[p.number, p.char_start, p.char_end] for p in document.pages],
-        "metadata": document.metadata,
-        "warnings": document.warnings,
-        "parser": document.parser,
-    }
-
-
-def _decoded(reply: dict[str, Any]) -> Document:
-    if "error" in reply:
-        kind = getattr(errors, str(reply["error"]), ParseError)
-        is_ours = isinstance(kind, type) and issubclass(kind, IngestError)
-        raise (kind if is_ours else ParseError)(str(reply["message"]))
-    return Document(
-        text=str(reply["text"]),
-        title=str(reply["title"]),
-        sections=tuple(
-            Section(tuple(map(str, p)), int(a), int(b), kind) for p, a, b, kind in reply["sections"]
-        ),
-        pages=tuple(Page(int(n), int(a), int(b)) for n, a, b in reply["pages"]),
-        metadata={str(key): str(value) for key, value in reply["metadata"].items()},
-        warnings=tuple(map(str, reply["warnings"])),
-        parser=str(reply["parser"]),
-    )
