@@ -1,4 +1,4 @@
-"""What goes between us and a parser's process: JSON messages, each behind its length, and documents in them."""
+"""What goes between us and a parser's process: JSON messages behind their lengths, and documents in them."""
 
 from __future__ import annotations
 
