@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         if given.command == "keys":
             from service.cli import keys
 
-            return keys.execute(given, home)
+            return keys.execute(given, read_table("service", ServiceSettings), home)
         if given.command == "settings":
             from service.cli import settings as shown
 

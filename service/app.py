@@ -16,7 +16,7 @@ from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
 from service.classifier.shelf import Shelf
 from service.classifier.trained import TrainedClassifying
-from service.database import Database
+from service.database import records
 from service.deps import Parts
 from service.generators import Generator
 from service.guard import Guard
@@ -88,7 +88,7 @@ def assemble(
         trained=TrainedClassifying(),
         reranking=Reranking(settings.reranker, settings.rerank, home, lambda: generators.choose(None).get()),
         classifiers=Shelf(home / "classifiers"),
-        sessions=Sessions(Database(home)),
+        sessions=Sessions(records(settings.database, home)),
         datasets=(sets := DataSets(home)),
         training=Training(home, sets),
         comparisons=Comparisons(home, sets),
@@ -104,6 +104,7 @@ def create_app(
 ) -> FastAPI:
     """The service over `home`; a library or generator that is handed in is used instead of the real one."""
     parts = assemble(settings, home, library, generator)
+    keys = Keys(records(settings.database, home))  # connections of its own: no key waits for a conversation
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -113,6 +114,8 @@ def create_app(
         for runner in parts.runners:
             await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)
         await anyio.to_thread.run_sync(parts.library.close)
+        parts.sessions.close()
+        keys.close()
 
     app = FastAPI(
         title="Lorebase",
@@ -127,7 +130,7 @@ def create_app(
     app.state.parts = parts
     auth.describe(app)
     shared = None if settings.api_key_file is None else auth.SharedKey.read(settings.api_key_file)
-    doorman = auth.Doorman(Keys(Database(home)), shared, open_without_keys=is_loopback(settings.host))
+    doorman = auth.Doorman(keys, shared, open_without_keys=is_loopback(settings.host))
     app.add_middleware(Mender, home=home)  # the last added is the outermost
     rates = Rates(settings.rate_limit) if settings.rate_limit else None
     app.add_middleware(auth.Gate, doorman=doorman, rates=rates)  # inside the guard: strangers end there

@@ -19,6 +19,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.to_thread
 from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -32,6 +34,8 @@ from service.rates import Rates
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{24,512}")
 _OPEN = {"/", "/healthz", "/readyz"}
 _OPEN_UNDER = "/web/"
+#: Keys that are looked up in a database at the same time.
+LOOKUPS = 8
 _CHALLENGE = 'Bearer realm="lorebase"'
 #: Who calls what is open, when nothing says who it is.
 NOBODY = Access("", "nobody", "reader", frozenset())
@@ -86,6 +90,11 @@ class Doorman:
         """
         self._keys, self._shared, self._open = keys, shared, open_without_keys
 
+    @property
+    def remote(self) -> bool:
+        """Whether telling callers crosses a network."""
+        return self._keys.remote
+
     def asks_for_key(self) -> bool:
         """Whether a request needs a key now. Raises RecordsUnavailable."""
         return not self._open or self._shared is not None or self._keys.any
@@ -107,6 +116,7 @@ class Gate:
         self.app = app
         self.doorman = doorman
         self.rates = rates
+        self._lookups = anyio.CapacityLimiter(LOOKUPS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what brings a key or needs none; 401 with a challenge to the rest."""
@@ -116,7 +126,10 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
         else:
             try:
-                caller = self._caller(scope)
+                if self.doorman.remote:  # other requests go on meanwhile
+                    caller = await anyio.to_thread.run_sync(self._caller, scope, limiter=self._lookups)
+                else:
+                    caller = self._caller(scope)
             except RecordsUnavailable as error:  # nobody can be told from anybody: closed
                 await error_response(error, path=scope["path"])(scope, receive, send)
                 return

@@ -1,8 +1,12 @@
-"""`LOREBASE_HOME/service.sqlite`: what the service itself remembers, which is keys and conversations.
+"""What the service itself remembers, which is keys and conversations: in `LOREBASE_HOME/service.sqlite`.
+
+Several services share theirs in a PostgreSQL (`service.postgres`), where the setting `database` names one.
+Both take the same SQL, so whoever keeps something writes it once: `?` for values, and nothing that only one
+of the two understands.
 
 Documents and vectors are not here; they belong to their collection. Losing this file loses no document.
 
-Invariants:
+Invariants of the file:
 - nothing is written, and no file made, before there is something to keep;
 - the file is readable by its owner only: it says who asked what;
 - every write is one transaction, on the disk when it returns (`synchronous=FULL`); processes may share the
@@ -15,10 +19,15 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, Protocol
 
 from service.errors import RecordsUnavailable
+
+#: The setting `database` where it names no PostgreSQL.
+EMBEDDED = "sqlite"
 
 FILE_NAME = "service.sqlite"
 VERSION = 1
@@ -43,8 +52,83 @@ CREATE TABLE turns (
 """
 
 
+class RecordsAway(RecordsUnavailable):
+    """The database of keys and conversations does not answer now, and may again."""
+
+    retry_after_s = 2
+
+
+class Rows(Protocol):
+    """What a statement found or did."""
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that were changed."""
+
+    def fetchone(self) -> Any:
+        """The next row, a sequence; None behind the last."""
+
+    def fetchall(self) -> Sequence[Any]:
+        """The rows that are left."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """Takes statements."""
+
+    def execute(self, statement: str, values: Sequence[Any] = ..., /) -> Rows:
+        """Run one; `?` stands for a value."""
+
+
+class Records(Protocol):
+    """Where keys and conversations are kept; safe from several threads."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether an answer crosses a network, and so may take long."""
+
+    def reading(self) -> AbstractContextManager[Connection | None]:
+        """A connection; None where nothing was ever written. Raises RecordsUnavailable."""
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A connection within one transaction, which an exception takes back; one writer works at a time.
+
+        Raises:
+            RecordsUnavailable: it cannot be written.
+        """
+
+    def close(self) -> None:
+        """Close connections; the next use opens others."""
+
+
+def records(setting: str, home: Path) -> Records:
+    """What the setting `database` names; nothing is opened yet.
+
+    Raises:
+        SettingsError: it names nothing that can be used.
+    """
+    if setting in (EMBEDDED, ""):
+        return Database(home)
+    from service.postgres import Postgres
+
+    return Postgres(setting)
+
+
+def without_password(setting: str) -> str:
+    """The setting `database` as it may be shown: without account and options, where a password can stand."""
+    scheme, slashes, rest = setting.partition("://")
+    place, _, options = rest.partition("?")
+    if "@" in options and "@" not in place:  # a question mark in a password, or an @ in an option
+        return f"{scheme}{slashes}***"
+    _, at, host = place.rpartition("@")
+    return f"{scheme}{slashes}{'***@' if at else ''}{host}"
+
+
 class Database:
     """One connection to the file, opened when it is first needed; safe from several threads."""
+
+    remote = False
 
     def __init__(self, home: Path) -> None:
         self.file = home / FILE_NAME

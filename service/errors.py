@@ -28,7 +28,7 @@
     ├── Forbidden           the key's role or its collections do not reach so far
     ├── InvalidKey          a key that cannot be made like that
     ├── UnknownKey          no key of that name
-    ├── RecordsUnavailable  service.sqlite cannot be read or written
+    ├── RecordsUnavailable  keys and conversations cannot be read or written; `database.RecordsAway`: not now
     ├── BadKeyFile          the file with the key cannot be read or holds no key: refuses to start
     ├── PortInUse           somebody else listens there
     ├── UnsafeBind          an address other than loopback without keys: refuses to start
@@ -184,7 +184,7 @@ class UnknownKey(ServiceError):
 
 
 class RecordsUnavailable(ServiceError):
-    """The service's own file of keys and conversations cannot be used."""
+    """The service's own file or database of keys and conversations cannot be used."""
 
 
 class BadKeyFile(ServiceError):

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, get_args
 
-from service.database import Database
+from service.database import Records
 from service.errors import InvalidKey, UnknownKey
 
 Role = Literal["reader", "editor", "admin"]
@@ -49,10 +49,15 @@ class Key:
 
 
 class Keys:
-    """The keys of a data folder."""
+    """The keys of a data folder, or of services that share a database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Records) -> None:
         self._database = database
+
+    @property
+    def remote(self) -> bool:
+        """Whether looking a key up crosses a network."""
+        return self._database.remote
 
     @property
     def any(self) -> bool:
@@ -161,6 +166,10 @@ class Keys:
         if row is None or not same or fields[-1] is not None:
             return None
         return _key(fields)
+
+    def close(self) -> None:
+        """Close connections; the next use opens others."""
+        self._database.close()
 
 
 def _digest(secret: str, salt: bytes) -> bytes:

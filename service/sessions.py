@@ -14,14 +14,13 @@ Invariants:
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from service.database import Database
+from service.database import Connection, Records
 from service.errors import UnknownSession
 from service.events import Final
 from service.followup import Said
@@ -93,9 +92,9 @@ class Session:
 
 
 class Sessions:
-    """The conversations of a data folder."""
+    """The conversations of a data folder, or of services that share a database."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Records) -> None:
         self._database = database
 
     def all(self, owner: str) -> list[Session]:
@@ -137,7 +136,7 @@ class Sessions:
         used = time.time_ns()
         with self._database.writing() as db:
             db.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner, id) DO UPDATE "
                 "SET updated_at = excluded.updated_at, used = excluded.used",
                 (owner, session, _title(turn.question), turn.asked_at, turn.asked_at, used),
             )
@@ -151,15 +150,18 @@ class Sessions:
 
     def delete(self, owner: str, session: str) -> None:
         """Forget a session. Raises UnknownSession."""
-        with self._database.reading() as db:
-            if db is None:
-                raise UnknownSession(f"no session {session!r}")
+        if all(s.id != session for s in self.all(owner)):
+            raise UnknownSession(f"no session {session!r}")
         with self._database.writing() as db:
             gone = db.execute("DELETE FROM sessions WHERE owner = ? AND id = ?", (owner, session))
             if not gone.rowcount:
                 raise UnknownSession(f"no session {session!r}")
 
-    def _shorten(self, db: sqlite3.Connection, owner: str, session: str, newest: int) -> None:
+    def close(self) -> None:
+        """Close connections; the next use opens others."""
+        self._database.close()
+
+    def _shorten(self, db: Connection, owner: str, session: str, newest: int) -> None:
         db.execute(
             "DELETE FROM turns WHERE owner = ? AND session = ? AND number <= ?",
             (owner, session, newest - MOST_TURNS),
@@ -188,7 +190,7 @@ def _exchange(told: dict[str, Any]) -> Exchange:
 
 
 def _title(question: str) -> str:
-    line = " ".join(question.split())
+    line = " ".join(question.replace("\0", " ").split())  # PostgreSQL's texts hold no zero bytes
     return line if len(line) <= TITLE_CHARS else line[: TITLE_CHARS - 1] + "…"
 
 

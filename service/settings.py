@@ -29,6 +29,11 @@ class ServiceSettings(BaseModel):
     api_key_file: Path | None = Field(
         None, description="file with the key that every request must bring; none: no key is asked for"
     )
+    database: str = Field(
+        "sqlite",
+        description="where keys and conversations are: sqlite (in the data folder), or "
+        "postgresql://USER:PASSWORD@HOST:5432/NAME, which several services can share",
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     model: str = Field(
         "smollm2-135m-instruct",

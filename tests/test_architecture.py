@@ -25,6 +25,8 @@ NETWORK_CLIENTS = {
     "openai",
     "huggingface_hub",
     "opentelemetry",
+    "sqlalchemy",
+    "psycopg",
 }
 #: model/export/ollama.py hands a finished model to the user's own Ollama, because it was asked to; service/cli/serve.py only
 #: sets an option of the socket that listens; service/tracing.py sends traces where the user's variables say.
@@ -41,6 +43,9 @@ MAY_CONNECT = {
     "service/generators/openai.py",
     "service/cli/serve.py",
     "service/tracing.py",
+    "service/postgres/__init__.py",
+    "service/postgres/schema.py",  # works on the connection of the one above, as its revisions do
+    "service/postgres/versions/r0001_keys_and_sessions.py",
 }
 
 

@@ -8,23 +8,26 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from service.database import Database
+from service.database import records, without_password
 from service.keys import Key, Keys
+from service.settings import ServiceSettings
 
 
-def execute(given: argparse.Namespace, home: Path) -> int:
+def execute(given: argparse.Namespace, settings: ServiceSettings, home: Path) -> int:
     """Do what was asked; returns 0.
 
     Raises:
         InvalidKey, UnknownKey, RecordsUnavailable: it could not be done.
     """
-    keys = Keys(Database(home))
+    kept = records(settings.database, home)
+    keys = Keys(kept)
+    place = without_password(settings.database) if kept.remote else f"data folder {home}"
     if given.action == "create":
         first = not keys.any
         only = None if given.collections is None else [c.strip() for c in given.collections.split(",")]
         key, text = keys.create(given.name, given.role, only)
         print(text)
-        print(f"{_told(key)}; data folder {home}", file=sys.stderr)
+        print(f"{_told(key)}; {place}", file=sys.stderr)
         print(
             "This is the only time that it is shown. Bring it as: Authorization: Bearer KEY", file=sys.stderr
         )
@@ -46,7 +49,7 @@ def execute(given: argparse.Namespace, home: Path) -> int:
             state = f"revoked {key.revoked_at}" if key.revoked_at else "valid"
             print(f"{_told(key):60}  made {key.created_at}  {state}")
         if not keys.any:
-            print(f"no keys in {home}; make one: python -m service keys create NAME")
+            print(f"no keys in {place}; make one: python -m service keys create NAME")
     return 0
 
 

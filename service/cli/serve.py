@@ -19,10 +19,10 @@ import uvicorn
 from model.memory import one_arena
 from service import logs, tracing
 from service.app import create_app
-from service.database import Database
+from service.database import Records, RecordsAway, records
 from service.deps import Parts
 from service.errors import PortInUse
-from service.keys import Keys
+from service.keys import Key, Keys
 from service.settings import ServiceSettings, check_bind
 
 #: How long a thread that computes in Python may keep the others waiting; 5 ms is Python's own, and a request
@@ -37,10 +37,17 @@ def run(settings: ServiceSettings, home: Path) -> NoReturn:
         UnsafeBind: the address is not loopback, and there is no key.
         BadKeyFile: the key cannot be read.
         PortInUse: somebody else listens there.
+        RecordsUnavailable: keys cannot be read. A database that only does not answer yet is waited for while
+            serving: requests get 503 until it does.
     """
     started = time.monotonic()
-    keys = Keys(Database(home))
-    check_bind(settings, keys=any(key.revoked_at is None for key in keys.all()))
+    kept = records(settings.database, home)
+    keys = _listed(kept)
+    valid = keys is None or any(
+        key.revoked_at is None for key in keys
+    )  # away: nobody gets in until it is back
+    check_bind(settings, keys=valid)
+    kept.close()
     one_arena()
     sys.setswitchinterval(SWITCH_S)
     logs.configure(settings.log_format, settings.log_level)
@@ -65,7 +72,7 @@ def run(settings: ServiceSettings, home: Path) -> NoReturn:
     )
     if settings.api_key_file is not None:
         print(f"          every request needs a key, such as the one in {settings.api_key_file}", flush=True)
-    elif keys.any:
+    elif keys:
         print("          every request needs a key: python -m service keys list", flush=True)
     parts: Parts = app.state.parts
     threading.Thread(target=_announce, args=(parts, started), daemon=True).start()
@@ -73,6 +80,15 @@ def run(settings: ServiceSettings, home: Path) -> NoReturn:
     with contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     _leave()
+
+
+def _listed(kept: Records) -> list[Key] | None:
+    """The keys there are; None, and a word on standard error, where their database does not answer now."""
+    try:
+        return Keys(kept).all()
+    except RecordsAway as error:
+        print(f"warning: {error}", file=sys.stderr)
+        return None
 
 
 def _stop(_: int, __: FrameType | None) -> None:

@@ -6,19 +6,25 @@ import argparse
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from ingest.settings import IngestSettings, find_file, read_table
-from ingest.store.milvus.address import without_password
+from ingest.store.milvus import address as store_address
+from service import database
 from service.settings import ServiceSettings, ollama_host
 
 #: What would be a secret. No setting is one: keys are in files, and settings only name these.
 SECRET = ("key", "token", "secret", "password")
 HIDDEN = "(hidden)"
+#: Addresses may hold a password.
+WITHOUT_PASSWORD: dict[str, Callable[[str], str]] = {
+    "store": store_address.without_password,
+    "database": database.without_password,
+}
 
 
 def execute(given: argparse.Namespace, home: Path) -> int:
@@ -45,7 +51,8 @@ def execute(given: argparse.Namespace, home: Path) -> int:
         settings = read_table(table, model, told)
         for key, field in model.model_fields.items():
             value = HIDDEN if key.endswith(SECRET) else getattr(settings, key)
-            value = without_password(value) if key == "store" else value
+            if key in WITHOUT_PASSWORD:
+                value = WITHOUT_PASSWORD[key](value)
             rows.append(
                 {
                     "table": table,
