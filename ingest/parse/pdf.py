@@ -128,7 +128,10 @@ def _attached(document: pypdfium2.PdfDocument) -> list[str]:
     names: list[str] = []
     for index in range(min(MOST_ATTACHED, document.count_attachments())):
         with contextlib.suppress(pypdfium2.PdfiumError, ValueError):
-            names.append(one_line(document.get_attachment(index).get_name()) or "unnamed")
+            name = document.get_attachment(index).get_name()
+            if name.startswith("\u00fe\u00ff"):  # UTF-16 where only bytes are expected, as pypdf writes it
+                name = name.encode("latin-1", "ignore").decode("utf-16", "replace")
+            names.append(one_line(name) or "unnamed")
     return names
 
 

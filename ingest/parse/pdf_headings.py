@@ -52,7 +52,11 @@ def headings(pages: Sequence[Sequence[Line]]) -> list[Entry]:
     lines = sum(1 for page in pages for line in page if line.size)
     often = Counter(style for _, style, _ in found)
     styles = {style for style, count in often.items() if count <= max(3, MOST_OF_A_STYLE * lines)}
-    level = _levels({style: often[style] for style in styles})
+    first = found[0][0] if found else 0
+    level = _levels(
+        {style: often[style] for style in styles},
+        {style for number, style, _ in found if number == first},
+    )
     return [Entry(title, level[style], number) for number, style, title in found if style in styles]
 
 
@@ -154,10 +158,14 @@ def _is_row(line: Line) -> bool:
     return line.cells or (len(words) >= 2 and all(_FIGURE.fullmatch(word) for word in words[-2:]))
 
 
-def _levels(often: dict[_Style, int]) -> dict[_Style, int]:
-    """The level of each style: larger is further out, then bold; one used once takes no level of its own."""
+def _levels(often: dict[_Style, int], first: set[_Style]) -> dict[_Style, int]:
+    """The level of each style: larger is further out, then bold.
+
+    One that is used once takes no level of its own, but for the largest, where it is among `first`, the
+    styles of the first page with headings: that is the document's title.
+    """
     ranked = sorted(often, key=lambda style: (-style[0], not style[1]))
-    own: list[_Style] = [style for style in ranked if often[style] > 1] or ranked
+    own = [style for style in ranked if often[style] > 1 or (style == ranked[0] and style in first)]
     return {
         style: min(LEVELS, 1 + sum(1 for other in own if other != style and _before(other, style)))
         for style in ranked

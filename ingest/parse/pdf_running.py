@@ -17,6 +17,7 @@ from ingest.parse.pdf_layout import Line
 
 FEWEST_PAGES = 3  #: on which a running line stands
 MOST_PAGES = 0.6  #: share of the pages that makes a running line one of the whole document
+WHOLE = 0.8  #: share of the pages that a line on every other page spans, to be one of the whole document
 FEWEST_IN_A_ROW = 4  #: pages in a row, or every other one, for a running line of a chapter
 EDGE_ROWS = 3  #: of a page, from the top and from the bottom, that may be running lines
 SAME_PLACE = 6.0  #: points
@@ -113,7 +114,9 @@ def _repeated(places: Sequence[_Edge], pages: int) -> list[_Edge]:
     run = [numbers[0]]
     for number in [*numbers[1:], numbers[-1] + 3]:
         if number - run[-1] > 2:
-            if len(run) >= FEWEST_IN_A_ROW:
+            if len(run) >= FEWEST_PAGES and run[-1] - run[0] >= WHOLE * pages - 1:  # every other page, of all
+                kept.update(run)
+            elif len(run) >= FEWEST_IN_A_ROW:
                 kept.update(run[1:])
             run = []
         run.append(number)
