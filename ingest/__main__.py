@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
         flags = {"collection": arguments.collection, "workers": getattr(arguments, "workers", None)}
         flags["ocr"] = getattr(arguments, "ocr", None)
+        flags["engine"] = getattr(arguments, "engine", None)
+        flags["ray_address"] = getattr(arguments, "address", None)
         settings = read_table("ingest", IngestSettings, flags)
         terminal.note(f"data folder {home}, collection {settings.collection}")
         return commands.run(arguments, home, settings, lambda name: _find(name, home))

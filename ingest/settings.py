@@ -72,6 +72,13 @@ class IngestSettings(BaseModel):
         32, ge=0, le=1024, description="how far a chunk reaches back into the one before it"
     )
     workers: int = Field(0, ge=0, le=64, description="parser processes; 0 means one a core")
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="who reads and embeds files: processes of this machine, or workers of a Ray cluster",
+    )
+    ray_address: str | None = Field(
+        None, description="the Ray cluster: auto or HOST:PORT; none: one is started here for the command"
+    )
     parse_timeout_s: float = Field(60.0, gt=0, description="deadline for one file")
     parse_memory_mb: int = Field(2560, ge=128, description="memory limit of a parser process (Linux)")
     ocr: Literal["auto", "off", "force"] = Field(

@@ -158,6 +158,7 @@ class FoundFile:
     """A file that the walk found, with the path it is known by (see `ingest.walk.identity`)."""
 
     path: str
-    file: Path
+    file: Path  #: where it is; only its name where `remote`
     size: int
     mtime_ns: int = 0
+    remote: bool = False  #: `path` is an address, see `ingest.remote`

@@ -21,6 +21,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from ingest.parse import supported
+from ingest.remote import RemoteError, is_remote, listing, plain
 from ingest.types import FileReport, FoundFile
 
 SKIPPED_FOLDERS = {"node_modules", "__pycache__"}
@@ -90,7 +91,10 @@ def find_files(
     seen: set[str] = set()
     base = base.resolve()
     for path in paths:
-        root = Path(path).expanduser()
+        if is_remote(str(path)):
+            _find_remote(walk, str(path).rstrip("/"), seen, include, exclude)
+            continue
+        root = Path(plain(str(path))).expanduser()
         try:
             root = root.resolve(strict=True)
             is_folder = root.is_dir()
@@ -109,6 +113,36 @@ def find_files(
         if len(walk.files) == before and not any(r.status == "failed" for r in walk.reports[looked:]):
             walk.reports.append(FileReport(str(path), "skipped", "no file in this folder that can be read"))
     return walk
+
+
+def _find_remote(
+    walk: Walk, address: str, seen: set[str], include: Sequence[str], exclude: Sequence[str]
+) -> None:
+    """Add what is at or below an address; every file there is known by its own."""
+    walk.roots.append(address)
+    try:
+        found = listing(address)
+    except RemoteError as error:
+        walk.blind.append(address)
+        walk.reports.append(FileReport(address, "failed", str(error)))
+        return
+    before = len(walk.files)
+    for file in found:
+        path = f"{address}/{file.below}" if file.below else address
+        parts = file.below.split("/")
+        if path in seen or any(is_hidden(part) or part in SKIPPED_FOLDERS for part in parts):
+            continue
+        if file.below and not chosen(path, include, exclude):
+            continue
+        seen.add(path)
+        name = PurePosixPath(path).name
+        if file.below and not supported(name):
+            suffix = PurePosixPath(name).suffix.lower() or "names without a suffix"
+            walk.reports.append(FileReport(path, "skipped", f"no parser for {suffix}"))
+        else:
+            walk.files.append(FoundFile(path, Path(name), file.size, file.mtime_ns, remote=True))
+    if len(walk.files) == before:
+        walk.reports.append(FileReport(address, "skipped", "no file in this folder that can be read"))
 
 
 def _files(walk: Walk, root: Path, base: Path, without: Path | None) -> Iterator[Path]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ingest.cli import terminal
 from ingest.cli.opening import FindEmbedder, embedder_of, open_store
 from ingest.collections import exists
 from ingest.embed import Embedder
+from ingest.embed.finding import embedder_named
 from ingest.errors import IngestError
 from ingest.fetch import is_url
 from ingest.fields import parse_settings
-from ingest.settings import IngestSettings, chunked, chunking_of
+from ingest.remote import is_remote, plain, system
+from ingest.settings import IngestSettings, chunked, chunking_of, find_home
 from ingest.store import Store
 from ingest.types import IngestReport, Value
+
+if TYPE_CHECKING:
+    from ingest.pipeline.crew import Crew
 
 
 def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, find: FindEmbedder) -> int:
@@ -33,15 +41,41 @@ def add(arguments: argparse.Namespace, home: Path, settings: IngestSettings, fin
         if arguments.chunking:
             _fix_chunking(store, settings, arguments.chunking)
         embedder = embedder_of(store, arguments.embedder, settings, find)
-        run = _runner(arguments, store, settings, embedder, own)
         reports = [_add_pages(arguments, urls, store, settings, embedder, own)] if urls else []
-        if paths:
-            reports.append(run(paths, quiet=False))
-        if arguments.watch:
-            folders = [Path(path).expanduser().resolve() for path in paths]
-            _watch(folders, home, run, reports[-1], arguments.json)
-            return 0
+        with _crew(settings, home, embedder) if paths else nullcontext() as crew:
+            run = _runner(arguments, store, settings, embedder, own, crew)
+            if paths:
+                reports.append(run(paths, quiet=False))
+            if arguments.watch:
+                folders = [Path(path).expanduser().resolve() for path in paths]
+                _watch(folders, home, run, reports[-1], arguments.json)
+                return 0
     return 1 if any(map(terminal.failed, reports)) else 0
+
+
+@contextmanager
+def _crew(settings: IngestSettings, home: Path, embedder: Embedder) -> Iterator[Crew | None]:
+    """The Ray workers that the settings ask for, not started yet; None where this machine does the work."""
+    if settings.engine == "local":
+        if settings.ray_address is not None:
+            raise IngestError("--address names a Ray cluster: say --engine ray too, or leave it out.")
+        yield None
+        return
+    try:
+        from ingest.pipeline.crew import Crew
+    except ImportError as error:
+        raise IngestError(
+            "--engine ray needs the package ray, which is not installed. "
+            "Install it: pip install 'lorebase[ray]'."
+        ) from error
+    make = partial(_embedder_there, embedder.name, home, settings)
+    with Crew(make, address=settings.ray_address, workers=settings.workers) as crew:
+        yield crew
+
+
+def _embedder_there(name: str, home: Path, settings: IngestSettings) -> Embedder:
+    """The embedder on the machine of a worker, whose data folder may be another."""
+    return embedder_named(name, home if (home / "models").is_dir() else find_home(), settings)
 
 
 def _fix_chunking(store: Store, settings: IngestSettings, wanted: str) -> None:
@@ -85,12 +119,13 @@ def _add_pages(  # noqa: PLR0917 - as the others
 Runner = Callable[..., IngestReport]
 
 
-def _runner(
+def _runner(  # noqa: PLR0917 - as the others
     arguments: argparse.Namespace,
     store: Store,
     settings: IngestSettings,
     embedder: Embedder,
     own: Mapping[str, Value | None],
+    crew: Crew | None,
 ) -> Runner:
     """A function that takes in paths as the arguments say and prints what became of them."""
     from ingest.pipeline import ingest_path
@@ -111,6 +146,7 @@ def _runner(
                     exclude=arguments.exclude,
                     password=arguments.password,
                     progress=display,
+                    crew=crew,
                 )
             except (KeyboardInterrupt, IngestError):
                 if not quiet:
@@ -147,9 +183,16 @@ def _watch(folders: list[Path], home: Path, run: Runner, first: IngestReport, as
 
 
 def _check_paths(paths: list[str], known: bool) -> None:
-    if strange := [path for path in paths if "://" in path]:
-        raise IngestError(f"{strange[0]}: only http and https are fetched; files are named by their path.")
-    if not known and not any(Path(path).expanduser().exists() for path in paths):
+    for path in paths:
+        if is_remote(path):
+            system(path)  # raises where nothing can reach it
+            known = True
+        elif "://" in path and not path.startswith("file://"):
+            raise IngestError(
+                f"{path}: only http and https pages and object stores (s3://BUCKET/FOLDER) are fetched; "
+                "files are named by their path."
+            )
+    if not known and not any(Path(plain(path)).expanduser().exists() for path in paths):
         raise IngestError(
             f"There is no such file or folder: {', '.join(paths)}. "
             "Check the spelling and the folder you are in."

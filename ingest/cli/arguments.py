@@ -34,6 +34,8 @@ def _command_first(argv: list[str]) -> list[str]:
         "--wait",
         "--embedder",
         "--workers",
+        "--engine",
+        "--address",
         "--ocr",
         "--include",
         "--exclude",
@@ -104,7 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="no files that fit; may be repeated"
     )
-    add.add_argument("--workers", type=int, metavar="N", help="parser processes (default: one a core)")
+    add.add_argument(
+        "--workers", type=int, metavar="N", help="parser processes, or Ray workers (default: one a core)"
+    )
+    add.add_argument(
+        "--engine", choices=("local", "ray"), help="who reads and embeds: this machine, or a Ray cluster"
+    )
+    add.add_argument("--address", metavar="ADDRESS", help="with --engine ray: the cluster, auto or HOST:PORT")
     add.add_argument(
         "--ocr",
         choices=("auto", "off", "force"),

@@ -13,9 +13,11 @@ be loaded.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from ingest import parse
 from ingest.embed import Embedder
@@ -29,6 +31,9 @@ from ingest.settings import IngestSettings
 from ingest.store import Store
 from ingest.types import IngestReport, Value
 from ingest.walk import chosen, find_files
+
+if TYPE_CHECKING:
+    from ingest.pipeline.crew import Crew
 
 __all__ = [
     "InvalidPath",
@@ -95,11 +100,12 @@ def ingest_path(
     progress: OnProgress | None = None,
     cancel: Cancelled | None = None,
     wait_s: float | None = None,
+    crew: Crew | None = None,
 ) -> IngestReport:
     """Take in files and folders; what is unchanged is not read.
 
     Args:
-        paths: files and folders.
+        paths: files and folders, also addresses that fsspec knows (`s3://bucket/docs`).
         store: the collection.
         embedder: the collection's; asked for nothing where nothing has changed.
         settings: chunk sizes, limits, workers.
@@ -115,24 +121,36 @@ def ingest_path(
         progress: called after each file and each batch, in this thread.
         cancel: asked often; once it is true the run ends and says so.
         wait_s: how long to wait for another writer.
+        crew: workers on a Ray cluster that read and embed; without it, this machine does.
 
     Raises:
         CollectionLocked, StorageFull, IndexDamaged, IndexMismatch, EmbedderError: what would stop every file.
+        ClusterError: the Ray cluster of the crew cannot be reached, or has lost all its workers.
     """
     home = store.folder.parent.parent
     base = base or home.parent
-    run = Run(store, embedder, settings, password, progress, cancel, retry)
+    run = _run_of(crew)(store, embedder, settings, password, progress, cancel, retry)
     with store.writing("ingest", wait_s):
         walk = find_files(paths, base, include=include, exclude=exclude, without=home)
         run.total = len(walk.reports) + len(walk.files)
         for report in walk.reports:
             run.done(report)
-        run.process([Item(f.path, f.file, f.size, f.mtime_ns, "file", own) for f in walk.files])
+        run.process(
+            [Item(f.path, f.file, f.size, f.mtime_ns, "file", own, remote=f.remote) for f in walk.files]
+        )
         if sync and not run.cancelled:
             for root in walk.roots:
                 run.forget_missing(root, walk, lambda p: chosen(p, include, exclude), all_=allow_empty)
     store.compact()
     return run.report()
+
+
+def _run_of(crew: Crew | None) -> Callable[..., Run]:
+    if crew is None:
+        return Run
+    from ingest.pipeline.spread import SpreadRun  # Ray is an extra
+
+    return partial(SpreadRun, crew)
 
 
 def ingest_files(

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ingest import parse
 from ingest.errors import IngestError
+from ingest.remote import RemoteError, fetched
 from ingest.settings import IngestSettings, chunking_of
 from ingest.store import Failure, Origin, Source
-from ingest.types import Document, Value
+from ingest.types import Chunk, Document, Value
 
 CHUNKER = "chunks/3"  #: raise the number when the same document is cut otherwise than before
 MIB = 1 << 20
@@ -40,11 +43,27 @@ class Item:
     origin: Origin
     own: Mapping[str, Value | None] | None = None  #: the user's fields that come with it
     name: str = ""  #: what its parser is told, where that is not the path
+    remote: bool = False  #: `path` is an address that fsspec reaches; `file` is only a name
+    content: bytes | None = None  #: of a remote file that only this process can reach
 
     @property
     def called(self) -> str:
         """A name whose suffix says what the file is."""
         return self.name or self.path
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """The file on this machine, for as long as the block lasts. Raises RemoteError."""
+        if not self.remote:
+            yield self.file
+        elif self.content is None:
+            with fetched(self.path) as file:
+                yield file
+        else:
+            with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
+                file = Path(folder, "file")
+                file.write_bytes(self.content)
+                yield file
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,7 @@ class Read:
 
     source: Source
     document: Document | None
+    chunks: list[Chunk] | None = None  #: where whoever parsed it has cut it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +137,7 @@ class Lookout:
             try:
                 while True:
                     while len(ahead) < 4 * workers and (item := next(rest, None)) is not None:
-                        ahead.append((item, threads.submit(self._read, item, pool.parse)))
+                        ahead.append((item, threads.submit(self.read, item, pool.parse)))
                     if not ahead:
                         return
                     item, future = ahead.popleft()
@@ -126,13 +146,34 @@ class Lookout:
                 for _, future in ahead:
                     future.cancel()
 
-    def _read(self, item: Item, parse_file: Callable[..., Document]) -> Read | Failed:
+    def only(self, item: Item) -> Lookout:
+        """What has to be known to read this one item: small enough to be sent along with it."""
+        path = item.path
+        return replace(
+            self,
+            known={path: self.known[path]} if path in self.known else {},
+            failures={path: self.failures[path]} if path in self.failures else {},
+        )
+
+    def read(self, item: Item, parse_file: Callable[..., Document]) -> Read | Failed:
         """Hash, and parse where the hash is new. Runs in a thread, with a parser process behind it."""
+        if item.remote and item.size > self.settings.max_file_mb * MIB:
+            return Failed(
+                f"{item.path}: {item.size / MIB:,.1f} MiB is over the limit of "
+                f"{self.settings.max_file_mb:,} MiB (setting max_file_mb)."
+            )
+        try:
+            with item.opened() as file:
+                return self._read(item, file, parse_file)
+        except RemoteError as error:
+            return Failed(str(error))
+
+    def _read(self, item: Item, file: Path, parse_file: Callable[..., Document]) -> Read | Failed:
         most = self.settings.max_file_mb * MIB
         source = None
         try:
             # A file beyond the limit is not read to be hashed: the parser refuses it by its size.
-            content_hash = _hash(item.file) if item.size <= most else ""
+            content_hash = _hash(file) if item.size <= most else ""
             recipe = recipe_of(item.called, self.settings, self.embedder_id)
             settled = item.mtime_ns and time.time_ns() - item.mtime_ns > _TIME_IS_SETTLED_NS
             mtime_ns = item.mtime_ns if settled else 0
@@ -147,7 +188,7 @@ class Lookout:
                     return Failed(reason)
             name = PurePosixPath(item.called).name
             document = parse_file(
-                item.file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
+                file, name=name, password=self.password, max_bytes=most, ocr=self.settings.ocr
             )
             return Read(source, document)
         except IngestError as error:

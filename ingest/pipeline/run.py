@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
 from ingest.embed import Embedder
 from ingest.errors import EmbedderAway, EmbedderError, IngestError
 from ingest.fields import merged
-from ingest.pipeline.ahead import Failed, Item, Lookout, compose_recipe
+from ingest.pipeline.ahead import Failed, Item, Lookout, Read, compose_recipe
 from ingest.settings import IngestSettings, chunked
 from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
@@ -39,7 +40,7 @@ Cancelled = Callable[[], bool]
 
 
 @dataclass(slots=True)
-class _Ready:
+class Ready:
     """A document whose passages wait for their vectors."""
 
     source: Source
@@ -85,12 +86,13 @@ class Run:
         )
         todo = [item for item in items if not self._is_settled(item, lookout)]
         touched: list[Source] = []
-        waiting: list[_Ready] = []
+        waiting: list[Ready] = []
         try:
             if todo:
                 self._read_on(lookout, todo, waiting, touched)
             if waiting and not self.cancelled:
                 self._write(waiting)
+            self._land_all()
         finally:  # a run that breaks off has tried these all the same
             self.store.note_failures(self._failed)
             self._failed.clear()
@@ -123,9 +125,9 @@ class Run:
             self.store.annotate(changes)
 
     def _read_on(
-        self, lookout: Lookout, todo: Sequence[Item], waiting: list[_Ready], touched: list[Source]
+        self, lookout: Lookout, todo: Sequence[Item], waiting: list[Ready], touched: list[Source]
     ) -> None:
-        with closing(lookout.read_all(todo)) as outcomes:
+        with closing(self._outcomes(lookout, todo)) as outcomes:
             for item, outcome in outcomes:
                 if isinstance(outcome, Failed):
                     self._fail(item.path, outcome.reason, outcome.source)
@@ -133,9 +135,13 @@ class Run:
                     touched.append(outcome.source)
                     self._unchanged(item)
                 else:
-                    self._cut(outcome.source, outcome.document, item.own, waiting)
+                    self._cut(outcome, outcome.document, item.own, waiting)
                 if self.is_cancelled():
                     break
+
+    def _outcomes(self, lookout: Lookout, todo: Sequence[Item]) -> Generator[tuple[Item, Read | Failed]]:
+        """What became of each item that was read, in their order."""
+        return lookout.read_all(todo)
 
     def _fail(self, path: str, reason: str, source: Source | None) -> None:
         """Report a file that could not be read, and remember what was tried with it."""
@@ -146,23 +152,24 @@ class Run:
 
     def _cut(
         self,
-        source: Source,
+        read: Read,
         document: Document,
         own: Mapping[str, Value | None] | None,
-        waiting: list[_Ready],
+        waiting: list[Ready],
     ) -> None:
         """Chunk a document; it waits with others for its vectors until they fill a batch."""
         self.parsed += 1
         self.pages += len(document.pages)
         self.store.bind(self.embedder.id, self.embedder.name, self.embedder.dimension)
-        chunks = cut(document, self.embedder, self.settings)
+        source = read.source
+        chunks = cut(document, self.embedder, self.settings) if read.chunks is None else read.chunks
         if not chunks and document.text:
             self._fail(source.path, "there is no text in it", source)
             return
         parser = source.recipe.split("|", 1)[0]
         source = replace(source, recipe=compose_recipe(parser, self.settings, self.embedder.id))
         keys = [embedding_key(chunk, document.title) for chunk in chunks]
-        waiting.append(_Ready(source, document, chunks, keys, own))
+        waiting.append(Ready(source, document, chunks, keys, own))
         if (
             sum(len(ready.keys) for ready in waiting) >= _BATCH_TEXTS
             or sum(len(ready.document.text) for ready in waiting) >= _BATCH_CHARACTERS
@@ -170,12 +177,17 @@ class Run:
             self._write(waiting)
             waiting.clear()
 
-    def _write(self, waiting: Sequence[_Ready]) -> None:
+    def _write(self, waiting: Sequence[Ready]) -> None:
         """Embed what is missing of these documents, then write them one by one."""
+        self._write_with(waiting, lambda: self.vectors(texts_of(waiting)))
+
+    def _land_all(self) -> None:
+        """Write what `_write` has left on its way; nothing, here."""
+
+    def _write_with(self, waiting: Sequence[Ready], find: Callable[[], Mapping[bytes, Vectors]]) -> None:
+        """Write these documents with the vectors that are found for them (fewer only where cancelled)."""
         try:
-            vectors = self.vectors(
-                {k: (c, r.document.title) for r in waiting for k, c in zip(r.keys, r.chunks, strict=True)}
-            )
+            vectors = find()
         except EmbedderAway:  # the next document would meet the same
             raise
         except EmbedderError:
@@ -199,12 +211,12 @@ class Run:
     def _no_vectors(self) -> Vectors:
         return np.zeros((0, self.embedder.dimension), dtype=np.float32)
 
-    def _write_each(self, waiting: Sequence[_Ready]) -> None:
+    def _write_each(self, waiting: Sequence[Ready]) -> None:
         """Find the document whose text the embedder fails on; where it fails on all, it is the embedder."""
         failed = 0
         for ready in waiting:
             try:
-                self._write([ready])
+                self._write_with([ready], partial(self.vectors, texts_of([ready])))
             except EmbedderError as error:
                 failed += 1
                 if failed == len(waiting):
@@ -287,6 +299,11 @@ class Run:
             generation=self.store.generation(),
             cancelled=self.cancelled,
         )
+
+
+def texts_of(waiting: Sequence[Ready]) -> dict[bytes, tuple[Chunk, str]]:
+    """The passages of these documents with their titles, by key."""
+    return {k: (c, r.document.title) for r in waiting for k, c in zip(r.keys, r.chunks, strict=True)}
 
 
 def cut(document: Document, embedder: Embedder, settings: IngestSettings) -> list[Chunk]:
