@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -209,23 +212,40 @@ def test_a_disk_that_fills_up_loses_nothing_that_was_saved(
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_torchrun_on_the_command_line(home: Path) -> None:
-    """Two sharded processes give the losses and the adapter of one that accumulates twice as much."""
+def documented_torchrun(port: int) -> list[str]:
+    """What the manual starts on each machine before `-m model`, for one process and loopback."""
+    manual = (PROJECT / "docs" / "train.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^torchrun (--nnodes 2 .*?) \\\n  -m model sft ", manual, re.M)
+    return shlex.split(
+        line.replace("--nproc-per-node 8", "--nproc-per-node 1").replace(
+            "train-0.example:29400", f"127.0.0.1:{port}"
+        )
+    )
+
+
+def test_torchrun_on_two_machines(home: Path) -> None:
+    """The manual's line on two "machines", sharded: the losses and the adapter of one process that accumulates twice as much."""
     assert sft(home, "--compute_type", "fp32", "--gradient_accumulation_steps", "2", name="one") == 0
-    launch = [
-        "--nproc-per-node=2",
-        "--rdzv-backend=c10d",
-        "--rdzv-endpoint=127.0.0.1:0",
-        "-m",
-        "model",
-        "sft",
-    ]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        launch = documented_torchrun(free.getsockname()[1])
+    assert {"--nnodes", "--rdzv-endpoint", "--rdzv-id"} <= set(launch)
     flags = ["--home", str(home), "--model", "tiny", "--dataset", str(home / "set.json"), "--name", "two"]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", *launch, *flags, *QUICK, "--fsdp", "--compute_type", "fp32"],
-        cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    command = [sys.executable, "-m", "torch.distributed.run", *launch, "--local-addr", "127.0.0.1", "-m", "model", "sft", *flags, *QUICK, "--fsdp", "--compute_type", "fp32"]  # fmt: skip
+    said = [home / f"machine-{n}" for n in range(2)]
+    machines = []
+    for file in said:
+        with file.open("w") as out:
+            machines.append(
+                subprocess.Popen(
+                    command, cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=out, stderr=out
+                )
+            )
+    try:
+        assert [machine.wait(200) for machine in machines] == [0, 0], said[0].read_text()[-4000:]
+    finally:
+        for machine in machines:
+            machine.kill()
     assert "2 processes" in runs.find(home, "two").log_file.read_text()
     losses = [[event["loss"] for event in events(home, name)] for name in ("one", "two")]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
