@@ -22,6 +22,7 @@ import pypdfium2.raw as pdfium_c
 
 from ingest.errors import EmptyDocument, ParseError
 from ingest.parse.outline import Entry, locate
+from ingest.parse.pdf_columns import in_order
 from ingest.parse.pdf_headings import headings
 from ingest.parse.pdf_layout import LINE_END, Line, Lines, hidden, without
 from ingest.parse.pdf_running import running
@@ -94,9 +95,9 @@ def _read_pdfium(source: Source) -> Read:
                 if not text.strip() or not readable:
                     kinds = {shape.type for shape in page.get_objects(max_depth=2)}
                 elif not page.get_rotation():
-                    laid, left = _seen(page, lines.read(glyphs, text))
+                    laid, left = _seen(page, in_order(lines, glyphs, lines.read(glyphs, text)))
+                    text = LINE_END.join(line.text for line in laid)
                     if left:
-                        text = LINE_END.join(line.text for line in laid)
                         unseen.append(index + 1)
                 glyphs.close()
                 page.close()

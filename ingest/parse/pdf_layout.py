@@ -39,6 +39,7 @@ class Line:
     y: float  #: of its baseline, from the page's lower edge
     hidden: bool  #: drawn with neither fill nor stroke
     cells: bool  #: wide gaps in it, or type that changes: a row of a table
+    first: int = -1  #: number of its first glyph on the page
 
 
 class Lines:
@@ -60,14 +61,12 @@ class Lines:
             text: what `get_text_range` gave of it.
         """
         lines: list[Line] = []
-        places: list[int] = []  # of the lines' first characters
         at = 0
         for written in text.split(LINE_END):
             words = written.strip()
             first = at + written.index(words[0]) if words else 0
             at += len(written) + len(LINE_END)
             first = pdfium_c.FPDFText_GetCharIndexFromTextIndex(glyphs, first) if words else -1
-            places.append(first)
             if first < 0:
                 lines.append(Line(written, 0.0, False, 0.0, 0.0, 0.0, False, False))
                 continue
@@ -79,17 +78,33 @@ class Lines:
             hidden = bool(drawn) and pdfium_c.FPDFTextObj_GetTextRenderMode(drawn) == _INVISIBLE
             # A line that is not level is a label on its side.
             bold, tilted = self._is_bold(glyphs, first), abs(level - y) > size
-            lines.append(Line(written, size, bold, x, right, y, hidden, tilted))
+            lines.append(Line(written, size, bold, x, right, y, hidden, tilted, first))
         usual = self._usual.most_common(1)[0][0] if self._usual else 0.0
-        for number, (line, first) in enumerate(zip(lines, places, strict=True)):
+        for number, line in enumerate(lines):
             if (
                 (line.bold or line.size > usual)
                 and not line.cells
                 and len(line.text) <= LONGEST_HEADING
-                and self._has_cells(glyphs, first, line.text.strip(), line.size, line.bold)
+                and self._has_cells(glyphs, line.first, line.text.strip(), line.size, line.bold)
             ):
                 lines[number] = replace(line, cells=True)
         return lines
+
+    def gaps(self, glyphs: Any, first: int, line: str, em: float) -> list[tuple[int, int]]:
+        """Where white space of a line is wide: (start, end) in the line, which begins at glyph `first`."""
+        found: list[tuple[int, int]] = []
+        for space in re.finditer(r"\s+", line):
+            before = self._place(glyphs, first + space.start() - 1)[0]
+            if self._place(glyphs, first + space.end())[0] - before > em:
+                found.append(space.span())
+        return found
+
+    def part(self, glyphs: Any, first: int, text: str, whole: Line) -> Line:
+        """A part of a line, which begins at glyph `first`, as a line of its own."""
+        x, y = self._place(glyphs, first)
+        right = self._place(glyphs, first + len(text) - 1)[0]
+        size, bold = self._size(glyphs, first), self._is_bold(glyphs, first)
+        return Line(text, size, bold, x, right, y, whole.hidden, False)
 
     def _size(self, glyphs: Any, index: int) -> float:
         """As drawn: the font's size is often 1, and a matrix makes it larger."""
@@ -119,12 +134,9 @@ class Lines:
             return True
         if any(self._is_bold(glyphs, at) != bold for at in (middle, first + len(line) - 1)):
             return True
-        for space in re.finditer(r"\s+", line):
-            before = self._place(glyphs, first + space.start() - 1)[0]
-            apart = self._place(glyphs, first + space.end())[0] - before
-            if apart > _GAP * size and not _NUMBERING.match(line[: space.start()]):
-                return True
-        return False
+        return any(
+            not _NUMBERING.match(line[:start]) for start, _ in self.gaps(glyphs, first, line, _GAP * size)
+        )
 
 
 def hidden(lines: Sequence[Line], *, pictured: bool) -> list[int]:

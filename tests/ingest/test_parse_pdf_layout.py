@@ -23,6 +23,8 @@ BODY = (
     "in the evening, when the tide is high enough for the old harbour. In",
     "winter it stays on the mainland side, because the ice may close the bay.",
 )
+FERRY = "the ferry leaves at nine and comes back when tide and wind let it pass the bar"
+LAMP = "of old the lamp was lit by hand and its keeper slept by day in a small white house"
 #: x, y, font, size, text
 Drawn = tuple[float, float, str, float, str]
 
@@ -180,6 +182,37 @@ def test_hidden_text_goes_and_that_of_a_scan_stays(tmp_path: Path) -> None:
 
     read = draw(tmp_path / "scan.pdf", [[(500, 20, PLAIN, 8, "copy 7")]], scan)
     assert "recommend this harbour" in read.text and not read.warnings
+
+
+def test_two_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
+    """However the program drew them; and rows of a table stay rows."""
+    columns = [
+        [
+            (x, 740.0 - 12 * row, PLAIN, 10.0, " ".join((words * 3)[2 * row : 2 * row + 6]))
+            for row in range(12)
+        ]
+        for x, words in ((72.0, FERRY.split()), (310.0, LAMP.split()))
+    ]
+    head: list[Drawn] = [
+        (72, 790, PLAIN, 10, "A line above both of the columns, and one that is as wide as both")
+    ]
+    foot: list[Drawn] = [
+        (72, 580, PLAIN, 10, "The sentence below both of them is as wide as the one above is")
+    ]
+    rows = [drawn for pair in zip(*columns, strict=True) for drawn in pair]
+    woven = draw(tmp_path / "rows.pdf", [[*head, *rows, *foot]])
+    plain = draw(tmp_path / "columns.pdf", [[*head, *columns[0], *columns[1], *foot]])
+    assert (
+        woven.text == plain.text == "\n".join(text for *_, text in (*head, *columns[0], *columns[1], *foot))
+    )
+
+    cells: list[Drawn] = []
+    for row in range(12):
+        cells += [
+            (72, 740 - 12 * row, PLAIN, 10, f"Passengers that were carried {row}"),
+            (310, 740 - 12 * row, PLAIN, 10, f"Between the harbours {row}"),
+        ]
+    assert "carried 3 Between the harbours 3\n" in draw(tmp_path / "table.pdf", [cells]).text
 
 
 def test_text_that_is_drawn_twice_is_read_once(tmp_path: Path) -> None:
