@@ -304,7 +304,7 @@ def install_steps() -> list[str]:
 def test_the_install_steps_ask_for_what_the_project_asks_for() -> None:
     first, last = install_steps()
     (wanted,) = [d for d in project()["project"]["dependencies"] if d.startswith("torch")]
-    assert shlex.split(first)[-1] == wanted and shlex.split(last)[-1] == "."
+    assert shlex.split(first)[-1] == wanted and shlex.split(last)[-1] == ".${EXTRAS:+[$EXTRAS]}"
     version = pairs(arguments_before_the_first_stage(), "ARG")["PYTHON_VERSION"]
     assert f"Programming Language :: Python :: {version}" in project()["project"]["classifiers"]
 
