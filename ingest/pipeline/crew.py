@@ -152,6 +152,11 @@ class Crew:
         """How many there are, dead ones that Ray starts again included; 0 before `start`."""
         return len(self._members)
 
+    @property
+    def awake(self) -> int:
+        """How many of them can be given work now."""
+        return sum(member.waking is None for member in self._members)
+
     def start(self, embedder_id: str) -> None:
         """Connect, start the workers and wait until one has loaded the embedder of that fingerprint.
 
