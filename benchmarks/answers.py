@@ -47,7 +47,7 @@ from service.evaluation.replies import Answers, Reply
 from service.evaluation.run import Bench, run
 from service.evaluation.scoring import contains
 from service.reading.calibration import SHIPPED
-from service.reading.second import seconded
+from service.reading.second import FEW_WORDS, seconded
 from service.settings import ServiceSettings
 
 SETS = ("found", "lacking", "adversarial", "noise", "rejection")
@@ -196,7 +196,7 @@ def main() -> None:
         decides = {"calibrator": hashlib.sha256(SHIPPED.read_bytes()).hexdigest()[:12]}
         reader = getattr(generator(args.model), "reader", None)
         print(f"{args.model}, reader {reader.name if reader else 'none'}", flush=True)
-        reader = seconded(reader, whole.quoter, "in English") if reader else None
+        reader = seconded(reader, whole.quoter, FEW_WORDS) if reader else None
         decides["reader"] = reader.fingerprint if reader else ""
         bench = Bench(Answerer(settings.refuse_below), generator, source, lambda _: 1, asking, decides)
         answers = Answers.open(work / "answers")

@@ -54,7 +54,7 @@ from service.reading import trials
 from service.reading.cache import MEGABYTE, States
 from service.reading.calibration import Calibrator, Floats, area, risk_coverage
 from service.reading.reader import Reader
-from service.reading.second import seconded
+from service.reading.second import FEW_WORDS, seconded, wants_few_words
 from service.reading.select import FEATURES
 from service.reading.trials import Record, Trial
 from service.shelves import Shelves
@@ -201,6 +201,8 @@ def main() -> None:
         asked([a for a in articles if (a["title"] in fitted_on) is inside], args.questions, args.seed)
         for inside in (True, False)
     ]
+    if not args.alone:  # other questions are read by the generator alone
+        halves = [[trial for trial in half if wants_few_words(trial.question)] for half in halves]
     home = args.home or find_home()
     folder = adapter_folder(args.adapter, home) if not _shipped(args.adapter) else _shipped(args.adapter)
     with tempfile.TemporaryDirectory() as scratch:
@@ -213,7 +215,7 @@ def main() -> None:
         source = shelves.source("squad")
         if args.alone:
             source = replace(source, quoter=None)
-        who = seconded(reader, source.quoter, "in English").fingerprint
+        who = seconded(reader, source.quoter, FEW_WORDS).fingerprint
         records = [read(half, source, reader, work / f"trials-{who[:12]}.jsonl") for half in halves]
         embedder = source.embedder or ""
     if args.without:

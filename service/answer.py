@@ -30,7 +30,7 @@ from service.events import Event, Final, Sources, Timings
 from service.evidence import script
 from service.generators import Generator, PassageReader, Reads
 from service.reading.calibrators import Calibrators
-from service.reading.second import seconded
+from service.reading.second import FEW_WORDS, seconded
 
 __all__ = ["Answerer", "Ask", "Search", "Source", "writes"]
 
@@ -130,11 +130,14 @@ class Answerer:
 
     def _read(self, turn: Turn) -> Iterator[Event]:
         """Each passage apart where there is a reader, else or failing that all in one prompt."""
-        reader = reader_of(turn.generator) if turn.ask.reading == "each" else None
-        if reader is not None:
-            reader = seconded(reader, turn.source.quoter, turn.ask.question)
+        first = reader_of(turn.generator) if turn.ask.reading == "each" else None
+        if first is not None:
+            reader = seconded(first, turn.source.quoter, turn.ask.question)
+            others = {seconded(first, turn.source.quoter, FEW_WORDS).fingerprint, first.fingerprint}
             before = turn.reply
-            speaking = self.calibrators.of(turn.ask.collection, reader.fingerprint, turn.source.embedder)
+            speaking = self.calibrators.of(
+                turn.ask.collection, reader.fingerprint, turn.source.embedder, others
+            )
             for event in each.answer(turn, reader, speaking):
                 yield event
                 if isinstance(event, Final):

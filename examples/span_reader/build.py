@@ -169,9 +169,9 @@ class Keywords:
 
 
 def asked(
-    passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random, hard: int = 0
+    passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
 ) -> Iterator[tuple[Question, int, bool]]:
-    """Questions with passages, and whether the passage answers; `hard` as --hard."""
+    """Questions with passages, and whether the passage answers."""
     keywords = Keywords([p.text for p in passages])
     of: dict[int, list[int]] = {}
     for i, passage in enumerate(passages):
@@ -183,12 +183,7 @@ def asked(
             yield question, (near or here)[0], False
             continue
         yield question, question.passage, True
-        if hard:
-            found = keywords.best(question.text, 20)
-            silent = [i for i in found if not any(a in passages[i].text for a in question.accepted)]
-            for i in silent[:hard]:
-                yield question, i, False
-        elif draw.random() < ALSO_NOT_HERE:
+        if draw.random() < ALSO_NOT_HERE:
             beside = [i for i in here if not any(a in passages[i].text for a in question.accepted)]
             if not beside or draw.random() > SIBLING:
                 found = keywords.best(question.text, 20)
@@ -221,12 +216,6 @@ def main() -> None:
         default=["1"],
         help="of every set's pairs, the first ones; of some sets others, as in 0.4 squad_train=1",
     )
-    parser.add_argument(
-        "--hard",
-        type=int,
-        default=0,
-        help="ask every question of so many of BM25's best that lack the answer",
-    )
     args = parser.parse_args()
     if not (DATA / "qa").is_dir():
         sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
@@ -248,7 +237,7 @@ def main() -> None:
         draw = random.Random(f"{args.seed} {name}")  # noqa: S311 - it hides nothing
         passages, questions = read(name, draw, pieced)
         made: list[Pair] = []
-        whole = list(asked(passages, questions, draw, args.hard))
+        whole = list(asked(passages, questions, draw))
         for question, i, answers in whole if held else whole[: round(shares[name] * len(whole))]:
             pieces = pieced.passage(passages[i].text, passages[i].heading)[0]
             found = edges(pieces, question.start, question.end) if answers else None

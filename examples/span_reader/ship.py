@@ -1,11 +1,10 @@
 """Put a trained span reader where the package ships it: `model/readers/span-reader`.
 
-    python -m examples.span_reader.ship [RUN] [--before RUN ...] [--home HOME] [--sets NAME ...]
+    python -m examples.span_reader.ship [RUN] [--home HOME] [--sets NAME ...]
         [--figures FILE.md] [--target FOLDER]
 
 Matrices are rounded to 8 bits; card and loss picture go beside them. `--figures` is a piece of Markdown that is
-put into the card; `--sets` are those that the set was built of; `--before` names the runs whose weights this one
-began with. Measure after shipping (`python -m benchmarks.chinese`), so that the figures are those of the rounded
+put into the card; `--sets` are those that the set was built of. Measure after shipping (`python -m benchmarks.chinese`), so that the figures are those of the rounded
 file.
 """
 
@@ -60,7 +59,10 @@ def told(run: runs.Run, width: int) -> str:
     config = run.config()
     pairs = [pair for pair in SpanSet(Path(config["data"]), width).pairs if not pair.held]
     answered = sum(pair.answer is not None for pair in pairs)
-    return f"- {len(pairs):,} pairs, {answered:,} with the answer in the passage; {config['epochs']:g} epochs"
+    return (
+        f"{len(pairs):,} pairs of a question and a passage, of which {answered:,} have the answer in them, "
+        f"{config['epochs']:g} times over:"
+    )
 
 
 def main() -> None:
@@ -68,7 +70,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
-    parser.add_argument("--before", nargs="*", default=[], help="runs that it began with, oldest first")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument(
         "--sets", nargs="+", choices=SOURCES, default=[name for name in SETS if name in SOURCES]
@@ -86,8 +87,7 @@ def main() -> None:
     net = SpanNet(encoder.config, encoder.config.n_layers - LOWER_LAYERS)
     net.load_state_dict(load_file(found))
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
-    rounds = [told(runs.find(home, name), encoder.config.width) for name in (*args.before, args.run)]
-    card = card.replace("{rounds}", "\n".join(rounds))
+    card = card.replace("{pairs}", told(run, encoder.config.width))
     card = card.replace("{sources}", "\n".join(f"| {SOURCES[name][1]} |" for name in args.sets))
     scripts = sorted({SOURCES[name][0] for name in args.sets})
     figures = args.figures.read_text(encoding="utf-8").strip() if args.figures else "Not measured yet."

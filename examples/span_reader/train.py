@@ -1,7 +1,7 @@
 """Train the span reader; see README.md beside this file.
 
     python -m examples.span_reader.train [--name span-reader] [--data FOLDER] [--home HOME] [--epochs 1]
-        [--learning-rate 3e-4] [--batch 32] [--limit PAIRS] [--begin FOLDER]
+        [--learning-rate 3e-4] [--batch 32] [--limit PAIRS]
     python -m examples.span_reader.train --resume --name span-reader
 
 The trainer's one loop over pairs of states: a run below LOREBASE_HOME/runs like any other, which saves every
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from examples.span_reader.build import ENCODER, LOWER_LAYERS
@@ -68,8 +67,6 @@ def train(run: runs.Run, settings: Mapping[str, Any], home: Path) -> int:
 
     def go(progress: session.Progress, stop: session.Stop) -> Outcome:
         net = SpanNet.fresh(encoder, encoder.config.n_layers - LOWER_LAYERS, settings["seed"])
-        if settings.get("begin"):
-            net.load_state_dict(load_file(Path(settings["begin"]) / WEIGHTS))
         run.forget_after(store.step())
         return fit(
             # The loop asks of a model its parameters and `blocks`, of a batch `tokens` and `to`.
@@ -100,7 +97,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--limit", type=int, help="most pairs to learn from")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--begin", type=Path, help="folder whose spans.safetensors to begin with")
     parser.add_argument("--resume", action="store_true", help="go on with the run of that name")
     args = parser.parse_args()
     home = args.home or find_home()
@@ -108,7 +104,6 @@ def main() -> None:
         run = runs.find(home, args.name)
     else:
         settings = {k: v for k, v in vars(args).items() if k not in ("home", "resume", "name")}
-        settings["begin"] = str(args.begin.resolve()) if args.begin else None
         settings["data"] = str((args.data or home / "datasets" / "span-reader").resolve())
         run = runs.create(home, args.name, {"command": "span-reader"} | settings)
     settings = {k: v for k, v in run.config().items() if k != "command"}

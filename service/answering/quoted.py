@@ -25,6 +25,9 @@ from service.spans.quoter import Quoter, read
 QUOTES, QUOTED = 3, 1
 #: Further sentences of a list, a way or a summary must fit at least this well, beside the best one.
 ALSO_FITS, MOST_SENTENCES = 0.8, 4
+#: The calibrator knows questions for a few words. One for sentences is refused only below this share of its
+#: threshold: a sentence that is beside the point shows itself, and is cited.
+LENIENT = 0.5
 
 
 def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
@@ -52,11 +55,12 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
         confidence=round(confidence, 4),
         calibrator=quoter.calibrator.name,
     )
-    doubtful = confidence < quoter.calibrator.threshold and ask.on_no_answer == "refuse"
+    threshold = quoter.calibrator.threshold * (LENIENT if wanted.sentences(ask.question) else 1.0)
+    doubtful = confidence < threshold and ask.on_no_answer == "refuse"
     if not weighed or doubtful:
         yield turn.refuse("not_in_passages")
         return
-    yield from _reply(turn, weighed, fitting, quoter.calibrator.threshold)
+    yield from _reply(turn, weighed, fitting, threshold)
 
 
 def _knows(reader: SpanReader, question: str) -> bool:

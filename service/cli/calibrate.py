@@ -77,9 +77,11 @@ def run(given: argparse.Namespace, parts: Parts) -> int:
             f"{generator.name} has no reader, and only what a reader finds is calibrated: install the "
             "reading adapter grounded-qa for it, or name a model that has one with --model"
         )
-    # As questions in the alphabet that the reader writes are read; in others its own words are not asked for.
-    both = seconded(reader, source.quoter, "in English")
-    made_for = {"reader": both.fingerprint, "embedder": source.embedder}
+    # One calibrator is made: for the way of reading that most of these questions take.
+    ways = [seconded(reader, source.quoter, trial.question).fingerprint for trial in chosen]
+    usual = max(sorted({*ways}), key=ways.count)
+    chosen = [trial for trial, way in zip(chosen, ways, strict=True) if way == usual]
+    made_for = {"reader": usual, "embedder": source.embedder}
     info = {c.name: c for c in parts.library.collections()}[collection]
     k = given.k or parts.settings.k
     folder = collection_folder(parts.home, collection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +59,22 @@ class Calibrators:
             own = self._own(collection)
         return (self.shipped, own) if isinstance(own, Calibrator) else (self.shipped,)
 
-    def of(self, collection: str, reader: str, embedder: str | None) -> Speaking:
+    def of(
+        self, collection: str, reader: str, embedder: str | None, others: Collection[str] = ()
+    ) -> Speaking:
         """The calibrator for questions to a collection.
 
         Args:
             collection: its name.
             reader: fingerprint of what reads (`PassageReader.fingerprint`).
             embedder: that of the collection; None where passages come from elsewhere.
+            others: fingerprints of what reads other kinds of questions here. That a collection's own
+                calibrator was made for one of these is no mistake; for this question a shipped one speaks.
         """
         with self._lock:
             own = None if embedder is None else self._own(collection)
+            if isinstance(own, Calibrator) and own.made_for.get("reader") in set(others) - {reader}:
+                own = None
             speaking = self._judge(collection, own, {"reader": reader, "embedder": embedder or ""})
             if speaking.note is None:
                 self._notes.pop(collection, None)

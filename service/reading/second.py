@@ -4,8 +4,8 @@ The generator writes; the span reader (`model.spans`) only points, and has learn
 examples. What both find is likelier right than what one of them does. So every reading learns what the span
 reader thinks of its words, and where that one points elsewhere, its words become candidates themselves.
 
-A question for steps, a list, a comparison or yes or no gets no such candidates: a stretch of a few words
-does not answer it.
+A question for steps, a list, a reason, a definition, a comparison or yes or no is left to the generator: a
+few words do not answer it, so what the span reader thinks of it says little.
 
 Invariant: without the second reader, what the first one read is unchanged.
 """
@@ -20,17 +20,19 @@ from dataclasses import replace
 from ingest.types import Hit
 from model.spans.reader import Span, SpanReader, SpanReading
 from service import evidence
-from service.citations import POLAR
 from service.generators import PassageReader
 from service.reading import select
 from service.reading.form import WHOLE
 from service.reading.readings import PassageReading, Readings
 from service.sentences import split
+from service.spans import wanted
 from service.spans.candidates import stretch, tidy
 from service.spans.quoter import Quoter, read
 
 #: Spans of each passage that become candidates of their own.
 HEARD = 2
+#: Such a question is read by both, if it is in the span reader's script.
+FEW_WORDS = "Which one?"
 
 
 class Seconded:
@@ -63,29 +65,31 @@ class Seconded:
         readings = yield from self._reader.read(question, hits, cancel)
         read_in = [reading.hit for reading in readings.passages]
         seen = read(self._spans, question, read_in, cancel) if read_in else []
-        return replace(readings, passages=together(question, readings.passages, seen))
+        return replace(readings, passages=together(readings.passages, seen))
 
 
 def seconded(reader: PassageReader, quoter: Quoter | None, question: str) -> PassageReader:
-    """The reader with the span reader beside it, where there is one that knows the question's script."""
+    """The reader with the span reader beside it, where there is one that can answer such a question."""
+    if not wants_few_words(question):
+        return reader
     spans = quoter.reader if quoter is not None else None
     if spans is None or (spans.scripts and evidence.script(question) not in spans.scripts):
         return reader
     return Seconded(reader, spans)
 
 
-def together(
-    question: str, readings: Sequence[PassageReading], seen: Sequence[SpanReading]
-) -> tuple[PassageReading, ...]:
+def wants_few_words(question: str) -> bool:
+    """Whether a few words of a passage may answer."""
+    return not (wanted.sentences(question) or WHOLE.match(question.strip()) or select.weighed(question))
+
+
+def together(readings: Sequence[PassageReading], seen: Sequence[SpanReading]) -> tuple[PassageReading, ...]:
     """The readings with what the span reader thinks of them, and behind them what it alone found.
 
     Args:
-        question: as asked.
         readings: the generator's, one a passage.
         seen: the span reader's of the same passages.
     """
-    asked = question.strip()
-    few = not (WHOLE.match(asked) or POLAR.search(asked) or select.weighed(asked))
     judged: list[PassageReading] = []
     found: list[PassageReading] = []
     for reading, spans in zip(readings, seen, strict=True):
@@ -95,12 +99,9 @@ def together(
         if reading.written and agreeing:
             told = replace(told, span=agreeing[0].score, apart=_apart(spans, agreeing[0]))
         judged.append(told)
-        if few:
-            found += [
-                one
-                for span, one in own[:HEARD]
-                if one is not None and not (reading.written and span in agreeing)
-            ]
+        found += [
+            one for span, one in own[:HEARD] if one is not None and not (reading.written and span in agreeing)
+        ]
     return (*judged, *found)
 
 

@@ -73,7 +73,7 @@ def written(answer: str | None, text: str = TEXT) -> PassageReading:
 
 def test_who_says_the_same_is_heard_and_who_points_elsewhere_becomes_a_candidate() -> None:
     seen = [spans(TEXT, {"330 metres tall": 4.0, "1889": 1.5, "Eiffel": -2.0})]
-    own, other = together("How tall is it?", [written("330 metres")], seen)
+    own, other = together([written("330 metres")], seen)
     assert (own.answer, own.span, own.apart, own.by) == ("330 metres", 4.0, 0.0, "generator")
     assert own.tells == pytest.approx(0.9)
     assert (other.answer, other.span, other.apart, other.by) == ("1889", 1.5, -2.5, "spans")
@@ -92,15 +92,27 @@ def test_who_says_the_same_is_heard_and_who_points_elsewhere_becomes_a_candidate
 
 def test_where_the_generator_wrote_nothing_the_span_stands_alone() -> None:
     silent = PassageReading(hit(TEXT, 0), 0, 0.99)
-    judged, found = together("When was it finished?", [silent], [spans(TEXT, {"1889": 3.0})])
+    judged, found = together([silent], [spans(TEXT, {"1889": 3.0})])
     assert not judged.written and judged.span is None and judged.apart == select.LEAST_APART
     assert found.written and found.answer == "1889" and found.not_here == 0.99
 
 
-@pytest.mark.parametrize("question", ["How do I paint it?", "Is it 330 metres tall?", "List the levels."])
-def test_a_few_words_are_no_steps_no_list_and_no_yes(question: str) -> None:
-    made = together(question, [written("330 metres")], [spans(TEXT, {"1889": 3.0})])
-    assert [one.by for one in made] == ["generator"] and made[0].tells == pytest.approx(0.9)
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How do I paint it?",
+        "Is it 330 metres tall?",
+        "List the levels.",
+        "What is a tower?",
+        "Why is it red?",
+    ],
+)
+def test_a_few_words_are_no_steps_no_list_no_reason_and_no_yes(engine: ReadingEngine, question: str) -> None:
+    reader = generator(engine).reader
+    assert reader is not None
+    quoter = Quoter(lambda: ScriptedSpans({}))  # type: ignore[arg-type,return-value]
+    assert seconded(reader, quoter, question) is reader
+    assert seconded(reader, quoter, "How tall is it?") is not reader
 
 
 def test_without_a_second_reader_nothing_changes() -> None:
