@@ -34,6 +34,7 @@ MAY_CONNECT = {
     "ingest/embed/ollama.py",
     "ingest/embed/openai.py",
     "ingest/fetch.py",
+    "ingest/pipeline/crew.py",  # looks whether the Ray cluster that was named is there
     "ingest/store/milvus/server.py",
     "ingest/store/milvus/tables.py",  # makes its schemas, through the server's connection
     "model/fetch.py",

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -195,7 +196,10 @@ class Crew:
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE_BYTES,
             }
+        host, _, port = (self._address or "").rpartition(":")
         try:
+            if host and "/" not in host and port.isdigit():  # Ray itself asks for minutes before it says no
+                socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             # "local" starts a cluster even where RAY_ADDRESS names one that nobody asked for here.
             ray.init(self._address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except Exception as error:  # ConnectionError, ValueError, RuntimeError, by what is wrong

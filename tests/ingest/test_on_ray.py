@@ -148,3 +148,11 @@ def test_an_address_without_the_engine_is_refused(tmp_path: Path, capsys: pytest
     (tmp_path / "a.md").write_text("# a")
     assert main(["--home", str(tmp_path / "h"), "--address", "auto", str(tmp_path / "a.md")]) == 2
     assert "--engine ray" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_away_is_named(tmp_path: Path) -> None:
+    from ingest.pipeline.crew import ClusterError, Crew
+
+    away = "127.0.0.1:1"
+    with Crew(HashEmbedder, address=away) as crew, pytest.raises(ClusterError, match=f"at {away}"):
+        crew.start("hash")
