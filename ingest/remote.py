@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ingest.errors import IngestError
+from ingest.fetch import FetchError
 
 #: Where documents lie in folders: object stores, and the file system of a cluster.
 SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "hdfs", "webhdfs", "memory"}
@@ -27,7 +27,7 @@ SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "hdfs", "webh
 MEMORY = "memory://"
 
 
-class RemoteError(IngestError):
+class RemoteError(FetchError):
     """A remote folder or file cannot be reached."""
 
 

@@ -192,7 +192,7 @@ def test_counting_does_not_grow_with_the_document(tokenizer: str, text: str) -> 
     assert count.calls <= 6
     assert count.texts <= 12 * len(chunks)
     assert sum(chunk.tokens for chunk in chunks) >= 0.7 * 224 * len(chunks)
-    assert min(chunk.tokens for chunk in chunks) >= 60  # no crumbs
+    assert min(chunk.tokens for chunk in chunks[:-1]) >= 60  # no crumbs, but for the last one
     check(document_of(text), chunks, COUNTS[tokenizer], 224)
 
 

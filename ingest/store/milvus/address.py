@@ -14,14 +14,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ingest.errors import IngestError
+from ingest.settings import SettingsError
 
 EMBEDDED = "sqlite"
 _SCHEMES = {"milvus+http": "http", "milvus+https": "https", "milvus+file": ""}
 INDEXES = {"flat": "FLAT", "hnsw": "HNSW"}
 
 
-class InvalidStore(IngestError):
+class InvalidStore(SettingsError):
     """The setting `store` names no store."""
 
 
