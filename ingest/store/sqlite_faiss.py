@@ -18,13 +18,13 @@ from typing import Self
 
 from ingest import words
 from ingest.errors import IndexMismatch, IngestError, UnknownCollection
-from ingest.filters import Filter
-from ingest.store import Failure, Match, Source, StoreStatus, Vectors, Verification, facts, snapshots, writing
+from ingest.store import Failure, Source, StoreStatus, Vectors, Verification, facts, snapshots, writing
 from ingest.store.checks import verify
 from ingest.store.connections import Connections, make_file
 from ingest.store.figures import cached_vectors, figures
 from ingest.store.indexes import APPROXIMATE_FROM, Indexes
 from ingest.store.lock import WriterLock
+from ingest.store.questions import Questions
 from ingest.store.reader import SqliteReader
 from ingest.store.rows import document_id, embedding_key, one
 from ingest.store.schema import FILE_NAME, SCHEMA
@@ -33,7 +33,7 @@ from ingest.types import Chunk, Document, StoredDocument, Value
 log = logging.getLogger(__name__)
 
 
-class SqliteFaissStore:
+class SqliteFaissStore(Questions):
     """One collection in one folder; see `ingest.store.Store` for what each method promises."""
 
     def __init__(self, folder: Path, connections: Connections, wait_s: float, approximate_from: int) -> None:
@@ -114,50 +114,6 @@ class SqliteFaissStore:
         """
         with self._connections.reading() as connection:
             yield SqliteReader(connection, self.file, self._indexes.at)
-
-    def generation(self) -> int:
-        """The number of the last commit that changed what can be found."""
-        with self.reading() as reader:
-            return reader.generation
-
-    def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
-        """The k nearest passages of the current generation."""
-        with self.reading() as reader:
-            return reader.nearest(vector, k, where)
-
-    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
-        """The k passages of highest BM25 of the current generation."""
-        with self.reading() as reader:
-            return reader.matching(terms, k, where)
-
-    def documents(self, where: Filter | None = None) -> list[StoredDocument]:
-        """All documents, or those that pass the filter, by path."""
-        with self.reading() as reader:
-            return reader.documents(where)
-
-    def sources(self) -> dict[str, Source]:
-        """Sources by path."""
-        with self.reading() as reader:
-            return reader.sources()
-
-    def document(self, document_id_or_path: str) -> StoredDocument:
-        """One document. Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.document(document_id_or_path)
-
-    def text(self, document_id: str) -> str:
-        """The whole text of a document (by id or path). Raises UnknownDocument."""
-        return self.parsed(document_id).text
-
-    def parsed(self, document_id: str) -> Document:
-        """What the parser made of it (by id or path). Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.parsed(document_id)
-
-    def chunks(self, document_id: str) -> tuple[Chunk, ...]:
-        """Its passages in order (by id or path). Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.chunks(document_id)
 
     def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
         """Vectors known for these keys; one that does not match its checksum raises IndexDamaged."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ingest.errors import IngestError, UnknownCollection
-from ingest.filters import Filter
-from ingest.store import Failure, Match, Source, StoreStatus, Vectors
+from ingest.store import Failure, StoreStatus, Vectors
 from ingest.store.lock import FILE_NAME as LOCK_NAME
 from ingest.store.milvus import side, tables
 from ingest.store.milvus.lease import LEASE_S, Lease
 from ingest.store.milvus.reader import MilvusReader
 from ingest.store.milvus.server import Server
 from ingest.store.milvus.state import KEY, SCHEMA, State, read_state
-from ingest.types import Chunk, Document, StoredDocument
+from ingest.store.questions import Questions
 
 #: A replaced state is there again at once; how often it is looked for.
 _LOOKS, _LOOK_S = 20, 0.05
 
 
-class MilvusReads:
+class MilvusReads(Questions):
     """One collection, to be read; see `ingest.store.Store` for what each method promises."""
 
     def __init__(self, server: Server, name: str, folder: Path, lease_s: float = LEASE_S) -> None:
@@ -63,45 +62,6 @@ class MilvusReads:
     def generation(self) -> int:
         """The number of the last commit that changed what can be found."""
         return self._state().generation
-
-    def nearest(self, vector: Vectors, k: int, where: Filter | None = None) -> list[Match]:
-        """The k nearest passages of the current generation."""
-        with self.reading() as reader:
-            return reader.nearest(vector, k, where)
-
-    def matching(self, terms: Sequence[str], k: int, where: Filter | None = None) -> list[Match]:
-        """The k passages of highest BM25 of the current generation."""
-        with self.reading() as reader:
-            return reader.matching(terms, k, where)
-
-    def documents(self, where: Filter | None = None) -> list[StoredDocument]:
-        """All documents, or those that pass the filter, by path."""
-        with self.reading() as reader:
-            return reader.documents(where)
-
-    def sources(self) -> dict[str, Source]:
-        """Sources by path."""
-        with self.reading() as reader:
-            return reader.sources()
-
-    def document(self, document_id_or_path: str) -> StoredDocument:
-        """One document. Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.document(document_id_or_path)
-
-    def text(self, document_id: str) -> str:
-        """The whole text of a document (by id or path). Raises UnknownDocument."""
-        return self.parsed(document_id).text
-
-    def parsed(self, document_id: str) -> Document:
-        """What the parser made of it (by id or path). Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.parsed(document_id)
-
-    def chunks(self, document_id: str) -> tuple[Chunk, ...]:
-        """Its passages in order (by id or path). Raises UnknownDocument."""
-        with self.reading() as reader:
-            return reader.chunks(document_id)
 
     def cached_vectors(self, embedder_id: str, keys: Iterable[bytes]) -> dict[bytes, Vectors]:
         """Vectors known for these keys; one that does not match its checksum raises IndexDamaged."""
