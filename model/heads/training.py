@@ -170,14 +170,6 @@ def train(
         world.wait()
         reward = sets.described.kind == "reward"
         loss = Preferring() if reward else Classifying(how.label_smoothing)
-
-        def report(event: dict[str, Any]) -> None:
-            prefix = "eval_" if "eval_loss" in event else ""
-            more = {prefix + name: value for name, value in loss.figures().items()}
-            if prefix and more:
-                progress.say(", ".join(f"{name} {value:.4f}" for name, value in more.items()))
-            progress(event | more)
-
         return fit(
             upper,
             cast(Any, loss),  # the loop asks of a batch `tokens` and `to` only
@@ -187,7 +179,7 @@ def train(
             dtype=dtype,
             world=world,
             store=store,
-            report=report,
+            report=session.with_figures(progress, loss.figures),
             stop=stop,
         )
 

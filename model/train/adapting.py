@@ -127,13 +127,6 @@ def train(
                 progress.say(f"going on after step {store.step()}")
         world.wait()
 
-        def report(event: dict[str, Any]) -> None:
-            held = "eval_" if "eval_loss" in event else ""
-            more = {held + name: value for name, value in made.figures().items()}
-            if held and more:
-                progress.say(", ".join(f"{name} {value:.4g}" for name, value in more.items()))
-            progress(event | more)
-
         return fit(
             model,
             made.loss,
@@ -143,7 +136,7 @@ def train(
             dtype=dtype,
             world=world,
             store=store,
-            report=report,
+            report=session.with_figures(progress, made.figures),
             stop=stop,
         )
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,21 @@ class Progress:
         """The bar ends."""
         if self.bar is not None:
             self.bar.close()
+
+
+def with_figures(
+    progress: Progress, figures: Callable[[], Mapping[str, float]]
+) -> Callable[[dict[str, Any]], None]:
+    """What takes the loop's events and adds to each what the loss has seen since it was last asked."""
+
+    def report(event: dict[str, Any]) -> None:
+        held = "eval_" if "eval_loss" in event else ""
+        more = {held + name: value for name, value in figures().items()}
+        if held and more:
+            progress.say(", ".join(f"{name} {value:.4g}" for name, value in more.items()))
+        progress(event | more)
+
+    return report
 
 
 def _stderr_is(file: Path) -> bool:
