@@ -117,7 +117,12 @@ class IngestProcess:
                 for message in _received(process.stdout):
                     answered = True
                     if (file := message.get("file")) is not None:
-                        on_file(FileReport(**file))
+                        try:
+                            on_file(FileReport(**file))
+                        except BaseException:  # what it still says would answer the next upload
+                            process.kill()
+                            process.wait()
+                            raise
                     elif "error" in message:
                         raise _error(message)
                     else:
@@ -233,6 +238,7 @@ def serve(find: Callable[[str, Path], Embedder] | None = None) -> None:
             if "cancel" in message:
                 cancel.set()
             else:
+                cancel.clear()  # in the pipe's order: a cancel may come before the request is taken
                 waiting.put(message)
         os._exit(0)  # the parent is gone, or said nonsense
 
@@ -243,7 +249,6 @@ def serve(find: Callable[[str, Path], Embedder] | None = None) -> None:
             request = waiting.get(timeout=IDLE_S)
         except queue.Empty:
             return
-        cancel.clear()
         try:
             _ingest(request, find, embedders, replies, cancel)
             _send(replies, {"end": True})

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.parse.pdf_layout import Line, Lines
+from ingest.parse.pdf_layout import Line, Lines, units
 
 FEWEST_ROWS = 6
 _GUTTER = 1.9  #: em from letter to letter
@@ -47,7 +47,7 @@ def in_order(reader: Lines, glyphs: Any, lines: Sequence[Line]) -> list[Line]:
             return None
         start, end = gaps[0]
         left = reader.part(glyphs, line.first, text[:start], line)
-        return Split(left, reader.part(glyphs, line.first + end, text[end:], line))
+        return Split(left, reader.part(glyphs, line.first + units(text[:end]), text[end:], line))
 
     sample = candidates[:: max(1, len(candidates) // _SAMPLED)][:_SAMPLED]
     if sum(split(lines[at]) is not None for at in sample) < 2:

@@ -42,6 +42,11 @@ class Line:
     first: int = -1  #: number of its first glyph on the page
 
 
+def units(text: str) -> int:
+    """Its length as pdfium counts: UTF-16 units, of which a character beyond U+FFFF takes two."""
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
 class Lines:
     """Reads the lines of pages; its buffers are used again for each."""
 
@@ -64,8 +69,8 @@ class Lines:
         at = 0
         for written in text.split(LINE_END):
             words = written.strip()
-            first = at + written.index(words[0]) if words else 0
-            at += len(written) + len(LINE_END)
+            first = at + units(written[: written.index(words[0])]) if words else 0
+            at += units(written) + len(LINE_END)
             first = pdfium_c.FPDFText_GetCharIndexFromTextIndex(glyphs, first) if words else -1
             if first < 0:
                 lines.append(Line(written, 0.0, False, 0.0, 0.0, 0.0, False, False))
@@ -73,7 +78,7 @@ class Lines:
             size = self._size(glyphs, first)
             self._usual[size] += len(words)
             x, y = self._place(glyphs, first)
-            right, level = self._place(glyphs, first + len(words) - 1)
+            right, level = self._place(glyphs, first + units(words) - 1)
             drawn = pdfium_c.FPDFText_GetTextObject(glyphs, first)
             hidden = bool(drawn) and pdfium_c.FPDFTextObj_GetTextRenderMode(drawn) == _INVISIBLE
             # A line that is not level is a label on its side.
@@ -94,15 +99,15 @@ class Lines:
         """Where white space of a line is wide: (start, end) in the line, which begins at glyph `first`."""
         found: list[tuple[int, int]] = []
         for space in re.finditer(r"\s+", line):
-            before = self._place(glyphs, first + space.start() - 1)[0]
-            if self._place(glyphs, first + space.end())[0] - before > em:
+            before = self._place(glyphs, first + units(line[: space.start()]) - 1)[0]
+            if self._place(glyphs, first + units(line[: space.end()]))[0] - before > em:
                 found.append(space.span())
         return found
 
     def part(self, glyphs: Any, first: int, text: str, whole: Line) -> Line:
         """A part of a line, which begins at glyph `first`, as a line of its own."""
         x, y = self._place(glyphs, first)
-        right = self._place(glyphs, first + len(text) - 1)[0]
+        right = self._place(glyphs, first + units(text) - 1)[0]
         size, bold = self._size(glyphs, first), self._is_bold(glyphs, first)
         return Line(text, size, bold, x, right, y, whole.hidden, False)
 
@@ -126,13 +131,13 @@ class Lines:
     def _has_cells(self, glyphs: Any, first: int, line: str, size: float, bold: bool) -> bool:
         """Whether its letters stand apart as cells do, or its type changes."""
         middle = (
-            first + line.rindex(" ", 0, len(line) // 2 + 1) + 1
+            first + units(line[: line.rindex(" ", 0, len(line) // 2 + 1) + 1])
             if " " in line[: len(line) // 2 + 1]
             else first
         )
         if self._size(glyphs, middle) != size:  # not at the end, where a footnote's mark may stand
             return True
-        if any(self._is_bold(glyphs, at) != bold for at in (middle, first + len(line) - 1)):
+        if any(self._is_bold(glyphs, at) != bold for at in (middle, first + units(line) - 1)):
             return True
         return any(
             not _NUMBERING.match(line[:start]) for start, _ in self.gaps(glyphs, first, line, _GAP * size)

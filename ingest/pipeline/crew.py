@@ -284,7 +284,8 @@ class Crew:
         if job.deaths < MOST_DEATHS:
             (self._urgent if job.method == "embed" else self._queue).appendleft(job)
             return
-        died = WorkerDied(f"the Ray worker failed on this {job.deaths} times: {reason.splitlines()[0][:300]}")
+        why = (reason.splitlines() or ["no reason told"])[0][:300]
+        died = WorkerDied(f"the Ray worker failed on this {job.deaths} times: {why}")
         job.done, job.result, job.arguments = True, died, ()
 
     def _wake(self, member: _Member) -> None:
@@ -296,8 +297,9 @@ class Crew:
             time.sleep(0.05)  # an actor that Ray gave up answers at once
             return
         except RayError as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[-1][:300]
             raise ClusterError(
-                f"A Ray worker cannot start: {str(error).strip().splitlines()[-1][:300]}. "
+                f"A Ray worker cannot start: {why}. "
                 "Lorebase and its packages have to be installed on every machine of the cluster."
             ) from error
         if isinstance(found, EmbedderError):

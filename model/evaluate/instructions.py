@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model import install, shelf
@@ -74,7 +74,9 @@ def replies(
     found = []
     for number, instruction in enumerate(instructions, 1):
         try:
-            tokens = engine.generate(engine.prompt(instruction.asked), sampling)
+            prompt = engine.prompt(instruction.asked)
+            room = max(engine.config.context_length - len(prompt), 1)
+            tokens = engine.generate(prompt, replace(sampling, max_tokens=min(sampling.max_tokens, room)))
             found.append("".join(token.text for token in tokens).strip())
         except ContextOverflow:
             found.append("")

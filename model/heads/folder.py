@@ -23,7 +23,7 @@ from model.errors import CheckpointError
 from model.formats import peft
 from model.heads.described import HEAD_FILE, Described, describe, write_description
 from model.lora import Adapter, collect
-from model.train.state import write_tensors
+from model.train.state import STATE_FILE, TENSORS_FILE, write_tensors
 
 WEIGHTS_FILE, ADAPTER = "head.safetensors", "adapter"
 BLOCK = re.compile(r"blocks\.(\d+)\.")
@@ -72,7 +72,7 @@ def install(source: Path, target: Path, described: Described) -> None:
     """
     with folder.replaced(target, {"kind": described.kind, "run": described.run}) as new:
         for file in source.rglob("*"):
-            if file.is_file() and file.name not in {folder.MANIFEST, HEAD_FILE}:
+            if file.is_file() and file.name not in {folder.MANIFEST, HEAD_FILE, STATE_FILE, TENSORS_FILE}:
                 to = new / file.relative_to(source)
                 to.parent.mkdir(exist_ok=True)
                 to.write_bytes(file.read_bytes())

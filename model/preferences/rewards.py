@@ -36,7 +36,7 @@ def _contains(text: str) -> Reward:
 
 
 def _brief(words: str) -> Reward:
-    if not words.isdigit() or int(words) < 1:
+    if not words.isdecimal() or int(words) < 1:
         raise TrainingError(f"--reward brief:N needs a number of words, got {words!r}")
     most = int(words)
     return lambda replies: [

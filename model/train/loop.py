@@ -281,7 +281,7 @@ class _Run:
         return total / max(count, 1)
 
     def _save_last(self) -> None:
-        if self.store is None or self.position.step == self.saved_step:
+        if self.store is None or self.position.step in (0, self.saved_step):  # at 0 there are no moments yet
             return
         parameters = state.parameters_of(self.model)
         moments = state.moments_of(self.model, self.optimiser)

@@ -40,7 +40,8 @@ def next_token(
     weight = weight if torch.is_grad_enabled() else weight.detach()  # inside a Function nobody can tell
     targets = batch.targets[wanted]
     extra = max_z if torch.is_grad_enabled() else 0.0
-    total: Tensor = HeadLoss.apply(hidden[wanted], weight, targets, label_smoothing, extra)  # type: ignore[no-untyped-call]
+    smoothing = label_smoothing if torch.is_grad_enabled() else 0.0  # validation tells the plain loss
+    total: Tensor = HeadLoss.apply(hidden[wanted], weight, targets, smoothing, extra)  # type: ignore[no-untyped-call]
     return total, len(targets)
 
 

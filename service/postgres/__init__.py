@@ -193,6 +193,7 @@ def _reason(error: exc.DBAPIError) -> str:
     """The last thing that PostgreSQL or its client said, without who and where."""
     lines = [line.strip() for line in str(error.orig).splitlines() if line.strip()]
     said = next((line for line in lines if "failed: " in line or "error" in line), lines[0] if lines else "?")
-    said = re.sub(r"connection to server (at|on) [^:]*?(, port \d+)? failed: ", "", said)
+    said = said.rpartition("failed: ")[2]
     said = re.sub(r"^(connection failed|connection is bad): ", "", said)
-    return re.sub(r' for (user|role) "[^"]*"', "", said).replace("FATAL:", "").strip().rstrip(".")
+    said = re.sub(r' for (user|role) "[^"]*"', "", said)
+    return re.sub(r"""(["'])[^"']*\1""", "…", said).replace("FATAL:", "").strip().rstrip(".")

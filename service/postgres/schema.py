@@ -21,7 +21,11 @@ FOLDER = Path(__file__).resolve().parent
 VERSION_TABLE = "lorebase_version"
 #: Which of a database's advisory locks is ours: "lore" in ASCII.
 LOCK = 0x6C6F7265
-_LOCKED = text("SELECT set_config('lock_timeout', :wait, true), pg_advisory_xact_lock(:lock)")
+#: A writer whose machine has vanished holds the others up for half a minute, not for TCP's two hours.
+_LOCKED = text(
+    "SELECT set_config('lock_timeout', :wait, true), "
+    "set_config('idle_in_transaction_session_timeout', '30000', true), pg_advisory_xact_lock(:lock)"
+)
 #: Alembic's environment is one for the whole process.
 _alembic = threading.Lock()
 

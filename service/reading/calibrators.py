@@ -54,10 +54,11 @@ class Calibrators:
         return [note for _, note in sorted(self._notes.items())]
 
     def all_of(self, collection: str) -> tuple[Calibrator, ...]:
-        """All that may speak for a collection: the shipped one, and its own where that can be read."""
+        """All that may speak for a collection: the shipped ones, and its own where that can be read."""
         with self._lock:
             own = self._own(collection)
-        return (self.shipped, own) if isinstance(own, Calibrator) else (self.shipped,)
+        shipped = (self.shipped, self._alone)
+        return (*shipped, own) if isinstance(own, Calibrator) else shipped
 
     def of(
         self, collection: str, reader: str, embedder: str | None, others: Collection[str] = ()

@@ -86,7 +86,7 @@ def test_what_is_not_read_is_refused_by_name(tmp_path: Path, name: str, content:
 def test_a_pdf_under_another_name_is_parsed_as_a_pdf(tmp_path: Path) -> None:
     pdf = (Path(__file__).parent / "samples" / "page_lost.pdf").read_bytes()
     document = parse(tmp_path, "notes.txt", b"junk before\n" + pdf)
-    assert document.parser == "pdf/3" and len(document.pages) == 2
+    assert document.parser.startswith("pdf/") and len(document.pages) == 2
     assert "named .txt, but its content is pdf" in document.warnings[0]
 
 

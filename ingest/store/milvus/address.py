@@ -51,7 +51,7 @@ def is_milvus(store: str) -> bool:
         return False
     if store.partition("://")[0] not in _SCHEMES:
         raise InvalidStore(
-            f"store {store.partition('@')[2] or store!r} is neither {EMBEDDED!r} nor an address such as "
+            f"store {store.rpartition('@')[2]!r} is neither {EMBEDDED!r} nor an address such as "
             "milvus+http://127.0.0.1:19530 or milvus+file:///path/to/base.db."
         )
     return True

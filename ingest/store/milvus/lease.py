@@ -145,7 +145,15 @@ def _order(claim: Row) -> tuple[int, str]:
     return claim["ticket"], claim["key"]
 
 
+def _boot() -> str:
+    """Which running kernel this is (Linux): cloned machines may have the same name and inodes."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def _place(lock_file: Path) -> str:
     """What names this lock file among those of all machines."""
     found = lock_file.stat()
-    return f"{platform.node()}:{found.st_dev}:{found.st_ino}"
+    return f"{platform.node()}:{_boot()}:{found.st_dev}:{found.st_ino}"
