@@ -10,7 +10,7 @@
 5. dpo, merge        it learns which of two replies is better, and the adapter is folded in
 6. generate          a question is answered
 
-Afterwards talk to it: `python -m model generate NAME`. What a small model says about the world is not to be
+Afterwards talk to it: `python -m model generate NAME --max-tokens 64`. What a small model says about the world is not to be
 relied on: it has seen one text. Loss pictures stand in the data folder, below `runs`.
 """
 
@@ -122,7 +122,7 @@ def walk(
     check(bool(after.strip()) and after != before, "it answers otherwise than before it learned to")
     for run_name in (base, chat, f"{name}-dpo"):
         check((home / "runs" / run_name / "loss.png").is_file(), f"the loss is drawn in runs/{run_name}")
-    say(f"\nTalk to it: python -m model generate {name} --home {home}")
+    say(f"\nTalk to it: python -m model generate {name} --max-tokens 64 --home {home}")
 
 
 # ----------------------------------------------------------------------------------------------------

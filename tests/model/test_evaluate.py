@@ -216,3 +216,14 @@ def test_smollm2_is_as_surprised_as_under_transformers(tmp_path: Path, weights_o
     assert found.nats / found.tokens == pytest.approx(expected, abs=0.02)
     with pytest.raises(ModelError, match="window must be"):
         surprise(engine, text, window=1 << 20, stride=1)
+
+
+@pytest.mark.parametrize("theirs", ['[{"key": "a"}]', "a note", '{"other": 1}'])
+def test_a_file_that_is_no_earlier_runs_is_left_as_it_is(tmp_path: Path, theirs: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(theirs, encoding="utf-8")  # without a newline at its end, as json.dumps writes it
+    with pytest.raises(DataError, match="no file of an earlier run"):
+        Lines(file)
+    assert file.read_text(encoding="utf-8") == theirs
+    file.write_text('{"key": "a", "reply": 1}\n{"key": "b", "re', encoding="utf-8")
+    assert [*Lines(file).records] == ["a"], "the torn end of our own is cut"

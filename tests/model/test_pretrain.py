@@ -368,3 +368,11 @@ def test_where_nothing_compiles_the_run_goes_on_plain(monkeypatch: pytest.Monkey
     assert "times as fast" in said[-1]
     calls.clear()
     assert losses.next_token(one, batch)[0].item() == before and len(calls) == len(one.blocks)
+
+
+def test_half_a_character_costs_its_row(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "whole"}\n{"text": "half \\ud800"}\n{"text": "again"}\n', encoding="utf-8")
+    problems = reading.Problems()
+    found = [*reading.texts(file, column="text", separate="line", problems=problems)]
+    assert found == ["whole", "again"] and "half a character" in str(vars(problems))

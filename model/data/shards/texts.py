@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from model.data.forms import HALF_CHARACTER
 from model.errors import DataError
 
 Separate = Literal["file", "line", "blank"]
@@ -152,6 +153,9 @@ def _cell(row: object, column: str, where: str, problems: Problems) -> str | Non
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
         has = ", ".join(map(str, row)) if isinstance(row, dict) else "no columns"
         problems.add(f"{where}: has no text in the column {column!r} (it has {has}); name another by column")
+        return None
+    if HALF_CHARACTER.search(row[column]):
+        problems.add(f"{where}: holds half a character (an unpaired surrogate)")
         return None
     return str(row[column])
 
