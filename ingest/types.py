@@ -114,6 +114,26 @@ class Hit:
     dense_score: float | None  #: cosine, None where the dense arm did not look or did not find
     keyword_score: float | None  #: BM25 turned higher-is-better, None likewise
 
+    @classmethod
+    def of(cls, document: StoredDocument, chunk: Chunk, chunk_id: int, score: float = 0.0) -> Hit:
+        """A stored passage that neither arm has scored."""
+        return cls(
+            chunk_id=chunk_id,
+            document_id=document.document_id,
+            path=document.path,
+            title=document.title,
+            position=chunk.position,
+            text=chunk.text,
+            char_start=chunk.char_start,
+            char_end=chunk.char_end,
+            page_first=chunk.page_first,
+            page_last=chunk.page_last,
+            heading_path=chunk.heading_path,
+            score=score,
+            dense_score=None,
+            keyword_score=None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:

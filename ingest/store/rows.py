@@ -171,22 +171,7 @@ def hit_of(chunk_fields: Sequence[Any], document_fields: Sequence[Any], file: Pa
     """A hit without scores, from `CHUNK` and `DOCUMENT`, each with its checksum."""
     document = stored_document(document_fields, file)
     chunk = chunk_of(chunk_fields, document.document_id, file)
-    return Hit(
-        chunk_id=chunk_fields[0],
-        document_id=document.document_id,
-        path=document.path,
-        title=document.title,
-        position=chunk.position,
-        text=chunk.text,
-        char_start=chunk.char_start,
-        char_end=chunk.char_end,
-        page_first=chunk.page_first,
-        page_last=chunk.page_last,
-        heading_path=chunk.heading_path,
-        score=0.0,
-        dense_score=None,
-        keyword_score=None,
-    )
+    return Hit.of(document, chunk, chunk_fields[0])
 
 
 def one(connection: sqlite3.Connection, sql: str, *values: object) -> Any:

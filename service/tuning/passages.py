@@ -85,7 +85,7 @@ def collect(library: Library, collection: str, *, cjk: bool, seed: int = 0) -> C
             continue
         seen.add(text)
         heading = heading_prefix(document.title, chunk.heading_path)
-        passages.append(Candidate(_hit(document, chunk, number), heading, families[document.path]))
+        passages.append(Candidate(Hit.of(document, chunk, number, 1.0), heading, families[document.path]))
     passages.sort(key=lambda passage: dice(seed, "order", passage.key).random())
     return Collected(tuple(passages), skipped, tuple(documents))
 
@@ -118,22 +118,3 @@ def _families(found: Sequence[tuple[StoredDocument, Chunk]]) -> dict[str, str]:
         one, other = root(first.setdefault(normal(chunk.text), document.path)), root(document.path)
         parent[max(one, other)] = min(one, other)
     return {path: root(path) for path in parent}
-
-
-def _hit(document: StoredDocument, chunk: Chunk, number: int) -> Hit:
-    return Hit(
-        chunk_id=number,
-        document_id=document.document_id,
-        path=document.path,
-        title=document.title,
-        position=chunk.position,
-        text=chunk.text,
-        char_start=chunk.char_start,
-        char_end=chunk.char_end,
-        page_first=chunk.page_first,
-        page_last=chunk.page_last,
-        heading_path=chunk.heading_path,
-        score=1.0,
-        dense_score=None,
-        keyword_score=None,
-    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from pathlib import Path
 
-from ingest.store import Source
+from ingest.store import Source, Store
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import Chunk, Document, Page, Section, StoredDocument
 from tests.fakes import HashEmbedder
@@ -35,9 +37,7 @@ def make_chunks(text: str, size: int = 40) -> list[Chunk]:
     ]
 
 
-def put(
-    store: SqliteFaissStore, path: str, text: str, title: str = "Title", recipe: str = "r"
-) -> StoredDocument:
+def put(store: Store, path: str, text: str, title: str = "Title", recipe: str = "r") -> StoredDocument:
     document, chunks = make_document(text, title), make_chunks(text)
     vectors = EMBEDDER.encode_passages([c.embedding_text(title) for c in chunks])
     store.bind(EMBEDDER.id, EMBEDDER.name, EMBEDDER.dimension)
@@ -62,3 +62,45 @@ def copy_closed(store: SqliteFaissStore, target: Path) -> Path:
     """A copy of a closed collection's folder."""
     shutil.copytree(store.folder, target)
     return target
+
+
+def watched_publishes(store: Store, writer: Store, publishes: int, readers: int) -> set[int]:
+    """Publish versions of one document while others read; fails at a mixed read; gives the generations seen.
+
+    Publish n holds one document that says n in every passage; a mixed read would show two numbers.
+    """
+    query = EMBEDDER.encode_queries(["version"])[0]
+
+    def text(n: int) -> str:
+        return f"version {n:03} of this one passage".ljust(40) * (4 + n % 5)  # each as long as a chunk
+
+    put(writer, "doc", text(0))
+    seen: set[int] = set()
+    wrong: list[object] = []
+    done = threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                with store.reading() as reader:
+                    found = [m.chunk_id for m in reader.nearest(query, 99)]
+                    found += [m.chunk_id for m in reader.matching(["version"], 99)]
+                    hits = reader.hits(list(dict.fromkeys(found)))
+                    numbers = {int(n) for h in hits.values() for n in h.text.split() if n.isdigit()}
+                    if len(numbers) != 1 or len(hits) != reader.chunk_count or len(found) != 2 * len(hits):
+                        wrong.append((reader.generation, numbers, len(hits), len(found), reader.chunk_count))
+                    seen.add(reader.generation)
+            except Exception as error:
+                wrong.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(readers)]
+    for thread in threads:
+        thread.start()
+    for n in range(1, publishes + 1):
+        put(writer, "doc", text(n))
+    time.sleep(0.05)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong[:3]
+    return seen

@@ -20,9 +20,8 @@ from ingest.search import Searcher
 from ingest.store import Source, Store
 from ingest.store.rows import embedding_key
 from ingest.store.sqlite_faiss import SqliteFaissStore
-from tests.ingest.making import EMBEDDER, everything, make_chunks, make_document, put
+from tests.ingest.making import EMBEDDER, TEXT, everything, make_chunks, make_document, put, watched_publishes
 
-TEXT = "The tortoise lives in the garden. 乌龟住在花园里。 Part R123-78 costs 4.50. 😀 " * 3
 Open = Callable[..., Store]
 
 
@@ -128,6 +127,8 @@ def test_equal_text_at_two_paths_is_two_documents_and_one_vector_each_text(store
     assert (two.documents, two.chunks, two.vectors) == (2, 2 * one.chunks, one.vectors)
     store.forget(["a"])
     assert store.verify() == one
+    store.forget(["b"])
+    assert store.verify().vectors == 0
 
 
 @pytest.mark.parametrize("bad", ["count", "nan", "length", "slice"])
@@ -209,41 +210,7 @@ def test_threads_of_one_store_take_turns(opener: Open) -> None:
 
 
 def test_readers_see_one_generation_each_while_another_publishes(store: Store, opener: Open) -> None:
-    """Publish n holds one document that says n in every passage; a mixed read would show two numbers."""
-    query = EMBEDDER.encode_queries(["version"])[0]
-    writer = reopened(store, opener)
-
-    def text(n: int) -> str:
-        return f"version {n:03} of this one passage".ljust(40) * (4 + n % 3)  # as long as a chunk
-
-    put(writer, "doc", text(0))
-    seen: set[int] = set()
-    wrong: list[object] = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                with store.reading() as reader:
-                    found = [m.chunk_id for m in reader.nearest(query, 99)]
-                    found += [m.chunk_id for m in reader.matching(["version"], 99)]
-                    hits = reader.hits(list(dict.fromkeys(found)))
-                    numbers = {int(n) for h in hits.values() for n in h.text.split() if n.isdigit()}
-                    if len(numbers) != 1 or len(hits) != reader.chunk_count or len(found) != 2 * len(hits):
-                        wrong.append((reader.generation, numbers, len(hits), len(found), reader.chunk_count))
-                    seen.add(reader.generation)
-            except Exception as error:
-                wrong.append(error)
-
-    readers = [threading.Thread(target=read) for _ in range(2)]
-    for thread in readers:
-        thread.start()
-    for n in range(1, 9):
-        put(writer, "doc", text(n))
-    done.set()
-    for thread in readers:
-        thread.join()
-    assert not wrong, wrong[:3]
+    seen = watched_publishes(store, reopened(store, opener), publishes=8, readers=2)
     assert len(seen) > 2
     assert store.generation() == 9
     assert store.verify().problems == ()

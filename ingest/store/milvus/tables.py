@@ -295,23 +295,7 @@ def chunk_of(row: Row) -> Chunk:
 
 def hit_of(row: Row, document: StoredDocument) -> Hit:
     """A hit without scores."""
-    chunk = chunk_of(row)
-    return Hit(
-        chunk_id=row["chunk_id"],
-        document_id=document.document_id,
-        path=document.path,
-        title=document.title,
-        position=chunk.position,
-        text=chunk.text,
-        char_start=chunk.char_start,
-        char_end=chunk.char_end,
-        page_first=chunk.page_first,
-        page_last=chunk.page_last,
-        heading_path=chunk.heading_path,
-        score=0.0,
-        dense_score=None,
-        keyword_score=None,
-    )
+    return Hit.of(document, chunk_of(row), row["chunk_id"])
 
 
 def listed(values: Sequence[int | str]) -> str:

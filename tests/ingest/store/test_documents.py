@@ -1,46 +1,23 @@
-"""What is stored comes back as it was given; what does not fit together, or is of another make, is refused."""
+"""The embedded store's documents beyond what every store promises (`tests/ingest/test_store_contract.py`)."""
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ingest import words
 from ingest.collections import InvalidName, checked_name, delete_collection, list_collections, open_collection
 from ingest.errors import (
     IndexDamaged,
-    IndexMismatch,
     IngestError,
     SchemaTooNew,
     UnknownCollection,
-    UnknownDocument,
 )
-from ingest.store import Source
 from ingest.store.schema import APPLICATION_ID, MIGRATIONS, migrate
 from ingest.store.sqlite_faiss import SqliteFaissStore
-from tests.ingest.making import EMBEDDER, TEXT, everything, make_chunks, make_document, new_store, put
-
-
-def test_a_document_comes_back_as_it_was_given_also_after_reopening(tmp_path: Path) -> None:
-    with new_store(tmp_path) as store:
-        stored = put(store, "a/b.md", TEXT)
-        before = everything(store)
-    with SqliteFaissStore.open(store.folder) as store:
-        assert everything(store) == before
-        document, chunks = make_document(TEXT), tuple(make_chunks(TEXT))
-        assert store.parsed(stored.document_id) == document
-        assert store.text("a/b.md") == TEXT
-        assert store.chunks(stored.document_id) == chunks
-        assert (stored.characters, stored.chunks, stored.pages) == (len(TEXT), len(chunks), 2)
-        with store.reading() as reader:
-            hit = reader.hits([1])[1]
-        assert TEXT[hit.char_start : hit.char_end] == hit.text
-        assert store.verify().problems == ()
-        with pytest.raises(UnknownDocument, match="nothing"):
-            store.document("nothing")
+from tests.ingest.making import EMBEDDER, TEXT, new_store, put
 
 
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
@@ -49,19 +26,6 @@ def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
         for file in store.folder.iterdir():
             assert file.stat().st_mode & 0o077 == 0, file
     assert store.folder.stat().st_mode & 0o077 == 0
-
-
-def test_equal_text_at_two_paths_is_two_documents_and_one_vector_each_text(tmp_path: Path) -> None:
-    with new_store(tmp_path) as store:
-        put(store, "a", TEXT)
-        one = store.verify()
-        put(store, "b", TEXT)
-        two = store.verify()
-        assert (two.documents, two.chunks, two.vectors) == (2, 2 * one.chunks, one.vectors)
-        store.forget(["a"])
-        assert store.verify() == one
-        store.forget(["b"])
-        assert store.verify().vectors == 0  # an embedding can be turned back into its text
 
 
 def test_ids_are_never_given_twice(tmp_path: Path) -> None:
@@ -74,37 +38,6 @@ def test_ids_are_never_given_twice(tmp_path: Path) -> None:
         with store.reading() as reader:
             new = {m.chunk_id for m in reader.nearest(EMBEDDER.encode_queries(["x"])[0], 99)}
     assert old and new and not old & new
-
-
-def test_another_embedder_is_refused_with_the_command_that_helps(tmp_path: Path) -> None:
-    with new_store(tmp_path) as store:
-        put(store, "a", TEXT)
-        with pytest.raises(IndexMismatch, match="rebuild --embedder other"):
-            store.bind("other-id", "other", EMBEDDER.dimension)
-        with pytest.raises(IndexMismatch):
-            store.replace_document(
-                Source("b", "", ""), make_document("x"), make_chunks("x"), np.ones((1, 1), np.float32)
-            )
-
-
-@pytest.mark.parametrize("bad", ["count", "nan", "length", "slice"])
-def test_what_does_not_fit_together_is_refused_and_nothing_changes(tmp_path: Path, bad: str) -> None:
-    with new_store(tmp_path) as store:
-        put(store, "a", TEXT)
-        before = everything(store)
-        chunks = make_chunks(TEXT)
-        vectors = EMBEDDER.encode_passages([c.text for c in chunks])
-        if bad == "count":
-            vectors = vectors[:-1]
-        elif bad == "nan":
-            vectors[0, 0] = np.nan
-        elif bad == "length":
-            vectors = vectors * np.float32(2)
-        else:
-            chunks[0] = make_chunks("something else that is forty characters long")[0]
-        with pytest.raises(ValueError):
-            store.replace_document(Source("a", "", ""), make_document(TEXT), chunks, vectors)
-        assert everything(store) == before
 
 
 def test_a_newer_schema_and_a_foreign_database_are_refused(tmp_path: Path) -> None:
@@ -214,38 +147,6 @@ def test_no_name_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
             call()
     assert list(tmp_path.iterdir()) == []
     assert checked_name("Tax 2026-हिन्दी_1.0") == "Tax 2026-हिन्दी_1.0"
-
-
-def test_recut_exchanges_everything_or_nothing(tmp_path: Path) -> None:
-    other = type(EMBEDDER)(dimension=16, name="other")
-    with new_store(tmp_path) as store:
-        for name in "ab":
-            put(store, name, f"{name} {TEXT}")
-        before = everything(store)
-        texts = {d.document_id: make_chunks(store.text(d.path), 60) for d in store.documents()}
-        pieces = [(i, "new recipe", chunks) for i, chunks in texts.items()]
-        with pytest.raises(IndexDamaged):  # vectors are missing
-            store.recut(other.id, "other", 16, pieces)
-        assert everything(store) == before
-        from ingest.store.rows import embedding_key
-
-        chunks = [c for _, _, chunks in pieces for c in chunks]
-        keys = {
-            embedding_key(c, "Title"): other.encode_passages([c.embedding_text("Title")])[0] for c in chunks
-        }
-        store.cache_vectors(other.id, "other", 16, keys)
-        assert everything(store) == before and store.verify().problems == ()
-        with pytest.raises(IndexDamaged):  # a document is left out
-            store.recut(other.id, "other", 16, pieces[:1])
-        assert everything(store) == before
-        store.recut(other.id, "other", 16, pieces)
-        status = store.status()
-        assert (status.embedder_id, status.embedder_name, status.dimension) == (other.id, "other", 16)
-        assert [store.chunks(d.path) for d in store.documents()] == [tuple(c) for c in texts.values()]
-        assert {d.recipe for d in store.documents()} == {"new recipe"}
-        verified = store.verify()
-        assert verified.problems == () and verified.vectors == len(keys)  # nothing left of the old embedder
-        assert store.nearest(other.encode_queries(["tortoise"])[0], 1)
 
 
 def test_the_header_names_the_program(tmp_path: Path) -> None:

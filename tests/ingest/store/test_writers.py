@@ -14,7 +14,7 @@ import pytest
 
 from ingest.errors import CollectionLocked, StorageFull
 from ingest.store.sqlite_faiss import SqliteFaissStore
-from tests.ingest.making import EMBEDDER, TEXT, everything, new_store, put
+from tests.ingest.making import TEXT, everything, new_store, put, watched_publishes
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -135,43 +135,9 @@ def test_a_disk_that_refuses_to_write_loses_nothing_acknowledged(tmp_path: Path)
         put(store, "after", TEXT)
 
 
-def test_readers_see_one_generation_each_while_another_process_publishes(tmp_path: Path) -> None:
-    """Publish n holds one document that says n in every passage; a mixed read would show two numbers."""
-    query = EMBEDDER.encode_queries(["version"])[0]
+def test_readers_see_one_generation_each_while_another_store_publishes(tmp_path: Path) -> None:
     store, writer = new_store(tmp_path), new_store(tmp_path)
-
-    def text(n: int) -> str:
-        return f"version {n:03} of this one passage".ljust(40) * (8 + n % 5)  # as long as a chunk
-
-    put(writer, "doc", text(0))
-    seen: set[int] = set()
-    wrong: list[object] = []
-    done = threading.Event()
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                with store.reading() as reader:
-                    found = [m.chunk_id for m in reader.nearest(query, 99)]
-                    found += [m.chunk_id for m in reader.matching(["version"], 99)]
-                    hits = reader.hits(list(dict.fromkeys(found)))
-                    numbers = {int(n) for h in hits.values() for n in h.text.split() if n.isdigit()}
-                    if len(numbers) != 1 or len(hits) != reader.chunk_count or len(found) != 2 * len(hits):
-                        wrong.append((reader.generation, numbers, len(hits), len(found)))
-                    seen.add(reader.generation)
-            except Exception as error:
-                wrong.append(error)
-
-    readers = [threading.Thread(target=read) for _ in range(3)]
-    for thread in readers:
-        thread.start()
-    for n in range(1, 51):
-        put(writer, "doc", text(n))
-    time.sleep(0.05)
-    done.set()
-    for thread in readers:
-        thread.join()
-    assert not wrong, wrong[:3]
+    seen = watched_publishes(store, writer, publishes=50, readers=3)
     assert len(seen) > 3
     assert store.generation() == 51
     store.close()
