@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
-from service import access, auth, errors, gauges, wiring
+from service import access, auth, gauges, problems, wiring
 from service.answer import Answerer
 from service.classifier.classify import Classifying
 from service.classifier.decided import Decided
@@ -80,7 +80,7 @@ def assemble(
         jobs=JobBoard(
             shelves,
             home / "uploads",
-            lambda e: errors.problem(e, home)[1]["error"],
+            lambda e: problems.problem(e, home)[1]["error"],
             settings.job_queue_length,
         ),
         readiness=Readiness({"index": shelves.warm, "generator": generators.warm}),
@@ -141,7 +141,8 @@ def create_app(
         upload_bytes=settings.max_upload_mb * 1_000_000 + MAX_BODY_BYTES,
     )
     app.add_middleware(Observer, metrics=parts.metrics)
-    errors.register(app, home, f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else")
+    limits = f"at most {settings.max_upload_mb} MB for uploads and 1 MB for anything else"
+    problems.register(app, home, limits)
     app.include_router(ask.router)
     app.include_router(sessions.router)
     app.include_router(search.router)

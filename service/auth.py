@@ -26,8 +26,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import LOCAL, SCOPE_KEY, Access
-from service.errors import BadKeyFile, RateLimited, RecordsUnavailable, Unauthorized, error_response
+from service.errors import BadKeyFile, RateLimited, RecordsUnavailable, Unauthorized
 from service.keys import Keys
+from service.problems import error_response
 from service.rates import Rates
 
 #: The characters of RFC 6750's b64token; 24 of them can hold more than 128 random bits.

@@ -1,7 +1,7 @@
 """How the clients of OpenAI and of Ollama read an error; which of them speaks shows in the path.
 
 Their own servers answer 400 where a request cannot be read, so that is the status here, too. Everything else
-keeps the status of `service.errors`.
+keeps the status of `service.problems`.
 
     /v1/...    {"error": {"message", "type", "param", "code"}}
     /api/...   {"error": "text"}

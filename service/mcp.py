@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ingest.errors import IngestError
 from ingest.types import Hit
 from model.errors import ModelError
-from service import errors
+from service import errors, problems
 from service.citations import Citation
 from service.deps import Parts
 from service.events import Final
@@ -165,7 +165,7 @@ class Tools:
         try:
             yield
         except (errors.ServiceError, IngestError, ModelError) as error:
-            _, body, _ = errors.problem(error, self._parts.home)
+            _, body, _ = problems.problem(error, self._parts.home)
             raise ToolError(str(body["error"]["message"])) from error
 
 

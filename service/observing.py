@@ -17,8 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import logs, tracing
 from service.access import SCOPE_KEY, Access
-from service.errors import error_response
 from service.metrics import Metrics
+from service.problems import error_response
 
 HEADER = "X-Request-ID"
 _HARMLESS = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")

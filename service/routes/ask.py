@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
 
-from service import errors
+from service import errors, problems
 from service.access import access
 from service.answer import Ask, Source
 from service.deps import Parts, PartsDep
@@ -55,7 +55,7 @@ _STREAM = {
     "/ask",
     response_model=AskReply,
     summary="Ask a question",
-    responses={200: _STREAM, **errors.declared(404, 409, 429, 500, 502, 503, 504)},
+    responses={200: _STREAM, **problems.declared(404, 409, 429, 500, 502, 503, 504)},
 )
 async def ask(body: AskRequest, request: Request, parts: PartsDep) -> AskReply | StreamingResponse:
     """Answers from the documents with citations that can be checked, or refuses and says why."""
@@ -147,8 +147,8 @@ async def _wire(parts: Parts, first: Event, rest: AsyncGenerator[Event]) -> Asyn
             for name, data in _named(event):
                 yield _line(name, data)
     except Exception as error:
-        _, body, _ = errors.problem(error, parts.home)
-        yield _line("error", errors.error_reply(body))
+        _, body, _ = problems.problem(error, parts.home)
+        yield _line("error", problems.error_reply(body))
     finally:
         await rest.aclose()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
-from service import errors
+from service import errors, problems
 from service.classifier.classify import Outcome, Wanted
 from service.classifier.examples import without_repeated_keys
 from service.classifier.shelf import Trained
@@ -58,7 +58,7 @@ def prepare(parts: Parts, body: ClassifyRequest) -> Prepared:
 @router.post(
     "/classify",
     summary="Texts to labels",
-    responses={**errors.declared(404, 429, 500, 502, 503, 504)},
+    responses={**problems.declared(404, 429, 500, 502, 503, 504)},
 )
 async def classify(body: ClassifyRequest, request: Request, parts: PartsDep) -> ClassifyReply:
     """By a few examples of each label, or by a named classifier. Probabilities are of the given labels."""
@@ -71,14 +71,14 @@ async def classify(body: ClassifyRequest, request: Request, parts: PartsDep) -> 
         return ClassifyReply.of(await anext(events), body.classifier)
 
 
-@router.get("/classifiers", summary="Named classifiers", responses={**errors.declared(500)})
+@router.get("/classifiers", summary="Named classifiers", responses={**problems.declared(500)})
 def list_classifiers(parts: PartsDep) -> ClassifiersReply:
     """Your own and those that came with the program."""
     return ClassifiersReply(classifiers=[_summary(parts, name) for name in parts.classifiers.names()])
 
 
 @router.get(
-    "/classifiers/{name}", summary="One named classifier", responses={**errors.declared(404, 500, 503)}
+    "/classifiers/{name}", summary="One named classifier", responses={**problems.declared(404, 500, 503)}
 )
 def get_classifier(name: str, parts: PartsDep) -> ClassifierReply:
     """With its examples, in the form in which it can be put."""
@@ -88,7 +88,7 @@ def get_classifier(name: str, parts: PartsDep) -> ClassifierReply:
 @router.put(
     "/classifiers/{name}",
     summary="Keep a classifier",
-    responses={201: {"model": ClassifierReply, "description": "Created"}, **errors.declared(500, 507)},
+    responses={201: {"model": ClassifierReply, "description": "Created"}, **problems.declared(500, 507)},
 )
 async def put_classifier(
     name: str, body: ClassifierBody, request: Request, response: Response, parts: PartsDep
@@ -104,7 +104,7 @@ async def put_classifier(
     "/classifiers/{name}",
     summary="Delete a classifier",
     status_code=204,
-    responses={**errors.declared(404, 409, 500)},
+    responses={**problems.declared(404, 409, 500)},
 )
 def delete_classifier(name: str, parts: PartsDep) -> None:
     """One that came with the program stays; one that yours has hidden comes back."""

@@ -11,14 +11,14 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from service import errors
+from service import problems
 from service.deps import PartsDep
 from service.schemas import CollectionReply, CollectionsReply, NewCollection
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
-@router.get("", summary="Collections", responses={**errors.declared(500, 503)})
+@router.get("", summary="Collections", responses={**problems.declared(500, 503)})
 def list_collections(parts: PartsDep) -> CollectionsReply:
     """All collections in figures, and what a new one can be made with."""
     found = parts.library.collections()
@@ -30,14 +30,14 @@ def list_collections(parts: PartsDep) -> CollectionsReply:
 
 
 @router.post(
-    "", summary="Make a collection", status_code=201, responses={**errors.declared(404, 409, 500, 503, 507)}
+    "", summary="Make a collection", status_code=201, responses={**problems.declared(404, 409, 500, 503, 507)}
 )
 def create_collection(body: NewCollection, parts: PartsDep) -> CollectionReply:
     """An empty one. Its embedder is fixed now; another one later takes `python -m ingest rebuild`."""
     return CollectionReply.of(parts.library.create(body.name, body.embedder, body.chunking))
 
 
-@router.get("/{name}", summary="One collection", responses={**errors.declared(404, 500, 503)})
+@router.get("/{name}", summary="One collection", responses={**problems.declared(404, 500, 503)})
 def one_collection(name: str, parts: PartsDep) -> CollectionReply:
     """Its embedder, how it is cut, and how much is in it."""
     return CollectionReply.of(parts.library.collection(name))
@@ -47,7 +47,7 @@ def one_collection(name: str, parts: PartsDep) -> CollectionReply:
     "/{name}/export",
     summary="A collection as one file",
     response_class=FileResponse,
-    responses={200: {"content": {"application/zip": {}}}, **errors.declared(404, 500, 503, 507)},
+    responses={200: {"content": {"application/zip": {}}}, **problems.declared(404, 500, 503, 507)},
 )
 def export_collection(name: str, parts: PartsDep) -> FileResponse:
     """Its documents, passages and vectors as they are now, for `python -m ingest import FILE` elsewhere.
@@ -75,7 +75,7 @@ def export_collection(name: str, parts: PartsDep) -> FileResponse:
     "/{name}",
     summary="Delete a collection",
     status_code=204,
-    responses={**errors.declared(404, 409, 500, 503, 507)},
+    responses={**problems.declared(404, 409, 500, 503, 507)},
 )
 def delete_collection(name: str, parts: PartsDep) -> None:
     """With its documents and the files that were uploaded to it, for good, before this answers.

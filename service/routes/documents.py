@@ -23,7 +23,7 @@ from ingest.fields import checked
 from ingest.filters.text import LONGEST, parse
 from ingest.pipeline import upload_path
 from ingest.types import Value
-from service import errors
+from service import errors, problems
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload, UploadTooLarge
 from service.jobs import Job
@@ -72,7 +72,7 @@ _BODY = {
 }
 
 
-@router.get("/documents", summary="List documents", responses={**errors.declared(404, 500, 503)})
+@router.get("/documents", summary="List documents", responses={**problems.declared(404, 500, 503)})
 def list_documents(
     parts: PartsDep,
     collection: Collection = None,
@@ -96,7 +96,7 @@ def list_documents(
     status_code=202,
     summary="Upload files, a text or a page",
     openapi_extra=_BODY,
-    responses={**errors.declared(409, 415, 429, 500, 503)},
+    responses={**problems.declared(409, 415, 429, 500, 503)},
 )
 async def upload(request: Request, parts: PartsDep) -> JobReply:
     """Ingests files (multipart), a text or a web page (JSON) as a job; one of the same path is replaced."""
@@ -196,7 +196,9 @@ def safe_suffix(path: str) -> str:
     return suffix if _SUFFIX.fullmatch(suffix) else ""
 
 
-@router.get("/documents/{document_id}", summary="One document", responses={**errors.declared(404, 500, 503)})
+@router.get(
+    "/documents/{document_id}", summary="One document", responses={**problems.declared(404, 500, 503)}
+)
 def one_document(document_id: str, parts: PartsDep, collection: Collection = None) -> DocumentReply:
     """What the index knows about a document."""
     return DocumentReply.of(parts.library.document(collection or parts.settings.collection, document_id))
@@ -205,7 +207,7 @@ def one_document(document_id: str, parts: PartsDep, collection: Collection = Non
 @router.patch(
     "/documents/{document_id}",
     summary="Set fields of a document",
-    responses={**errors.declared(404, 409, 500, 503)},
+    responses={**problems.declared(404, 409, 500, 503)},
 )
 def patch_document(
     document_id: str, body: DocumentPatch, parts: PartsDep, collection: Collection = None
@@ -216,7 +218,9 @@ def patch_document(
 
 
 @router.delete(
-    "/documents/{document_id}", summary="Delete a document", responses={**errors.declared(404, 409, 500, 503)}
+    "/documents/{document_id}",
+    summary="Delete a document",
+    responses={**problems.declared(404, 409, 500, 503)},
 )
 def delete_document(document_id: str, parts: PartsDep, collection: Collection = None) -> DeletedReply:
     """Forgets a document with all that was made of it; when this returns, no search finds it."""
@@ -227,7 +231,9 @@ def delete_document(document_id: str, parts: PartsDep, collection: Collection = 
 
 
 @router.get(
-    "/documents/{document_id}/text", summary="A document's text", responses={**errors.declared(404, 500, 503)}
+    "/documents/{document_id}/text",
+    summary="A document's text",
+    responses={**problems.declared(404, 500, 503)},
 )
 def document_text(  # noqa: PLR0917 - FastAPI passes them by name
     document_id: str,
@@ -263,7 +269,7 @@ def document_text(  # noqa: PLR0917 - FastAPI passes them by name
 @router.get(
     "/documents/{document_id}/chunks",
     summary="A document's passages",
-    responses={**errors.declared(404, 500, 503)},
+    responses={**problems.declared(404, 500, 503)},
 )
 def document_chunks(document_id: str, parts: PartsDep, collection: Collection = None) -> ChunksReply:
     """The passages that were made of a document, in order."""
@@ -273,20 +279,20 @@ def document_chunks(document_id: str, parts: PartsDep, collection: Collection = 
     return ChunksReply(document_id=document.document_id, chunks=[ChunkReply.of(c) for c in chunks])
 
 
-@router.get("/jobs", summary="Uploads", tags=["jobs"], responses={**errors.declared(500)})
+@router.get("/jobs", summary="Uploads", tags=["jobs"], responses={**problems.declared(500)})
 def list_jobs(parts: PartsDep) -> JobsReply:
     """Uploads since the service started, newest first."""
     return JobsReply(jobs=[JobReply.of(j) for j in parts.jobs.jobs()])
 
 
-@router.get("/jobs/{job_id}", summary="One upload", tags=["jobs"], responses={**errors.declared(404, 500)})
+@router.get("/jobs/{job_id}", summary="One upload", tags=["jobs"], responses={**problems.declared(404, 500)})
 def one_job(job_id: str, parts: PartsDep) -> JobReply:
     """How far an upload has come, and what became of each file."""
     return JobReply.of(parts.jobs.job(job_id))
 
 
 @router.delete(
-    "/jobs/{job_id}", summary="Cancel an upload", tags=["jobs"], responses={**errors.declared(404, 500)}
+    "/jobs/{job_id}", summary="Cancel an upload", tags=["jobs"], responses={**problems.declared(404, 500)}
 )
 def cancel_job(job_id: str, parts: PartsDep) -> JobReply:
     """It stops after the file it is at; what it has ingested stays. One that has ended stays as it is."""
@@ -303,7 +309,7 @@ def cancel_job(job_id: str, parts: PartsDep) -> JobReply:
             "description": "Events `progress`, then `final`; the data is the job.",
             "content": {"text/event-stream": {}},
         },
-        **errors.declared(404, 500),
+        **problems.declared(404, 500),
     },
 )
 async def job_events(job_id: str, parts: PartsDep) -> StreamingResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from service import errors
+from service import problems
 from service.deps import PartsDep
 from service.schemas.workshop import EvaluationReply, EvaluationRequest, EvaluationsReply
 
@@ -19,7 +19,7 @@ _SANDBOX = {
 }
 
 
-@router.get("/evaluations", summary="Comparisons", responses={**errors.declared(500)})
+@router.get("/evaluations", summary="Comparisons", responses={**problems.declared(500)})
 def list_evaluations(parts: PartsDep) -> EvaluationsReply:
     """Those of the command line, too, the latest first."""
     return EvaluationsReply(evaluations=[EvaluationReply.of(found) for found in parts.comparisons.all()])
@@ -29,7 +29,7 @@ def list_evaluations(parts: PartsDep) -> EvaluationsReply:
     "/evaluations",
     status_code=201,
     summary="Compare ways of answering",
-    responses={**errors.declared(404, 409, 500)},
+    responses={**problems.declared(404, 409, 500)},
 )
 def start_evaluation(body: EvaluationRequest, parts: PartsDep) -> EvaluationReply:
     """Begins a process that outlives the service; the same name goes on where it stopped."""
@@ -39,13 +39,13 @@ def start_evaluation(body: EvaluationRequest, parts: PartsDep) -> EvaluationRepl
     return EvaluationReply.of(parts.comparisons.start(body.name, body.questions, flags))
 
 
-@router.get("/evaluations/{name}", summary="One comparison", responses={**errors.declared(404, 500)})
+@router.get("/evaluations/{name}", summary="One comparison", responses={**problems.declared(404, 500)})
 def one_evaluation(name: str, parts: PartsDep) -> EvaluationReply:
     """How far it is, and its report where there is one."""
     return EvaluationReply.of(parts.comparisons.get(name), parts.comparisons.report(name))
 
 
-@router.delete("/evaluations/{name}", summary="Stop a comparison", responses={**errors.declared(404, 500)})
+@router.delete("/evaluations/{name}", summary="Stop a comparison", responses={**problems.declared(404, 500)})
 def stop_evaluation(name: str, parts: PartsDep) -> EvaluationReply:
     """It writes the report of what was answered. One that has ended stays as it is."""
     return EvaluationReply.of(parts.comparisons.stop(name))
@@ -55,7 +55,7 @@ def stop_evaluation(name: str, parts: PartsDep) -> EvaluationReply:
     "/evaluations/{name}/report.html",
     summary="A comparison's report as a page",
     response_class=FileResponse,
-    responses={200: {"content": {"text/html": {}}}, **errors.declared(404, 500)},
+    responses={200: {"content": {"text/html": {}}}, **problems.declared(404, 500)},
 )
 def report_page(name: str, parts: PartsDep) -> FileResponse:
     """One file without scripts; it may load nothing and stand in this service's own page only."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from service import errors
+from service import problems
 from service.deps import PartsDep
 from service.models import Models
 from service.schemas import (
@@ -20,7 +20,7 @@ from service.schemas.workshop import ExportReply, ExportRequest, MergeRequest
 router = APIRouter(tags=["models"])
 
 
-@router.get("/models", summary="Generators and adapters", responses={**errors.declared(500)})
+@router.get("/models", summary="Generators and adapters", responses={**problems.declared(500)})
 def list_models(parts: PartsDep) -> ModelsReply:
     """Installed models of our own engine, adapters, and what Ollama offers if it answers."""
     own = _own(parts.models)
@@ -45,7 +45,7 @@ def list_models(parts: PartsDep) -> ModelsReply:
 @router.post(
     "/models/load",
     summary="Load or unload a model; attach, detach or switch an adapter",
-    responses={**errors.declared(404, 500, 503)},
+    responses={**problems.declared(404, 500, 503)},
 )
 def load_model(body: LoadRequest, parts: PartsDep) -> OwnModelsReply:
     """Done when it returns. A model that is asked without it is loaded by the first question."""
@@ -68,7 +68,7 @@ def load_model(body: LoadRequest, parts: PartsDep) -> OwnModelsReply:
     "/models/merge",
     status_code=201,
     summary="Fold an adapter into its base",
-    responses={**errors.declared(404, 409, 500, 503)},
+    responses={**problems.declared(404, 409, 500, 503)},
 )
 def merge_adapter(body: MergeRequest, parts: PartsDep) -> OwnModelsReply:
     """Makes a model of its own, which is asked by its name. Done when it returns."""
@@ -80,7 +80,7 @@ def merge_adapter(body: MergeRequest, parts: PartsDep) -> OwnModelsReply:
     "/models/export",
     status_code=201,
     summary="Write a model for other programs",
-    responses={**errors.declared(404, 500, 503)},
+    responses={**problems.declared(404, 500, 503)},
 )
 def export_model(body: ExportRequest, parts: PartsDep) -> ExportReply:
     """A GGUF file with its Modelfile, or a folder for transformers, below LOREBASE_HOME/exports."""

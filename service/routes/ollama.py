@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
-from service import catalogue, dialects, errors
+from service import catalogue, dialects, errors, problems
 from service.catalogue import Offer
 from service.conversation import Ended, Heard, Said
 from service.deps import Parts, PartsDep
@@ -323,7 +323,7 @@ def _done(end: Ended) -> dict[str, Any]:
 
 
 def _told(parts: Parts, error: Exception) -> dialects.OllamaErrorReply:
-    status, body, _ = errors.problem(error, parts.home)
+    status, body, _ = problems.problem(error, parts.home)
     return dialects.OllamaErrorReply.model_validate(dialects.shaped("ollama", status, body)[1])
 
 

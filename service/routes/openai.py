@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from model.errors import UnknownModel
-from service import dialects, errors
+from service import dialects, errors, problems
 from service.conversation import Ended, Found, Heard, Said
 from service.deps import Parts, PartsDep
 from service.routes.conversing import LOREBASE, Talk, embedders, submit, submit_texts
@@ -245,7 +245,7 @@ async def _events(
             yield line
         yield format_sse_event(data_str="[DONE]")
     except Exception as error:
-        status, body, _ = errors.problem(error, parts.home)
+        status, body, _ = problems.problem(error, parts.home)
         _, shown = dialects.shaped("openai", status, body)
         yield _line(dialects.OpenAIErrorReply.model_validate(shown))
     finally:

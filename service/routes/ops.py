@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service import errors
+from service import problems
 from service.access import access
 from service.deps import PartsDep
 from service.schemas import HealthReply, ReadyReply, WhoReply
@@ -28,7 +28,7 @@ def running_version() -> str:
         return "0+unknown"
 
 
-@router.get("/healthz", summary="Live", tags=["ops"], responses={**errors.declared(500)})
+@router.get("/healthz", summary="Live", tags=["ops"], responses={**problems.declared(500)})
 async def healthz() -> HealthReply:
     """The process answers."""
     return HealthReply(version=running_version())
@@ -39,7 +39,10 @@ async def healthz() -> HealthReply:
     summary="Ready",
     tags=["ops"],
     response_model=ReadyReply,
-    responses={503: {"model": ReadyReply, "description": "Still loading, or failed"}, **errors.declared(500)},
+    responses={
+        503: {"model": ReadyReply, "description": "Still loading, or failed"},
+        **problems.declared(500),
+    },
 )
 async def readyz(parts: PartsDep) -> JSONResponse:
     """200 when index and models are loaded, 503 before, with what is missing."""
@@ -53,7 +56,7 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     return JSONResponse(shown.model_dump(), 200 if state == "ready" else 503, headers)
 
 
-@router.get("/whoami", summary="Who calls", tags=["ops"], responses={**errors.declared(500)})
+@router.get("/whoami", summary="Who calls", tags=["ops"], responses={**problems.declared(500)})
 async def whoami(request: Request) -> WhoReply:
     """What the key that was brought may do; without keys everybody is an admin."""
     return WhoReply.of(access(request))
@@ -69,7 +72,7 @@ async def whoami(request: Request) -> WhoReply:
             "description": "Prometheus's text format",
             "content": {"text/plain": {"schema": {"type": "string"}}},
         },
-        **errors.declared(500),
+        **problems.declared(500),
     },
 )
 def metrics(parts: PartsDep) -> Response:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
-from service import errors
+from service import problems
 from service.deps import PartsDep
 from service.errors import UnknownName
 from service.routes.documents import Collection
@@ -20,7 +20,7 @@ router = APIRouter(tags=["documents"])
     "/documents/{document_id}/file",
     summary="A document's original file",
     response_class=FileResponse,
-    responses={200: {"content": {"application/octet-stream": {}}}, **errors.declared(404, 410, 500, 503)},
+    responses={200: {"content": {"application/octet-stream": {}}}, **problems.declared(404, 410, 500, 503)},
 )
 def original_file(document_id: str, parts: PartsDep, collection: Collection = None) -> FileResponse:
     """The very bytes that the document was made of, to be saved: a browser does not open them here."""
@@ -38,7 +38,7 @@ def original_file(document_id: str, parts: PartsDep, collection: Collection = No
     "/documents/{document_id}/pages/{page}.png",
     summary="A page of a document as a picture",
     response_class=FileResponse,
-    responses={200: {"content": {"image/png": {}}}, **errors.declared(404, 410, 500, 503)},
+    responses={200: {"content": {"image/png": {}}}, **problems.declared(404, 410, 500, 503)},
 )
 def page_picture(document_id: str, page: str, parts: PartsDep, collection: Collection = None) -> FileResponse:
     """Of a PDF, drawn by a process of its own and kept; pages count from 1."""

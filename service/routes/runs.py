@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
-from service import errors
+from service import problems
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload, UnsupportedMedia
 from service.schemas.workshop import (
@@ -39,7 +39,7 @@ _BODY = {
 }
 
 
-@router.get("/datasets", summary="Uploaded sets", responses={**errors.declared(500)})
+@router.get("/datasets", summary="Uploaded sets", responses={**problems.declared(500)})
 def list_datasets(parts: PartsDep) -> DataSetsReply:
     """Conversations to train on, and questions to compare with, the latest first."""
     return DataSetsReply(datasets=[DataSetReply.of(found) for found in parts.datasets.all()])
@@ -50,7 +50,7 @@ def list_datasets(parts: PartsDep) -> DataSetsReply:
     status_code=201,
     summary="Upload a set",
     openapi_extra=_BODY,
-    responses={**errors.declared(409, 415, 500)},
+    responses={**problems.declared(409, 415, 500)},
 )
 async def upload_dataset(request: Request, parts: PartsDep) -> DataSetReply:
     """One JSON or JSON lines file: Alpaca's, ShareGPT's or the reading form, or questions with answers."""
@@ -64,21 +64,21 @@ async def upload_dataset(request: Request, parts: PartsDep) -> DataSetReply:
     return DataSetReply.of(found)
 
 
-@router.get("/datasets/{name}", summary="One set", responses={**errors.declared(404, 500)})
+@router.get("/datasets/{name}", summary="One set", responses={**problems.declared(404, 500)})
 def one_dataset(name: str, parts: PartsDep) -> DataSetReply:
     """What it holds, and what is wrong with it."""
     return DataSetReply.of(parts.datasets.get(name))
 
 
 @router.delete(
-    "/datasets/{name}", summary="Delete a set", status_code=204, responses={**errors.declared(404, 500)}
+    "/datasets/{name}", summary="Delete a set", status_code=204, responses={**problems.declared(404, 500)}
 )
 def delete_dataset(name: str, parts: PartsDep) -> None:
     """Runs that have read it are not touched."""
     parts.datasets.delete(name)
 
 
-@router.get("/runs", summary="Training runs", responses={**errors.declared(500)})
+@router.get("/runs", summary="Training runs", responses={**problems.declared(500)})
 def list_runs(parts: PartsDep) -> RunsReply:
     """Those of the command line, too, the latest first."""
     return RunsReply(runs=[_reply(parts, seen) for seen in parts.training.all()])
@@ -88,7 +88,7 @@ def list_runs(parts: PartsDep) -> RunsReply:
     "/runs",
     status_code=201,
     summary="Train an adapter",
-    responses={**errors.declared(404, 409, 500, 503)},
+    responses={**problems.declared(404, 409, 500, 503)},
 )
 def start_run(body: RunRequest, parts: PartsDep) -> RunReply:
     """Begins a process that outlives the service; the adapter can be asked as soon as the run is finished."""
@@ -97,19 +97,19 @@ def start_run(body: RunRequest, parts: PartsDep) -> RunReply:
     return _reply(parts, parts.training.start(settings))
 
 
-@router.get("/runs/{name}", summary="One training run", responses={**errors.declared(404, 500)})
+@router.get("/runs/{name}", summary="One training run", responses={**problems.declared(404, 500)})
 def one_run(name: str, parts: PartsDep) -> RunReply:
     """How far it is, with the end of its log."""
     return _reply(parts, parts.training.get(name))
 
 
-@router.delete("/runs/{name}", summary="Stop a training run", responses={**errors.declared(404, 500)})
+@router.delete("/runs/{name}", summary="Stop a training run", responses={**problems.declared(404, 500)})
 def stop_run(name: str, parts: PartsDep) -> RunReply:
     """Asks it to save and end; `python -m model sft --resume NAME` goes on. A run that has ended stays."""
     return _reply(parts, parts.training.stop(name))
 
 
-@router.get("/runs/{name}/metrics", summary="A run's curves", responses={**errors.declared(404, 500)})
+@router.get("/runs/{name}/metrics", summary="A run's curves", responses={**problems.declared(404, 500)})
 def run_metrics(
     name: str,
     parts: PartsDep,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from ingest.rerank import Reranked, Reranker
 from ingest.types import SearchResult
 from ingest.widening import Surroundings, surroundings
-from service import errors, tracing
+from service import errors, problems, tracing
 from service.deps import Parts, PartsDep
 from service.reranking import LikelihoodReranker
 from service.routes.listening import listen
@@ -22,7 +22,9 @@ from service.schemas.asking import FoundPassage
 router = APIRouter(tags=["search"])
 
 
-@router.post("/search", summary="Find passages", responses={**errors.declared(404, 409, 429, 500, 503, 504)})
+@router.post(
+    "/search", summary="Find passages", responses={**problems.declared(404, 409, 429, 500, 503, 504)}
+)
 async def search(body: SearchRequest, request: Request, parts: PartsDep) -> SearchReply:
     """Passages by meaning, by words, or both; higher scores are better."""
     checked(parts, body)

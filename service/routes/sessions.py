@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 
-from service import errors
+from service import problems
 from service.access import Access, access
 from service.deps import PartsDep
 from service.schemas.sessions import ConversationReply, SessionReply, SessionsReply, TurnReply
@@ -22,14 +22,14 @@ async def _caller(request: Request) -> Access:
 Caller = Annotated[Access, Depends(_caller)]
 
 
-@router.get("/sessions", summary="Conversations", responses={**errors.declared(500, 503)})
+@router.get("/sessions", summary="Conversations", responses={**problems.declared(500, 503)})
 def list_sessions(parts: PartsDep, caller: Caller) -> SessionsReply:
     """The caller's, the last used first. `POST /ask` with a `session_id` makes and continues one."""
     return SessionsReply(sessions=[SessionReply.of(s) for s in parts.sessions.all(caller.id)])
 
 
 @router.get(
-    "/sessions/{session_id}", summary="One conversation", responses={**errors.declared(404, 500, 503)}
+    "/sessions/{session_id}", summary="One conversation", responses={**problems.declared(404, 500, 503)}
 )
 def one_session(session_id: str, parts: PartsDep, caller: Caller) -> ConversationReply:
     """What was asked and answered, oldest turn first."""
@@ -42,7 +42,7 @@ def one_session(session_id: str, parts: PartsDep, caller: Caller) -> Conversatio
     "/sessions/{session_id}",
     summary="Forget a conversation",
     status_code=204,
-    responses={**errors.declared(404, 500, 503)},
+    responses={**problems.declared(404, 500, 503)},
 )
 def delete_session(session_id: str, parts: PartsDep, caller: Caller) -> None:
     """With everything that was said in it."""

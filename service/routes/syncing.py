@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ingest.errors import UnknownDocument
 from ingest.pipeline import upload_path
 from ingest.types import StoredDocument
-from service import errors
+from service import errors, problems
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload
 from service.schemas.syncing import Manifest, SyncReply
@@ -33,7 +33,7 @@ def _schema() -> dict[str, Any]:
     "/documents/sync",
     summary="Compare a collection with a folder",
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": _schema()}}}},
-    responses={**errors.declared(404, 409, 415, 500)},
+    responses={**problems.declared(404, 409, 415, 500)},
 )
 async def sync(request: Request, parts: PartsDep) -> SyncReply:
     """Names the files to upload to `POST /documents`, and the documents that the folder no longer has.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 
 from model.errors import UnsupportedModel
-from service import errors
+from service import problems
 from service.deps import PartsDep
 from service.generators import Scores
 from service.models import Choice
@@ -53,7 +53,7 @@ class _Scoring:
 @router.post(
     "/score",
     summary="How likely given continuations are",
-    responses={**errors.declared(404, 429, 500, 503, 504)},
+    responses={**problems.declared(404, 429, 500, 503, 504)},
 )
 async def score(body: ScoreRequest, request: Request, parts: PartsDep) -> ScoreReply:
     """Log-probability of each token of each continuation behind the prompt, which is read once."""
@@ -68,7 +68,7 @@ async def score(body: ScoreRequest, request: Request, parts: PartsDep) -> ScoreR
 
 
 @router.post(
-    "/embed", summary="Texts to unit vectors", responses={**errors.declared(404, 429, 500, 503, 504)}
+    "/embed", summary="Texts to unit vectors", responses={**problems.declared(404, 429, 500, 503, 504)}
 )
 async def embed(body: EmbedRequest, request: Request, parts: PartsDep) -> EmbedReply:
     """By the embedder of new collections; queries and passages are read as that model wants them."""

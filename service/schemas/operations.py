@@ -8,10 +8,10 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from ingest.types import FileReport
 from service.access import Access
-from service.errors import ErrorBody
 from service.jobs import Job, Status
 from service.keys import Role
 from service.library import CollectionInfo
+from service.problems import ErrorBody
 from service.schemas.wire import CollectionName, Reply, Request, encodable
 
 

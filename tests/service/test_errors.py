@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from ingest import errors as ingest_errors
 from ingest.transfer import InvalidArchive
 from model import errors as model_errors
-from service import errors
+from service import errors, problems
 from service.evaluation.replies import AnswersUnwritable
 from service.settings import ServiceSettings, check_bind, ollama_host
 from service.tuning.build import NothingToTune
@@ -191,7 +191,7 @@ def test_every_error_of_the_three_wings_has_its_row() -> None:
     kinds = family(ingest_errors.IngestError) | family(errors.ServiceError) | model
     assert len(model) == len(served)
     for kind in kinds - starting - {ingest_errors.IngestError, errors.ServiceError}:
-        row = next(c for c in kind.__mro__ if c in errors.TABLE)
+        row = next(c for c in kind.__mro__ if c in problems.TABLE)
         assert row not in (ingest_errors.IngestError, model_errors.ModelError, errors.ServiceError), (
             f"{kind} is a bare 500"
         )
