@@ -47,8 +47,8 @@
 51 a stuck generator                        test_load.py::test_a_generator_that_ignores_it_loses_its_slot
 52 live, not ready                          test_load.py::test_live_at_once_ready_when_loaded
 52 a bad index                              test_walk.py::test_a_damaged_collection_is_said_to_be_damaged
-53 an orderly end                           catalogue/test_edges.py::test_sigterm_lets_running_answers_finish_and_ends_clean
-54 idle sockets                             catalogue/test_edges.py::test_idle_sockets_keep_nobody_out
+53 an orderly end                           catalogue/test_endings.py::test_sigterm_lets_running_answers_finish_and_ends_clean
+54 idle sockets                             catalogue/test_endings.py::test_idle_sockets_keep_nobody_out
 
 Elsewhere: 17 (documents that give orders) is measured by `benchmarks/poisoned.py`; 21 (template markers in documents)
 by the tests of `tests/model/test_chat.py`; 34 (audits of a locked install) needs the network and is run by hand; times
