@@ -23,9 +23,11 @@ from ingest.errors import (
     StoreUnavailable,
     UnknownCollection,
 )
+from ingest.fields import MOST_FIELDS, InvalidField
+from ingest.store.milvus import changes, tables
 from ingest.store.milvus import server as servers
-from ingest.store.milvus import tables
 from ingest.store.milvus.address import InvalidStore, is_milvus, parse, without_password
+from ingest.store.milvus.state import State, read_state
 from ingest.store.milvus.store import MilvusStore
 from tests.ingest.making import EMBEDDER, everything, make_chunks, put
 from tests.milvus import Milvus
@@ -256,6 +258,62 @@ def test_what_was_forgotten_leaves_milvus(milvus: Milvus, tmp_path: Path) -> Non
         assert (state.documents, state.chunks, state.characters, state.words, state.dead) == (0, 0, 0, 0, [])
         assert store._server.count(state.passages or "", "row >= 0") == 0
         assert store._server.count(store._kb.records, 'kind in ["document", "text", "claim"]') == 0
+        store.drop()
+
+
+def test_a_commit_whose_answer_was_lost_is_not_swept_away(milvus: Milvus, tmp_path: Path) -> None:
+    """Heard, not answered, and Milvus away for a moment longer: the same writer goes on from what was committed."""
+    with opened(milvus.at(), tmp_path, "unsure") as store:
+        put(store, "a", TEXT)
+        upsert, rows = store._server.upsert, store._server.rows
+
+        def deaf(table: str, written: list[dict[str, object]], most: int = 500) -> None:
+            upsert(table, written, most)
+            if written[0]["key"] == "state":
+                store._server.rows = away  # type: ignore[method-assign, assignment]
+                raise StoreUnavailable("the answer was lost")
+
+        def away(*_: object) -> None:
+            raise StoreUnavailable("still away")
+
+        with store.writing("a long ingest"):
+            store._server.upsert = deaf  # type: ignore[method-assign]
+            with pytest.raises(StoreUnavailable, match="lost"):
+                put(store, "b", "A second text.")
+            store._server.upsert, store._server.rows = upsert, rows  # type: ignore[method-assign]
+            put(store, "c", "A third text.")
+        assert [d.path for d in store.documents()] == ["a", "b", "c"]
+        assert store.text("b") == "A second text." and store.verify().problems == ()
+        store.drop()
+
+
+def test_a_state_holds_as_many_dead_as_a_writer_leaves() -> None:
+    state = State("合同 2026", "2026-11-22T15:00:00.000Z", 1, documents=10**9, next_version=10**10)
+    for version in range(2 * changes.MOST_AT_ONCE):
+        state.dead.append((10**9 + 7 * version, 1.7e9 + version * 0.317, 10**9 + 3 * version))
+    row = state.row()
+    assert len(row["body"].encode()) < tables.LONGEST and read_state(row) == state
+    plain = State("x", "now", 1)
+    assert plain.row()["body"].startswith("{") and read_state(plain.row()) == plain
+
+
+def test_many_documents_change_and_go_in_steps(
+    milvus: Milvus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MOST_AT_ONCE", 3)
+    paths = [f"{n}.md" for n in range(7)]
+    with opened(milvus.at(grace_s=0.05), tmp_path, "many") as store:
+        for path in paths:
+            put(store, path, TEXT)
+        store.annotate({"6.md": {f"f{n}": n for n in range(MOST_FIELDS)}})
+        generation = store.generation()
+        with pytest.raises(InvalidField):  # the last one cannot be: then none of them changes
+            store.annotate({path: {"one more": 1} for path in paths})
+        assert store.generation() == generation and not any(d.own for d in store.documents()[:6])
+        assert store.annotate({path: {"f1": 2} for path in [*paths, "nobody.md"]}) == tuple(paths)
+        assert [d.own["f1"] for d in store.documents()] == [2] * 7 and store.verify().problems == ()
+        assert store.forget([*reversed(paths), "nobody.md"]) == tuple(reversed(paths))
+        assert store.documents() == [] and len(store._state().dead) < 6
         store.drop()
 
 

@@ -26,7 +26,8 @@ from ingest.store.milvus.tables import KnowledgeBase
 from ingest.store.rows import embedding_key
 from ingest.types import Chunk, Document, StoredDocument, Value
 
-#: Dead versions that the state holds; beyond it, a writer waits until they may be deleted.
+#: Documents that die in one write, and dead versions with which a writer waits until they may be deleted: so
+#: a state holds fewer than twice as many.
 MOST_AT_ONCE = 1000
 _PASSAGES = "_p"
 

@@ -140,6 +140,19 @@ class MilvusReader:
         self._entries |= {entry.version: entry for entry in found}
         return found[0] if found else None
 
+    def at(self, paths: Iterable[str]) -> dict[str, Entry]:
+        """The entries of the documents of these paths, those that there are, in this order."""
+        names = {tables.path_key(path): path for path in paths}
+        found: dict[str, Entry] = {}
+        wanted = list(names)
+        for start in range(0, len(wanted), _BATCH):
+            some = tables.listed(wanted[start : start + _BATCH])
+            asked = f'kind == "document" and name in {some} and {self.state.visible}'
+            rows = self._server.rows(self._records, asked, tables.RECORD_FIELDS)
+            found |= {entry.source.path: entry for entry in map(read_entry, rows)}
+        self._entries |= {entry.version: entry for entry in found.values()}
+        return {path: found[path] for path in names.values() if path in found}
+
     def entry(self, key: str) -> Entry:
         """The entry of the document of this id or path. Raises UnknownDocument."""
         found = self.find(key)

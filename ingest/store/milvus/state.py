@@ -56,26 +56,44 @@ class State:
 
     def bury(self, version: int, text: int = -1) -> None:
         """Say that a version is gone, its text as well where `text` names it."""
-        self.dead.append((version, time.time(), text))
+        self.dead.append((version, round(time.time(), 3), text))
 
     def row(self) -> Row:
         """The row that makes this state the current one."""
-        return record(KEY, KEY, json.dumps(asdict(self), ensure_ascii=False))
+        return record(KEY, KEY, _packed(asdict(self)))
+
+
+def _packed(told: dict[str, Any]) -> str:
+    """JSON, compressed where it might outgrow a field: very many warnings, or dead versions."""
+    plain = json.dumps(told, ensure_ascii=False)
+    if len(plain.encode()) <= _LONGEST_PLAIN:
+        return plain
+    return "z" + base64.b64encode(zlib.compress(plain.encode())).decode()
+
+
+def _unpacked(body: str) -> dict[str, Any]:
+    if body.startswith("z"):
+        body = zlib.decompress(base64.b64decode(body[1:])).decode()
+    told: dict[str, Any] = json.loads(body)
+    return told
 
 
 def read_state(row: Row) -> State:
     """The state that its row says. Raises SchemaTooNew, IndexDamaged."""
-    told: dict[str, Any] = json.loads(body_of(row))
+    told: dict[str, Any] = _unpacked(body_of(row))
     if (schema := told.get("schema", 0)) > SCHEMA:
         raise SchemaTooNew(
             f"The collection {told.get('name')!r} in Milvus has schema {schema}, this Lorebase knows "
             f"{SCHEMA}. Install the newer Lorebase that wrote it."
         )
     if schema != SCHEMA:
-        raise damaged(f"it has schema {schema}, which no released Lorebase wrote")
-    told["dead"] = [tuple(dead) for dead in told["dead"]]
-    told["retired"] = [tuple(retired) for retired in told["retired"]]
-    return State(**told)
+        raise damaged(f"it has schema {schema!r}, which no released Lorebase wrote")
+    try:
+        told["dead"] = [tuple(dead) for dead in told.get("dead", [])]
+        told["retired"] = [tuple(retired) for retired in told.get("retired", [])]
+        return State(**told)
+    except TypeError as error:  # a field too many, or one without a default is missing
+        raise damaged(f"its state is not that of schema {SCHEMA} ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +130,10 @@ class Entry:
             "ingested_at": known.ingested_at,
             "own": known.own,
         }
-        told = json.dumps(body, ensure_ascii=False)
-        if len(told.encode()) > _LONGEST_PLAIN:  # very many warnings
-            told = "z" + base64.b64encode(zlib.compress(told.encode())).decode()
         return record(
             f"d{self.version}",
             "document",
-            told,
+            _packed(body),
             version=self.version,
             born=self.born,
             path=known.path,
@@ -128,10 +143,7 @@ class Entry:
 
 def read_entry(row: Row) -> Entry:
     """The entry that a record says. Raises IndexDamaged."""
-    body = body_of(row)
-    if body.startswith("z"):
-        body = zlib.decompress(base64.b64decode(body[1:])).decode()
-    told = json.loads(body)
+    told = _unpacked(body_of(row))
     path, content_hash, recipe, size = told["source"]
     if told["version"] != row["version"]:
         raise damaged(f"the entry of {path!r} is not where it belongs")

@@ -11,6 +11,7 @@ from typing import Self
 
 from ingest import words
 from ingest.errors import IndexMismatch, IngestError
+from ingest.fields import merged
 from ingest.store import Source, Vectors, Verification, writing
 from ingest.store.files import make_folder
 from ingest.store.lock import WriterLock
@@ -20,7 +21,7 @@ from ingest.store.milvus.lease import LEASE_S
 from ingest.store.milvus.reader import MilvusReader
 from ingest.store.milvus.reads import MilvusReads
 from ingest.store.milvus.server import Server, borrow, give_back
-from ingest.store.milvus.state import KEY, Entry, State, read_state
+from ingest.store.milvus.state import KEY, State, read_state
 from ingest.store.rows import document_id
 from ingest.types import Chunk, Document, StoredDocument, Value
 
@@ -36,6 +37,7 @@ class MilvusStore(MilvusReads):
         self._lock = WriterLock(folder)
         self._held: State | None = None  #: the state, as long as this store writes
         self._broken = False  #: whether a write broke off, so that its rows have to go
+        self._unsure = False  #: whether `_held` may be older than what was committed
         self._buried = 0.0  #: when this store last took something away
 
     @classmethod
@@ -124,6 +126,7 @@ class MilvusStore(MilvusReads):
             self._lease.take(doing, time.monotonic() + wait_s)
             try:
                 self._held = self._state()
+                self._unsure = False
                 self._broken = True  # whoever wrote before may have been killed
                 yield
             finally:
@@ -134,8 +137,8 @@ class MilvusStore(MilvusReads):
     def _transaction(self) -> Iterator[State]:
         """A copy of the state to change, which is committed after the block."""
         with self.writing():
-            assert self._held is not None
-            state = replace(self._held, dead=[*self._held.dead], retired=[*self._held.retired])
+            held = self._current()
+            state = replace(held, dead=[*held.dead], retired=[*held.retired])
             if self._broken:
                 changes.clear_unfinished(self._kb, state)
                 self._broken = False
@@ -150,10 +153,17 @@ class MilvusStore(MilvusReads):
                 if state.dead or state.retired:
                     self._buried = time.time()
             except BaseException:
-                self._broken = True
-                with self.reading() as reader:  # the commit may have been heard, though its answer was not
-                    self._held = reader.state
+                self._broken = self._unsure = True
                 raise
+
+    def _current(self) -> State:
+        """The state that the next write begins with, or a reader of it."""
+        if self._held is None:
+            return self._state()
+        if self._unsure:  # a commit may have been heard, though its answer was not
+            self._held = self._state()
+            self._unsure = False
+        return self._held
 
     def compact(self) -> bool:
         """Nothing: Milvus looks after its index itself."""
@@ -165,7 +175,7 @@ class MilvusStore(MilvusReads):
         Raises:
             IndexMismatch: the collection was made with another one.
         """
-        state = self._held or self._state()
+        state = self._current()
         if state.embedder_id is None:
             with self._transaction() as state:
                 if state.embedder_id is None:
@@ -233,16 +243,23 @@ class MilvusStore(MilvusReads):
     def annotate(self, changed: Mapping[str, Mapping[str, Value | None]]) -> tuple[str, ...]:
         """Set and take away (None) the user's fields of documents, by path, at once.
 
+        More than `changes.MOST_AT_ONCE` of them change in several steps.
+
         Raises:
             InvalidField: a document would have too many; then nothing has changed.
         """
-        with self._transaction() as state:
-            reader = self._reader(state)
-            entries = {
-                path: entry for path in changed if (entry := reader.find(path)) and entry.source.path == path
-            }
-            changes.annotate(self._kb, state, reader, entries, changed)
-            return tuple(entries)
+        done: list[str] = []
+        with self.writing():
+            if len(changed) > changes.MOST_AT_ONCE:  # whatever cannot be is found before the first step
+                for path, entry in self._reader(self._current()).at(changed).items():
+                    merged(entry.document.own, changed[path])
+            for some in _batches(changed):
+                with self._transaction() as state:
+                    reader = self._reader(state)
+                    entries = reader.at(some)
+                    changes.annotate(self._kb, state, reader, entries, changed)
+                    done += entries
+        return tuple(done)
 
     def note_failures(self, failed: Iterable[tuple[Source, str]]) -> None:
         """Count a failed try for each of these files; the generation stays."""
@@ -255,9 +272,7 @@ class MilvusStore(MilvusReads):
         wanted = {source.path: source for source in sources}
         if wanted:
             with self.writing():
-                assert self._held is not None
-                entries = self._entries(self._reader(self._held), wanted)
-                changes.touch(self._kb, entries, wanted)
+                changes.touch(self._kb, self._reader(self._current()).at(wanted), wanted)
 
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Remove documents with all that was made of them, at once; returns the paths that were there.
@@ -267,14 +282,13 @@ class MilvusStore(MilvusReads):
         wanted = list(dict.fromkeys(paths))
         gone: list[str] = []
         with self.writing():
-            for start in range(0, len(wanted), changes.MOST_AT_ONCE):
-                batch = wanted[start : start + changes.MOST_AT_ONCE]
+            for some in _batches(wanted):
                 with self._transaction() as state:
-                    entries = self._entries(self._reader(state), batch)
+                    entries = self._reader(state).at(some)
                     changes.bury(state, entries.values())
                     state.generation += bool(entries)
-                side.forget_failures(self._kb, batch)
-                gone += [path for path in batch if path in entries]
+                side.forget_failures(self._kb, some)
+                gone += entries
         return tuple(gone)
 
     def recut(
@@ -298,29 +312,26 @@ class MilvusStore(MilvusReads):
     def _reader(self, state: State) -> MilvusReader:
         return MilvusReader(self._kb, state)
 
-    def _entries(self, reader: MilvusReader, paths: Iterable[str]) -> dict[str, Entry]:
-        """The documents of these paths that there are."""
-        found = {path: reader.find(path) for path in paths}
-        return {path: entry for path, entry in found.items() if entry and entry.source.path == path}
-
     def verify(self) -> Verification:
         """Check every hash and every count; problems are listed, not raised."""
         with self.writing("verify"):
-            assert self._held is not None
-            return checks.verify(self._kb, self._held)
+            return checks.verify(self._kb, self._current())
 
     def drop(self) -> None:
         """Delete the collection; stores that are open on it find it gone at their next use."""
         with self.writing("delete the collection"):
-            assert self._held is not None
-            tables_of = [
-                *([self._held.passages] if self._held.passages else []),
-                *(t for t, _ in self._held.retired),
-            ]
+            state = self._current()
+            tables_of = [*([state.passages] if state.passages else []), *(t for t, _ in state.retired)]
             self._buried = 0.0
             self._server.call("delete", self._kb.records, filter=f'key == "{KEY}"')  # from here on it is gone
             for table in (*tables_of, self._kb.records):
                 self._server.call("drop_collection", table)
+
+
+def _batches(paths: Iterable[str]) -> Iterator[list[str]]:
+    left = list(paths)
+    for start in range(0, len(left), changes.MOST_AT_ONCE):
+        yield left[start : start + changes.MOST_AT_ONCE]
 
 
 def names(address: Address) -> list[str]:
