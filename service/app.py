@@ -110,6 +110,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         parts.readiness.start()
         yield
+        parts.readiness.close()
         parts.jobs.close()
         for runner in parts.runners:
             await anyio.to_thread.run_sync(runner.close, settings.shutdown_grace_s)

@@ -1,4 +1,8 @@
-"""Live at once, ready when index and models are loaded, each of them in a thread of its own."""
+"""Live at once, ready when index and models are loaded, each of them in a thread of its own.
+
+A part that failed because another server is away is tried again, after a pause that doubles, until that
+server is back: nothing has to be restarted. Meanwhile whoever needs the part gets the error.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,16 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from ingest.errors import EmbedderAway, StoreUnavailable
 from model.memory import give_back
 from service.errors import NotReady
 
 logger = logging.getLogger(__name__)
 State = Literal["loading", "ready", "failed"]
+
+#: What ends by itself.
+PASSING = (StoreUnavailable, EmbedderAway)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 15.0
 
 
 class Readiness:
@@ -21,22 +30,37 @@ class Readiness:
         self._loaders = dict(loaders)
         self._errors: dict[str, Exception] = {}
         self._done = {name: threading.Event() for name in loaders}
+        self._closed = threading.Event()
 
     def start(self) -> None:
         """Load everything, at the same time."""
+        self._closed.clear()
         for name in self._loaders:
             threading.Thread(
                 target=self._load, args=(name,), name=f"lorebase-load-{name}", daemon=True
             ).start()
 
+    def close(self) -> None:
+        """Try nothing again."""
+        self._closed.set()
+
     def _load(self, name: str) -> None:
+        pause = FIRST_PAUSE_S
+        while self._fails(name) and not self._closed.wait(pause):
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _fails(self, name: str) -> bool:
+        """Load a part; whether that failed for a reason that may be gone later."""
         try:
             self._loaders[name]()
         except Exception as error:
             logger.info("%s: %s", name, error)  # whoever asks gets the error itself
             self._errors[name] = error
+        else:
+            self._errors.pop(name, None)
         give_back()
         self._done[name].set()
+        return isinstance(self._errors.get(name), PASSING)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Until every part is loaded or has failed; False where the time ran out."""
@@ -66,9 +90,8 @@ class Readiness:
 
     def parts(self) -> dict[str, str]:
         """Of each part: ready, loading, or its error's message."""
+        errors = dict(self._errors)  # one may go while this is told
         return {
-            name: str(self._errors[name])
-            if name in self._errors
-            else ("ready" if done.is_set() else "loading")
+            name: str(errors[name]) if name in errors else ("ready" if done.is_set() else "loading")
             for name, done in self._done.items()
         }

@@ -2,6 +2,10 @@
 
 A collection that another process made, rebuilt with another embedder or deleted meanwhile is noticed at the
 next question. Embedders are shared between collections and loaded once.
+
+Invariant: no lock of all collections is held while a store is opened, asked or closed, or an embedder is
+loaded, for a server behind it may be slow. Who opens, makes or deletes a collection has the turn of that one
+collection; who asks an open one waits for nobody.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from ingest import pipeline, transfer
 from ingest.collections import checked_name, delete_collection, list_collections, open_collection
@@ -62,7 +67,8 @@ class Shelves:
         self._settings = settings
         self._find = find_embedder
         self._bulk = bulk
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()  #: of the dictionaries below
+        self._turns: WeakValueDictionary[tuple[str, str], threading.RLock] = WeakValueDictionary()
         self._shelves: dict[str, _Shelf] = {}
         self._embedders: dict[str, Embedder] = {}
         self._floors: dict[str, float] = {}
@@ -90,9 +96,10 @@ class Shelves:
         if self._bulk is not None:
             self._bulk.close()
         with self._lock:
-            for shelf in self._shelves.values():
-                shelf.store.close()
+            shelves = list(self._shelves.values())
             self._shelves.clear()
+        for shelf in shelves:
+            shelf.store.close()
 
     def collections(self) -> list[CollectionInfo]:
         """All collections, by name."""
@@ -129,7 +136,7 @@ class Shelves:
                 f"Fetch it with `python -m model pull {embedder}`."
             )
         found = self._embedder(embedder or self._settings.embedder)  # before anything is made: it may fail
-        with self._lock:
+        with self._turn("collection", name):
             if name in list_collections(self._home, self._settings.store):
                 raise NameTaken(
                     f"there is a collection {name!r} already; delete it first, or take another name"
@@ -141,12 +148,13 @@ class Shelves:
 
     def delete(self, collection: str) -> None:
         """Remove a collection with all that is in its folder."""
-        with self._lock:  # an upload that is about to make it has made it now, or sees that it is cancelled
-            pass
+        with self._turn("collection", collection):
+            pass  # an upload that is about to make it has made it now, or sees that it is cancelled
         delete_collection(self._home, collection, at=self._settings.store)
         with self._lock:
-            if shelf := self._shelves.pop(collection, None):
-                shelf.store.close()
+            shelf = self._shelves.pop(collection, None)
+        if shelf is not None:
+            shelf.store.close()
 
     def export(self, collection: str, target: Path) -> None:
         """Write it as it is now into one file; who writes to it meanwhile goes on."""
@@ -247,7 +255,7 @@ class Shelves:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         """Ingest files, making the collection where there is none."""
-        with self._lock:
+        with self._turn("collection", collection):
             if cancelled():  # perhaps because the collection is being deleted: it must not come back
                 return
             if collection not in self._shelves:
@@ -283,35 +291,51 @@ class Shelves:
 
     def _shelf(self, collection: str) -> _Shelf:
         """The open collection, opened anew where it was deleted or rebuilt since."""
-        with self._lock:
+        before = self._shelves.get(collection)
+        if before is not None and _is_current(before):
+            return before
+        with self._turn("collection", collection):
             shelf = self._shelves.get(collection)
-            if shelf is not None:
-                try:
-                    with shelf.store.reading() as reader:
-                        if reader.embedder_id == shelf.embedder_id:
-                            return shelf
-                except UnknownCollection:
-                    pass
-                del self._shelves[collection]
-                shelf.store.close()
-            store = open_collection(
-                self._home,
-                collection,
-                approximate_from=self._settings.approximate_from,
-                at=self._settings.store,
-            )
+            if shelf is not None and shelf is not before and _is_current(shelf):
+                return shelf  # somebody else has opened it meanwhile
+            with self._lock:
+                self._shelves.pop(collection, None)
+            try:
+                new = self._opened(collection)
+            finally:
+                if shelf is not None:
+                    shelf.store.close()
+            with self._lock:
+                self._shelves[collection] = new
+            return new
+
+    def _opened(self, collection: str) -> _Shelf:
+        store = open_collection(
+            self._home,
+            collection,
+            approximate_from=self._settings.approximate_from,
+            at=self._settings.store,
+        )
+        try:
             status = store.status()
             embedder = self._embedder(status.embedder_name) if status.embedder_name else None
-            searcher = Searcher(store, embedder) if embedder else None
-            self._shelves[collection] = shelf = _Shelf(store, searcher, embedder, status.embedder_id)
-            return shelf
+        except BaseException:
+            store.close()
+            raise
+        searcher = Searcher(store, embedder) if embedder else None
+        return _Shelf(store, searcher, embedder, status.embedder_id)
+
+    def _turn(self, kind: str, name: str) -> threading.RLock:
+        """The lock of one collection or embedder; gone when nobody has it."""
+        with self._lock:
+            return self._turns.setdefault((kind, name), threading.RLock())
 
     def embedder(self) -> Embedder:
         """The embedder of new collections."""
         return self._embedder(self._settings.embedder)
 
     def _embedder(self, name: str) -> Embedder:
-        with self._lock:
+        with self._turn("embedder", name):
             if name not in self._embedders:
                 self._embedders[name] = self._find(name)
             return self._embedders[name]
@@ -333,3 +357,12 @@ class Shelves:
         if embedder.id not in self._floors:
             self._floors[embedder.id] = unrelated_cosine(embedder)
         return self._floors[embedder.id]
+
+
+def _is_current(shelf: _Shelf) -> bool:
+    """Whether the collection is still the one that was opened."""
+    try:
+        with shelf.store.reading() as reader:
+            return reader.embedder_id == shelf.embedder_id
+    except UnknownCollection:
+        return False
