@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -14,6 +11,7 @@ from starlette.background import BackgroundTask
 from service import problems
 from service.deps import PartsDep
 from service.schemas import CollectionReply, CollectionsReply, NewCollection
+from service.temporary import Temporary
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
@@ -55,19 +53,17 @@ def export_collection(name: str, parts: PartsDep) -> FileResponse:
     The files that documents were made of are not in it.
     """
     parts.library.collection(name)
-    parts.home.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".export-", dir=parts.home))
-    gone = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+    room = Temporary(parts.home, ".export-")
     try:
-        parts.library.export(name, folder / "collection.zip")
+        parts.library.export(name, room.path / "collection.zip")
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        room.remove()
         raise
     return FileResponse(
-        folder / "collection.zip",
+        room.path / "collection.zip",
         media_type="application/zip",
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.zip"},
-        background=gone,
+        background=BackgroundTask(room.remove),
     )
 
 
