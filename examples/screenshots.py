@@ -1,4 +1,6 @@
-"""Takes the README's pictures of the page from a running service.
+"""Takes the pictures of the page from a running service: the README's, and a sheet of every tab in every dress.
+
+    python -m examples.screenshots [ADDRESS] [FOLDER]
 
 Start `make run` first; Chromium and the test extra (Playwright) must be installed.
 """
@@ -6,12 +8,17 @@ Start `make run` first; Chromium and the test extra (Playwright) must be install
 from __future__ import annotations
 
 import argparse
+import io
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+#: The sheet: height of each picture, how much smaller it is shown, and what stands between.
+SHEET_PX, SMALLER, GAP_PX = 800, 2, 12
 QUESTION = "How do I ingest a folder of documents?"
 ANNOUNCEMENT = "公司拟以现金收购一家软件企业全部股权，交易完成后将纳入合并报表。"
 
@@ -94,6 +101,35 @@ def take(browser: Browser, address: str, folder: Path) -> list[Path]:
     return [folder / f"{name}.png" for name in PICTURES]
 
 
+def sheet(browser: Browser, address: str, file: Path) -> Path:
+    """Every tab, a row each: desktop and phone, light and dark, one picture."""
+    rows: dict[str, Callable[[Page], None]] = {"": lambda page: ask(page, QUESTION)}
+    rows |= {route: prepare for route, _, _, _, prepare in PICTURES.values() if route}
+    taken: list[list[Image.Image]] = []
+    for route, prepare in rows.items():
+        taken.append([])
+        for size, scheme in itertools.product(((1280, SHEET_PX), (390, SHEET_PX)), ("light", "dark")):
+            page = open_page(browser, f"{address}/{route}", size, scheme, "en")
+            prepare(page)
+            page.mouse.move(0, 0)
+            page.wait_for_load_state("networkidle")
+            taken[-1].append(Image.open(io.BytesIO(page.screenshot())))
+            page.close()
+    height = SHEET_PX // SMALLER
+    widths = [picture.width // SMALLER for picture in taken[0]]
+    whole = Image.new(
+        "RGB", (sum(widths) + GAP_PX * (len(widths) + 1), (height + GAP_PX) * len(taken) + GAP_PX), "#888"
+    )
+    for at, row in enumerate(taken):
+        left = GAP_PX
+        for picture, width in zip(row, widths, strict=True):
+            small = picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+            whole.paste(small, (left, GAP_PX + at * (height + GAP_PX)))
+            left += width + GAP_PX
+    whole.quantize(128).save(file, optimize=True)
+    return file
+
+
 def main() -> None:
     """Take the pictures."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -102,7 +138,9 @@ def main() -> None:
     given = options.parse_args()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for path in take(browser, given.address.rstrip("/"), given.folder):
+        address = given.address.rstrip("/")
+        paths = take(browser, address, given.folder)
+        for path in [*paths, sheet(browser, address, given.folder / "page-every-tab.png")]:
             print(f"{path}  {path.stat().st_size // 1000} kB")
         browser.close()
 
