@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ingest import words
 from ingest.errors import IngestError, StorageFull, UnknownCollection
-from ingest.store.files import make_folder, sync_folder
+from ingest.store.files import make_folder, sync_folder, write_again
 from ingest.store.schema import check_version, connect, log_ahead, migrate, translated
 
 
@@ -47,6 +47,9 @@ class Connections:
         self._closed = False
         self._identity = self._look()
         self._immutable = False
+        self._doubtful = (
+            True  # whether the log may hold what never reached the disk: an earlier writer's, too
+        )
         with translated(file):
             self._prepare()
 
@@ -138,14 +141,27 @@ class Connections:
             identity = self._identity
             try:
                 connection.execute("BEGIN IMMEDIATE")
+                self._make_log_sure()
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
+                self._doubtful |= isinstance(error, sqlite3.Error)
                 if connection.in_transaction:  # SQLite has rolled back by itself after some errors
                     connection.execute("ROLLBACK")
                 raise
             finally:
                 self._give(connection, identity)
+
+    def _make_log_sure(self) -> None:
+        """Write the log anew where a sync of it may have failed; only while the right to write is held.
+
+        SQLite reads back a commit that its log shows, also one whose sync failed, and writes behind it. If that
+        commit never reached the disk, a power cut would take every later one away with it.
+        """
+        log = self.file.with_name(self.file.name + "-wal")
+        if self._doubtful and log.exists() and log.stat().st_size:
+            write_again(log)
+        self._doubtful = False
 
     def describe(self, name: str) -> None:
         """Enter the row that describes a new collection; one that is there stays as it is."""

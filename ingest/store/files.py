@@ -30,6 +30,32 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def write_again(file: Path) -> None:
+    """Write a file's bytes over themselves and sync it; what a failed sync left in memory only is kept so.
+
+    After a failed sync the kernel may hold pages for clean that never reached the disk: they are read, and a
+    second sync says that all is well, until the power fails. Nobody else may write to the file meanwhile.
+
+    Raises:
+        StorageFull: the disk still refuses.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            at = 0
+            while data := os.read(descriptor, 1 << 20):
+                os.lseek(descriptor, at, os.SEEK_SET)
+                at += os.write(descriptor, data)
+                os.lseek(descriptor, at, os.SEEK_SET)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageFull(
+            f"{file} cannot be written: {error.strerror or error}. Nothing was changed; check the disk."
+        ) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder that only its owner enters, and those above it that are missing; their names last.
 

@@ -127,6 +127,31 @@ def test_any_operation_may_fail_while_a_snapshot_is_published(tmp_path: Path) ->
     assert counts["fired"] > 5
 
 
+@pytest.mark.parametrize("again", [True, False])
+def test_a_commit_whose_sync_failed_takes_no_later_one_with_it(tmp_path: Path, again: bool) -> None:
+    """The log shows such a commit as long as the machine is up; what is written behind it must not hang on it."""
+    root = tmp_path.resolve() / "home"
+    root.mkdir()
+    disk = Disk(root)
+    with watched(disk):
+        store = open_store(root)
+        lives.put(store, "a", "first")
+        disk.arm(Fault(1, EIO, True, ("sync", "syncdir")))
+        with pytest.raises(StorageFull):
+            lives.put(store, "b", "not on the disk")
+        if again:  # as the next program finds it
+            store.close()
+            store = open_store(root)
+        disk.arm(None)
+        lives.put(store, "c", "acknowledged")
+        for seed in range(6):
+            disk.lay(disk.left(len(disk.log), random.Random(seed)), tmp_path / "cut")
+            with open_store(tmp_path / "cut") as left:
+                assert {"a", "c"} <= {d.path for d in left.documents()}
+            shutil.rmtree(tmp_path / "cut")
+        store.close()
+
+
 # What SQLite must be told, and what its log looks like when it is torn
 
 
