@@ -27,6 +27,10 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import keys
 
             return keys.execute(given, read_table("service", ServiceSettings), home)
+        if given.command == "database":
+            from service.cli import database
+
+            return database.execute(read_table("service", ServiceSettings), home, given)
         if given.command == "settings":
             from service.cli import settings as shown
 

@@ -9,6 +9,8 @@ Documents and vectors are not here; they belong to their collection. Losing this
 Invariants of the file:
 - nothing is written, and no file made, before there is something to keep;
 - the file is readable by its owner only: it says who asked what;
+- a file of an older version is brought up to date when it is opened, whole or not at all; one of a newer
+  version is refused and left as it is;
 - every write is one transaction, on the disk when it returns (`synchronous=FULL`); processes may share the
   file, so a key that one revokes is void for the other at its next request.
 """
@@ -30,10 +32,9 @@ from service.errors import RecordsUnavailable
 EMBEDDED = "sqlite"
 
 FILE_NAME = "service.sqlite"
-VERSION = 1
 BUSY_S = 5.0
 
-_SCHEMA = """
+_FIRST = """
 CREATE TABLE keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, collections TEXT,
     salt BLOB NOT NULL, digest BLOB NOT NULL, created_at TEXT NOT NULL, revoked_at TEXT
@@ -50,6 +51,8 @@ CREATE TABLE turns (
     FOREIGN KEY (owner, session) REFERENCES sessions (owner, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 """
+#: What takes the file from one version to the next. One that was published is never changed.
+MIGRATIONS = (_FIRST,)
 
 
 class RecordsAway(RecordsUnavailable):
@@ -192,22 +195,22 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")  # what was deleted is not left in free pages
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        if _version(connection) < len(MIGRATIONS):
             connection.execute("BEGIN IMMEDIATE")
             try:
-                if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # nobody was faster
-                    for statement in _SCHEMA.split(";\n"):
+                for script in MIGRATIONS[_version(connection) :]:  # none where somebody was faster
+                    for statement in script.split(";\n"):
                         connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version = {VERSION}")
+                if _version(connection) < len(MIGRATIONS):
+                    connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version != VERSION:
+        if (version := _version(connection)) != len(MIGRATIONS):
             raise RecordsUnavailable(
-                f"{FILE_NAME} was written by a newer Lorebase (version {version}, this one knows {VERSION}): "
-                "install that one, or move the file away"
+                f"{FILE_NAME} was written by a newer Lorebase (version {version}, this one knows "
+                f"{len(MIGRATIONS)}): install that one, or move the file away"
             )
 
     @contextlib.contextmanager
@@ -219,3 +222,7 @@ class Database:
                 f"{FILE_NAME} in the data folder cannot be used: {error}. Check the folder's permissions and "
                 "its disk; a damaged file can be moved away, which loses keys and conversations only."
             ) from error
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -25,7 +25,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, help="port to listen on")
     _shared(parser)
     commands = parser.add_subparsers(
-        title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys,mcp,settings}"
+        title="commands", metavar="{ask,evaluate,tune,calibrate,classify,keys,database,mcp,settings}"
     )
     ask = commands.add_parser("ask", help="ask one question", description="Ask one question on the terminal.")
     ask.set_defaults(command="ask")
@@ -61,6 +61,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _calibrate(commands)
     _classify(commands)
     _keys(commands)
+    _database(commands)
     _mcp(commands)
     _settings(commands)
     return parser.parse_args(argv)
@@ -234,6 +235,25 @@ def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             default=argparse.SUPPRESS,
             help="data folder; by default LOREBASE_HOME or the nearest .lorebase",
         )
+
+
+def _database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "database",
+        help="move keys and conversations to a database that several services share",
+        description="Copy the keys and conversations of service.sqlite in the data folder into the "
+        "PostgreSQL that the setting database names. May be repeated; the file is only read.",
+    )
+    parser.set_defaults(command="database")
+    copy = parser.add_subparsers(dest="action", metavar="{copy}", required=True).add_parser(
+        "copy", help="copy them"
+    )
+    copy.add_argument("--json", action="store_true")
+    copy.add_argument(
+        "--home",
+        default=argparse.SUPPRESS,
+        help="data folder; by default LOREBASE_HOME or the nearest .lorebase",
+    )
 
 
 def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:

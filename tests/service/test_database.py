@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from service import database
 from service import sessions as sessions_module
 from service.__main__ import main
 from service.app import create_app
@@ -143,6 +146,117 @@ def test_writers_of_several_processes_lose_nothing(opened: Callable[[], Records]
         thread.join()
     assert not failed and len(made) == 1
     assert Sessions(opened()).all("a")[0].turns == 20
+
+
+# --- older and newer schemas ------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def a_later_lorebase(kept: Records, folder: Path, statement: str) -> Iterator[None]:
+    """As if the program had one revision more, which runs this statement."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not kept.remote:
+            patch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, f"{statement};\n"))
+        else:
+            from service.postgres import schema
+
+            shutil.copytree(schema.FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+            (folder / "versions" / "r9998_later.py").write_text(
+                "from alembic import op\nrevision, down_revision = 'r9998', 'r0001'\n"
+                f"def upgrade():\n    op.execute({statement!r})\n"
+            )
+            patch.setattr(schema, "FOLDER", folder)
+        yield
+
+
+def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_left_alone(
+    opened: Callable[[], Records], tmp_path: Path
+) -> None:
+    older = opened()
+    key, text = Keys(older).create("ann", "editor", ["合同"])
+    Sessions(older).add(key.id, "s", Exchange.of("q", "default", ANSWER))
+    older.close()
+    # One whose upgrade breaks off changes nothing.
+    with a_later_lorebase(older, tmp_path / "broken", "CREATE TABLE notes (note no_such_type(("):
+        with pytest.raises(RecordsUnavailable):
+            Keys(opened()).all()
+        with pytest.raises(RecordsUnavailable):
+            Keys(opened()).create("bob", "reader")
+    assert Keys(opened()).find(text) == key and [k.name for k in Keys(opened()).all()] == ["ann"]
+    with a_later_lorebase(older, tmp_path / "later", "CREATE TABLE notes (note TEXT)"):
+        services = [opened() for _ in range(3)]
+        threads = [threading.Thread(target=lambda s=s: Keys(s).all()) for s in services]  # type: ignore[misc]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        later = opened()
+        assert Keys(later).find(text) == key
+        assert [t.question for t in Sessions(later).one(key.id, "s")[1]] == ["q"]
+        with later.writing() as db:
+            db.execute("INSERT INTO notes VALUES (?)", ("made once",))
+    with pytest.raises(RecordsUnavailable, match="newer Lorebase"):
+        Keys(opened()).all()
+    with a_later_lorebase(older, tmp_path / "again", "CREATE TABLE notes (note TEXT)"):
+        assert Keys(opened()).find(text) == key
+
+
+# --- from the file to the database ------------------------------------------------------------------------------------
+
+
+def test_keys_and_conversations_move_and_lose_nothing(
+    server: PostgresServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+
+    def copy(setting: str, *more: str) -> tuple[int, str]:
+        monkeypatch.setenv("LOREBASE_SERVICE_DATABASE", setting)
+        status = main(["database", "copy", "--home", str(home), *more])
+        said = capsys.readouterr()
+        assert PASSWORD not in said.out + said.err and ENCODED not in said.out + said.err
+        return status, said.out + said.err
+
+    at = server.database()
+    status, said = copy(at)
+    assert status == 2 and "there is no service.sqlite" in said and not (home / "service.sqlite").exists()
+    file, shared = records("sqlite", home), records(at, home)
+    keys, sessions = Keys(file), Sessions(file)
+    ann, text = keys.create("ann", "editor", ["合同", "b"])
+    _, gone = keys.create("gone", "admin")
+    keys.revoke("gone")
+    odd = "zero \0 byte, 100% of ? and %s, ' \\ 🗼 中文"
+    for owner in (ann.id, ""):
+        for n in range(3):
+            sessions.add(owner, "s1", Exchange.of(f"{odd}{n}", "default", ANSWER))
+        sessions.add(owner, "s2", Exchange.of("q", "default", ANSWER))
+    assert copy("sqlite")[0] == 2
+    assert copy(f"postgresql://lore:{ENCODED}@127.0.0.1:1/lore")[0] == 2
+    status, said = copy(at)
+    assert (status, "2 keys and 4 conversations (8 turns) copied" in said) == (0, True), said
+    there, talks = Keys(shared), Sessions(shared)
+    assert there.all() == keys.all() and there.find(text) == ann and there.find(gone) is None
+    for owner in (ann.id, ""):
+        assert talks.all(owner) == sessions.all(owner)
+        assert talks.one(owner, "s1") == sessions.one(owner, "s1")
+    # Once more: nothing comes twice, what went on there stays, what was revoked here is void there.
+    talks.add("", "s1", Exchange.of("asked there", "default", ANSWER))
+    keys.revoke("ann")
+    moved = json.loads(copy(at, "--json")[1])
+    assert moved == {"keys": 0, "sessions": 0, "turns": 0, "known_keys": 2, "known_sessions": 4}
+    assert there.find(text) is None and talks.all("")[0].turns == 4 and keys.all() == there.all()
+    # Two valid keys of one name: none of it is copied.
+    keys.create("bob", "reader")
+    there.create("bob", "reader")
+    sessions.add("", "s3", Exchange.of("q", "default", ANSWER))
+    status, said = copy(at)
+    assert status == 2 and "'bob'" in said and len(talks.all("")) == 2
+    file.close()
+    shared.close()
 
 
 # --- services -------------------------------------------------------------------------------------------------------
