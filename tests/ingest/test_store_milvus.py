@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,9 @@ def test_an_address_is_read_and_shows_no_password() -> None:
         ((16, "auth check failure, please check api key is correct"), StoreUnavailable, "password"),
         ((65535, "quota exceeded[reason=disk quota exceeded]"), StoreUnavailable, "room"),
         ((1100, "field x is strange"), IngestError, "strange"),
+        ((1100, "field 'password' is unavailable, deadline exceeded"), IngestError, "answered with an error"),
+        ((1401, "privilege not permitted"), StoreUnavailable, "password"),
+        ((9, "deny to write the message"), StoreUnavailable, "room"),
     ],
 )
 def test_errors_of_milvus_in_our_words(
@@ -100,6 +104,32 @@ def test_errors_of_milvus_in_our_words(
     monkeypatch.setattr(servers.Server, "_connected", fail)
     with pytest.raises(kind, match=told):
         servers.Server(parse("milvus+http://me:geheim@h:1")).call("list_collections")
+
+
+def test_an_account_that_is_refused_is_not_taken_for_a_server_that_is_away() -> None:
+    """As a Milvus with accounts answers on the wire: the client itself says only that it cannot connect."""
+    grpc = pytest.importorskip("grpc")
+    from concurrent import futures
+
+    class Refusing(grpc.ServerInterceptor):  # type: ignore[misc]
+        def intercept_service(self, _: object, __: object) -> object:
+            def refuse(_: bytes, context: Any) -> None:
+                context.abort(
+                    grpc.StatusCode.UNAUTHENTICATED, "auth check failure, please check username [me]"
+                )
+
+            return grpc.unary_unary_rpc_method_handler(refuse)
+
+    running = grpc.server(futures.ThreadPoolExecutor(2), interceptors=[Refusing()])
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    try:
+        server = servers.Server(parse(f"milvus+http://me:geheim@127.0.0.1:{port}?timeout_s=2"))
+        with pytest.raises(StoreUnavailable, match="refuses this account") as told:
+            server.call("list_collections")
+        assert "geheim" not in str(told.value)
+    finally:
+        running.stop(0)
 
 
 def test_away_at_the_start_is_said_soon_and_without_the_password(tmp_path: Path) -> None:

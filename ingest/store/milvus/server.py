@@ -14,16 +14,42 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from ingest.errors import IngestError, StoreUnavailable
 from ingest.store.milvus.address import Address
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 _PAGE = 1000  #: rows that are asked for at once
-_AWAY = ("unavailable", "fail connecting", "deadline exceeded", "retry timeout", "retry run out", "not ready")
-_REFUSED = ("auth check failure", "unauthenticated", "permission deny", "password")
-_FULL = ("quota exceeded", "no space", "disk full")
+#: What an error means to us: by the status of the call, by Milvus's own code, by words where neither tells.
+Meaning = Literal["away", "refused", "full", "other"]
+_STATUSES: dict[str, Meaning] = {
+    "UNAVAILABLE": "away",
+    "DEADLINE_EXCEEDED": "away",
+    "UNAUTHENTICATED": "refused",
+    "PERMISSION_DENIED": "refused",
+}
+#: Service unavailable, rate limit; privileges; memory, disk and quota (`merr` in Milvus's sources).
+_CODES: dict[int, Meaning] = {
+    2: "away", 8: "away", 1400: "refused", 1401: "refused", 3: "full", 7: "full", 9: "full",
+}  # fmt: skip
+#: From here on a code names the thing that is wrong, but for the last one, which says nothing.
+_FIRST_EXACT, _UNKNOWN = 100, 65535
+_WORDS: tuple[tuple[Meaning, tuple[str, ...]], ...] = (
+    ("refused", ("auth check failure", "unauthenticated", "permission deny")),
+    ("full", ("quota exceeded", "no space", "disk full")),
+    (
+        "away",
+        (
+            "unavailable",
+            "fail connecting",
+            "deadline exceeded",
+            "retry timeout",
+            "retry run out",
+            "not ready",
+        ),
+    ),
+)
 _RELEASED = 101  #: a Lite file that was closed, or a collection that nobody loaded since Milvus started
 
 Row = dict[str, Any]
@@ -54,7 +80,7 @@ class Server:
                 late = time.monotonic() + pause >= deadline
                 if getattr(error, "code", None) == _RELEASED and not late:
                     self._load(args[0], left)
-                elif _is(error, _AWAY) and not late:
+                elif not late and _meaning(error) == "away":
                     self.disconnect()
                     time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that many do not come at once
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -115,7 +141,8 @@ class Server:
     def _translated(self, error: Exception) -> IngestError:
         told = " ".join(str(getattr(error, "message", "") or error).split())[:400]
         where = f"The Milvus at {self.address}"
-        if _is(error, _REFUSED):
+        meaning = _meaning(error)
+        if meaning == "refused":
             return StoreUnavailable(
                 f"{where} refuses this account ({told}). Check the user and password in the setting `store`."
             )
@@ -124,18 +151,43 @@ class Server:
                 f"The Milvus Lite file {self.address} cannot be opened: its folder is missing, or another "
                 "process has it open. One process at a time can use a file; for several, run a Milvus server."
             )
-        if _is(error, _AWAY):
+        if meaning == "away":
             return StoreUnavailable(
                 f"{where} does not answer ({told}). Nothing was lost; repeat when it is back."
             )
-        if _is(error, _FULL):
+        if meaning == "full":
             return StoreUnavailable(f"{where} has no room left ({told}). Nothing of this step was kept.")
         return IngestError(f"{where} answered with an error: {told}.")
 
 
-def _is(error: Exception, signs: Sequence[str]) -> bool:
-    told = f"{error} {getattr(error, 'code', '')}".lower()
-    return any(sign in told for sign in signs)
+def _meaning(error: BaseException) -> Meaning:
+    for status in _statuses(error):
+        if status in _STATUSES:
+            return _STATUSES[status]
+    code = getattr(error, "code", None)
+    if isinstance(code, int):
+        if code in _CODES:
+            return _CODES[code]
+        if code >= _FIRST_EXACT and code != _UNKNOWN:
+            return "other"
+    elif isinstance(error, ConnectionError | TimeoutError):
+        return "away"
+    told = str(getattr(error, "message", "") or error).lower()
+    return next((meaning for meaning, signs in _WORDS if any(sign in told for sign in signs)), "other")
+
+
+def _statuses(error: BaseException) -> Iterator[str]:
+    """Statuses of gRPC in the chain of causes; the client says of some only that it could not connect."""
+    import grpc
+
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    # The client raises errors from themselves; what we raised is of an earlier call.
+    while cause is not None and id(cause) not in seen and not isinstance(cause, IngestError):
+        seen.add(id(cause))
+        if isinstance(cause, grpc.RpcError) and callable(code := getattr(cause, "code", None)):
+            yield str(getattr(code(), "name", ""))
+        cause = cause.__context__ if cause.__cause__ in (None, cause) else cause.__cause__
 
 
 def _pymilvus() -> Any:
