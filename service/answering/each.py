@@ -6,7 +6,7 @@ themselves where they do not. So every word is either in a cited sentence or the
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from service import evidence
@@ -15,9 +15,11 @@ from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
 from service.quoting import announced
-from service.reading import select
+from service.reading import definitions, select
 from service.reading.calibrators import Speaking
+from service.reading.form import MOST_SENTENCES
 from service.reading.readings import PassageReading, Readings, Span
+from service.sentences import Span as SentenceSpan
 from service.sentences import split
 
 DISAGREE = "The documents give different answers."
@@ -65,12 +67,7 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
     if verdict.other is not None:
         chosen.append(verdict.other.reading)
     citer = Citer(ask.question, ())
-    statements: list[Statement] = []
-    cjk = evidence.script(ask.question) == "CJK"
-    if verdict.kind == "conflict":
-        statements.append(Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True))
-    elif verdict.confidence < UNSURE_BELOW:
-        statements.append(Statement(UNSURE_CJK if cjk else UNSURE, ours=True))
+    statements = remarks(ask.question, verdict.confidence, conflict=verdict.kind == "conflict")
     for ours in statements:
         yield Checked(ours, ())
     generated = False
@@ -93,6 +90,16 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
             "evidence_gain": DONE if generated else NOT_NEEDED,
         },
     )
+
+
+def remarks(question: str, confidence: float, *, conflict: bool) -> list[Statement]:
+    """What is said in front of an answer: that the documents differ, or that it may well be wrong."""
+    cjk = evidence.script(question) == "CJK"
+    if conflict:
+        return [Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True)]
+    if confidence < UNSURE_BELOW:
+        return [Statement(UNSURE_CJK if cjk else UNSURE, ours=True)]
+    return []
 
 
 def _read(turn: Turn, reader: PassageReader) -> Generator[Event, None, Readings]:
@@ -133,7 +140,7 @@ def _statements(
     """
     hit = reading.hit
     answer = without_forged_markers(reading.answer or "").strip()
-    if answer and select.supported(question, reading):
+    if answer and select.supported(question, reading) and not definitions.takes_sentences(question, answer):
         known = len(citer.citations)
         wanted = evidence.weights(question if reading.polar else answer)
         markers = []
@@ -153,7 +160,8 @@ def _statements(
 def _stretches(question: str, reading: PassageReading) -> list[Span]:
     """The quoted sentences in the document's order; one that announces something comes with it.
 
-    Of a comparison, the first sentences that speak of either thing, where the passage has both.
+    Of a comparison, the first sentences that speak of either thing, where the passage has both. Of a list,
+    those that speak as much of what is asked as the quoted one does, too: each may have an item.
     """
     text = reading.hit.text
     spans = split(text)
@@ -165,9 +173,27 @@ def _stretches(question: str, reading: PassageReading) -> list[Span]:
         ]
         if None not in firsts:
             return sorted({(s.start, s.end) for s in firsts if s is not None})
+    quoted = set(reading.sentences)
+    if definitions.lists(question):
+        quoted |= _alike(question, text, spans, reading)
     ends = {span.start: announced(text, spans, index) for index, span in enumerate(spans)}
     found: list[Span] = []
-    for start, end in sorted(reading.sentences):
+    for start, end in sorted(quoted)[:MOST_SENTENCES]:
         if not found or start >= found[-1][1]:
             found.append((start, max(end, ends.get(start, end))))
     return found
+
+
+def _alike(question: str, text: str, spans: Sequence[SentenceSpan], reading: PassageReading) -> set[Span]:
+    """The sentences from the quoted one on that have as much of the question's content as it has."""
+    wanted = evidence.weights(question)
+
+    def share(start: int, end: int) -> float:
+        return evidence.share(wanted, frozenset(evidence.terms(text[start:end])))
+
+    first, end = min(reading.sentences)
+    least = share(first, end)
+    if not least:
+        return set()
+    later = [(s.start, s.end) for s in spans if s.kind != "heading" and s.start > first]
+    return {span for span in later if share(*span) >= least}

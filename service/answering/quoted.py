@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from model.spans.reader import SpanReader
 from service import evidence
-from service.answering.each import DISAGREE, DISAGREE_CJK
+from service.answering.each import remarks
 from service.answering.turn import Turn
 from service.citations import Citer, Statement
 from service.events import Checked, Event, Token
 from service.quoting import CANDIDATES, Quote, best_sentences
-from service.reading import select
+from service.reading import definitions, select
 from service.reading.readings import PassageReading, Span
 from service.spans import candidates, wanted
 from service.spans.quoter import Quoter, read
@@ -73,18 +73,24 @@ def _reply(
 ) -> Iterator[Event]:
     """The likeliest candidate, and one that contradicts it; as a few words or as sentences."""
     question = turn.ask.question
-    best = weighed[0].reading
-    whole = wanted.sentences(question) or wanted.repeats(question, best.answer or "")
+    likely = [c for c in weighed if c.probability >= threshold] or weighed[:1]
+    leading = likely[definitions.first(question, [c.reading.quoted for c in likely])]
+    turn.reply = replace(turn.reply, confidence=round(leading.probability, 4))
+    best = leading.reading
+    short = best.answer or ""
+    whole = (
+        wanted.sentences(question)
+        or wanted.repeats(question, short)
+        or definitions.takes_sentences(question, short)
+    )
     chosen = [best]
     conflict = None if whole else _contradicting(question, weighed, threshold)
     if conflict is not None:
         chosen.append(conflict)
     citer = Citer(question, ())
-    told: list[Statement] = []
-    if conflict is not None:
-        cjk = evidence.script(question) == "CJK"
-        told.append(Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True))
-        yield Checked(told[-1], ())
+    told = remarks(question, leading.probability, conflict=conflict is not None)
+    for ours in told:
+        yield Checked(ours, ())
     for reading in chosen:
         stretches = _stretches(question, reading, fitting) if whole else [reading.sentences[0]]
         for start, end in stretches:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service import evidence
+from service.reading import definitions
 from service.reading.calibration import Calibrator
 from service.reading.form import WHOLE
 from service.reading.readings import PassageReading
@@ -135,8 +136,11 @@ def echoes(question: str, reading: PassageReading) -> bool:
     """Whether a short answer says no more than the question does, which offers nothing to choose from."""
     if reading.answer is None or reading.polar or _CHOICE.search(question):
         return False
-    said = words(reading.answer)
-    return bool(said) and set(said) <= set(words(question))
+    said, asked = words(reading.answer), words(question)
+    if set(said) <= {*asked}:
+        return bool(said)
+    stems = set(evidence.terms(reading.answer))  # What are the modes? Mode.
+    return len(stems) == len(said) and stems <= set(evidence.terms(question))
 
 
 def weighed(question: str) -> tuple[str, str] | None:
@@ -159,6 +163,8 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
         return False  # what is shown is then a sentence, and nobody has said that it differs
     if min(1.0 - one.not_here, 1.0 - other.not_here) < TELLS or WHOLE.match(question.strip()):
         return False
+    if definitions.asked(question) or definitions.lists(question):
+        return False  # a thing may be called more than one thing, and a list has several items
     sides = [(reading, _sentence(reading)) for reading in (one, other)]
     if not one.polar:
         answers = [words(reading.answer or "") for reading, _ in sides]
@@ -256,6 +262,8 @@ def decide(question: str, candidates: Sequence[Candidate], threshold: float) -> 
     best = candidates[0]
     if best.probability < threshold or not best.probability:
         return Verdict("refuse", best.probability, best)
+    likely = [c for c in candidates if c.probability >= threshold]
+    best = likely[definitions.first(question, [c.reading.quoted for c in likely])]
     least = max(threshold, CONTRADICTS * best.probability)
     for other in candidates[1:]:
         if other.probability >= least and contradict(question, best.reading, other.reading):

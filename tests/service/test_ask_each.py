@@ -56,6 +56,11 @@ def scripted(passage: str, question: str) -> str:
         return "Yes\n> It was rebuilt in 2004."
     if "paint" in question and "paint" in passage:
         return "Bonaparte painted it blue\n> Painting it takes 60 tonnes of paint every seven years."
+    if question == "What is a strut?" and "strut" in passage:
+        sentence = next(line for line in passage.splitlines() if "strut" in line)
+        return f"{sentence.split()[-1].rstrip('.')}\n> {sentence}"
+    if "ways" in question and "ways" in passage:
+        return "by lift\n> Of the ways up, one is by lift."
     return NOT_HERE
 
 
@@ -169,6 +174,31 @@ def test_steps_are_quoted_in_the_documents_words(client: TestClient, library: Me
     assert reply["answered"] and not reply["llm_generated"]
     assert [s["text"] for s in reply["statements"]] == ["Boil the water.", "Add the tea."]
     assert [c["text"] for c in reply["citations"]] == ["Boil the water.", "Add the tea."]
+
+
+def test_what_a_thing_is_is_told_by_the_sentence_that_defines_it(
+    client: TestClient, library: MemoryLibrary
+) -> None:
+    library.shelves["default"]["strut.md"] = "Every strut was painted red.\n"
+    alone = ask(client, "What is a strut?")
+    assert alone["answered"] and alone["answer"] == "Every strut was painted red. [1]"
+    library.shelves["default"]["parts.md"] = "A strut is a bar that holds.\n"
+    reply = ask(client, "What is a strut?")
+    assert reply["answered"] and not reply["llm_generated"] and not reply["conflict"]
+    assert reply["answer"] == "A strut is a bar that holds. [1]"
+
+
+def test_a_list_of_which_one_item_was_read_is_quoted_as_far_as_it_goes(
+    client: TestClient, library: MemoryLibrary
+) -> None:
+    text = "It is tall. Of the ways up, one is by lift. One of the ways up is on foot. Wear good shoes.\n"
+    library.shelves["default"]["visit.md"] = text
+    reply = ask(client, "What are the ways up?")
+    assert reply["answered"] and not reply["llm_generated"]
+    assert [c["text"] for c in reply["citations"]] == [
+        "Of the ways up, one is by lift.",
+        "One of the ways up is on foot.",
+    ]
 
 
 def test_yes_is_an_answer_where_the_sentence_speaks_of_all_that_is_asked(client: TestClient) -> None:

@@ -106,6 +106,8 @@ def test_what_bears_an_answer_out() -> None:
     assert not supported(made, reading("No", iron))
     assert not supported(asked, reading(None, "It was finished in 1889."))
     assert not supported("What is the tower?", reading("The tower", "The tower is 330 metres tall.")), "echo"
+    modes = "Mode `quote` is one of them."
+    assert not supported("What are the modes?", reading("Mode", modes, text=modes)), "an echo in the singular"
     assert supported("Tower or bridge?", reading("tower", "The tower is 330 metres tall."))
 
 
@@ -155,6 +157,17 @@ def test_the_likeliest_is_answered_and_contradictions_are_told() -> None:
     assert told.kind == "conflict" and told.other is other
     assert decide(q, [sure, replace(other, probability=0.59)], 0.5).kind == "answer", "not nearly as likely"
     assert decide(q, [sure, other], 0.75).kind == "answer", "nobody would give it alone"
+
+
+def test_the_sentence_that_defines_goes_before_a_likelier_one_if_it_is_likely_enough() -> None:
+    made, text = "It is made of a pump.", "A pump is a machine. It is made of a pump."
+    likelier = Candidate(reading("a pump", made, text=text), (), 0.9)
+    defining = Candidate(reading("machine", "A pump is a machine.", text=text, rank=1), (), 0.4)
+    asked = "What is a pump?"
+    told = decide(asked, [likelier, defining], 0.3)
+    assert (told.kind, told.best, told.confidence) == ("answer", defining, 0.4)
+    assert decide(asked, [likelier, defining], 0.5).best is likelier
+    assert decide("What is it made of?", [likelier, defining], 0.3).best is likelier
 
 
 def test_what_contradicts_and_what_is_only_different() -> None:

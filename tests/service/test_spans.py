@@ -20,6 +20,7 @@ from model.engine.constrain import boundaries
 from model.errors import Cancelled, UnknownModel
 from model.spans.reader import Span, SpanReading
 from service.answer import Answerer, Ask, Source
+from service.answering.each import UNSURE_CJK
 from service.app import create_app
 from service.events import Final
 from service.reading.calibration import Calibrator
@@ -151,7 +152,7 @@ def test_what_stands_nowhere_is_refused(asking: Any) -> None:
     assert not reply["answered"] and reply["refusal_reason"] == "not_in_passages"
     assert reply["confidence"] < 0.1 and reply["sources"] and not reply["citations"]
     reply = asking(library, "广州塔用了多少钢材？", on_no_answer="answer")
-    assert reply["answered"] and reply["answer"] == "600 米 [1]"
+    assert reply["answered"] and reply["answer"] == f"{UNSURE_CJK}\n\n600 米 [1]"
     reply = asking(SpanLibrary({"tower.md": TOWER}, lambda question, text: []), "广州塔有多高？")
     assert not reply["answered"] and reply["confidence"] == 0.0
 
