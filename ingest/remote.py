@@ -1,7 +1,8 @@
 """Folders that are not on this machine: `s3://bucket/docs` and its like, through fsspec.
 
 A file there is known by its whole address. It is listed with its size and, where the store tells it, its
-time, and fetched into a temporary file only when it is looked at; beyond the size limit it is not fetched.
+time, and fetched into a temporary file only when it is looked at; beyond the size limit it is not fetched,
+or where its store told no size, not to its end.
 Accounts and endpoints are fsspec's own settings (for S3 `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on, or
 `~/.config/fsspec`), never part of an address. `http` and `https` are pages (`ingest.fetch`), and `file://` is
 a path like any other.
@@ -9,7 +10,6 @@ a path like any other.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +27,11 @@ SCHEMES = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "hdfs", "webh
 MEMORY = "memory://"
 
 
+_PIECE = 1 << 20
+
+
 class RemoteError(FetchError):
-    """A remote folder or file cannot be reached."""
+    """A remote folder or file cannot be reached, or is too large."""
 
 
 def is_remote(path: str) -> bool:
@@ -107,18 +110,26 @@ def _time(info: dict[str, Any]) -> int:
 
 
 @contextmanager
-def fetched(address: str) -> Iterator[Path]:
+def fetched(address: str, most_bytes: int) -> Iterator[Path]:
     """The file at an address as a temporary file of this machine.
 
     Raises:
-        RemoteError: it is gone, or cannot be read.
+        RemoteError: it is gone, cannot be read, or is longer than `most_bytes`.
     """
     with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
         file = Path(folder, "file")
         files, path = system(address)
         try:
             with files.open(path, "rb") as content, file.open("wb") as out:
-                shutil.copyfileobj(content, out, 1 << 20)
+                left = most_bytes
+                while left >= 0 and (piece := content.read(_PIECE)):
+                    left -= len(piece)
+                    out.write(piece)
         except Exception as error:
             raise RemoteError(f"{address} cannot be read: {str(error) or repr(error)}.") from error
+        if left < 0:
+            raise RemoteError(
+                f"{address}: over the limit of {most_bytes >> 20:,} MiB (setting max_file_mb); its store did "
+                "not tell its size, so it was fetched up to there."
+            )
         yield file

@@ -52,12 +52,16 @@ class Item:
         return self.name or self.path
 
     @contextmanager
-    def opened(self) -> Iterator[Path]:
-        """The file on this machine, for as long as the block lasts. Raises RemoteError."""
+    def opened(self, most_bytes: int) -> Iterator[Path]:
+        """The file on this machine, for as long as the block lasts.
+
+        Raises:
+            RemoteError: it is remote, and cannot be fetched or is longer than that.
+        """
         if not self.remote:
             yield self.file
         elif self.content is None:
-            with fetched(self.path) as file:
+            with fetched(self.path, most_bytes) as file:
                 yield file
         else:
             with tempfile.TemporaryDirectory(prefix="lorebase-") as folder:
@@ -163,7 +167,7 @@ class Lookout:
                 f"{self.settings.max_file_mb:,} MiB (setting max_file_mb)."
             )
         try:
-            with item.opened() as file:
+            with item.opened(self.settings.max_file_mb * MIB) as file:
                 return self._read(item, file, parse_file)
         except RemoteError as error:
             return Failed(str(error))

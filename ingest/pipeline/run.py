@@ -211,15 +211,18 @@ class Run:
     def _no_vectors(self) -> Vectors:
         return np.zeros((0, self.embedder.dimension), dtype=np.float32)
 
-    def _write_each(self, waiting: Sequence[Ready]) -> None:
-        """Find the document whose text the embedder fails on; where it fails on all, it is the embedder."""
+    def _write_each(self, waiting: Sequence[Ready], *, lost: bool = False) -> None:
+        """Find the document whose text the embedder fails on; where it fails on all, it is the embedder.
+
+        With `lost`, workers elsewhere have died of these texts: then one alone is at fault itself.
+        """
         failed = 0
         for ready in waiting:
             try:
                 self._write_with([ready], partial(self.vectors, texts_of([ready])))
             except EmbedderError as error:
                 failed += 1
-                if failed == len(waiting):
+                if failed == len(waiting) and not (lost and failed == 1):
                     raise
                 self._fail(ready.source.path, str(error), None)
 

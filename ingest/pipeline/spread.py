@@ -15,8 +15,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ingest.errors import EmbedderError, IngestError
-from ingest.pipeline.ahead import Failed, Item, Lookout, Read
+from ingest.errors import IngestError
+from ingest.pipeline.ahead import MIB, Failed, Item, Lookout, Read
 from ingest.pipeline.crew import Crew, Job, WorkerDied
 from ingest.pipeline.run import Ready, Run, texts_of
 from ingest.remote import MEMORY, RemoteError, fetched
@@ -53,7 +53,7 @@ class SpreadRun(Run):
         rest = iter(todo)
         while True:
             while len(ahead) < _FILES_AHEAD * self._crew.workers and (item := next(rest, None)) is not None:
-                ahead.append((item, self._crew.read(lookout.only(item), _carried(item))))
+                ahead.append((item, self._crew.read(lookout.only(item), self._carried(item))))
             if not ahead:
                 return
             item, job = ahead.popleft()
@@ -65,6 +65,17 @@ class SpreadRun(Run):
                 raise job.result
             else:
                 yield item, job.result
+
+    def _carried(self, item: Item) -> Item:
+        """The item with its content, where only this process can reach it."""
+        most = self.settings.max_file_mb * MIB
+        if not item.path.startswith(MEMORY) or not item.remote or item.size > most:
+            return item
+        try:
+            with fetched(item.path, most) as file:
+                return replace(item, content=file.read_bytes())
+        except RemoteError:
+            return item  # the worker will not find it either, and says so
 
     def _wait(self, job: Job) -> bool:
         """Whether the job came to its end before the run was cancelled."""
@@ -104,13 +115,16 @@ class SpreadRun(Run):
         return lot
 
     def _land(self, lot: _Lot) -> None:
-        self._write_with(lot.waiting, lambda: self._landed(lot))
+        try:
+            self._write_with(lot.waiting, lambda: self._landed(lot))
+        except WorkerDied:  # found out here, document by document
+            self._write_each(lot.waiting, lost=True)
         for _, keys in lot.jobs:  # the store has them now
             for key in keys:
                 self._coming.pop(key, None)
 
     def _landed(self, lot: _Lot) -> dict[bytes, Vectors]:
-        """The vectors by key; empty where cancelled."""
+        """The vectors by key; empty where cancelled. Raises WorkerDied, EmbedderError."""
         for job, keys in lot.jobs:
             if not self._wait(job):
                 return {}
@@ -119,20 +133,7 @@ class SpreadRun(Run):
                 self.tell(None)
         vectors = dict(lot.stored)
         for key, (job, row) in lot.places.items():
-            if isinstance(job.result, WorkerDied):  # found out here, document by document
-                raise EmbedderError(f"Texts could not be embedded: {job.result}.") from job.result
             if isinstance(job.result, IngestError):
                 raise job.result
             vectors[key] = job.result[row]
         return vectors
-
-
-def _carried(item: Item) -> Item:
-    """The item with its content, where only this process can reach it."""
-    if not item.path.startswith(MEMORY) or not item.remote:
-        return item
-    try:
-        with fetched(item.path) as file:
-            return replace(item, content=file.read_bytes())
-    except RemoteError:
-        return item  # the worker will not find it either, and says so

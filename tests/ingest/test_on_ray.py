@@ -21,7 +21,7 @@ from ingest.pipeline import Progress
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from tests.fakes import HashEmbedder
 from tests.ingest.making import new_store
-from tests.ingest.running import counts, notes, run, settle
+from tests.ingest.running import InProcessParsers, counts, notes, run, settle
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
 LONG = pytest.mark.skipif("LOREBASE_NIGHTLY" not in os.environ, reason="only in `make nightly`")
@@ -127,6 +127,49 @@ def test_what_kills_every_worker_costs_only_itself(tmp_path: Path, ray_folder: P
         (failed,) = (f for f in report.files if f.status == "failed")
         assert failed.path == "docs/20.md" and f"{MOST_DEATHS} times" in failed.reason
         assert len(list(pids.iterdir())) >= 2 * MOST_DEATHS
+
+
+class Unlucky(HashEmbedder):
+    """Cannot embed some texts, here as little as elsewhere."""
+
+    def encode_passages(self, texts):
+        if any("poison" in text for text in texts):
+            raise EmbedderError("this text cannot be embedded")
+        return super().encode_passages(texts)
+
+
+def test_a_lot_of_one_document_that_kills_workers_is_that_documents_failure(tmp_path: Path) -> None:
+    """Without a cluster: a crew whose workers die of a text, whichever lot it is in."""
+    from ingest.pipeline.crew import Job, WorkerDied
+
+    class Dying:
+        workers = 1
+
+        def start(self, embedder_id: str) -> None: ...
+
+        def read(self, lookout, item):
+            return Job("read", (), True, lookout.read(item, InProcessParsers(1, 1.0, 1).parse))
+
+        def embed(self, texts):
+            died = any("poison" in text for text in texts)
+            result = WorkerDied("4 times") if died else HashEmbedder().encode_passages(texts)
+            return Job("embed", (), True, result)
+
+        def wait(self, job, timeout_s=1.0):
+            return job.done
+
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "1.md").write_text("# poison\n\nAlone in its run.")
+    for others, expected in ((0, {"failed": 1}), (3, {"added": 3, "failed": 1})):
+        for n in range(others):
+            (docs / f"more{n}.md").write_text(f"# Note {n}\n\nAll is well with it.")
+        with new_store(tmp_path / str(others) / ".lorebase") as store:
+            report = run(store, docs, base=tmp_path, embedder=Unlucky(), crew=Dying())
+            assert counts(report) == expected
+            (failed,) = (f for f in report.files if f.status == "failed")
+            assert failed.path == "docs/1.md" and "cannot be embedded" in failed.reason
+            assert len(store.documents()) == others and not store.verify().problems
 
 
 def other_embedder() -> HashEmbedder:

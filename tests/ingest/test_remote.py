@@ -63,18 +63,50 @@ def test_what_is_too_large_is_not_fetched(
         assert large.status == "failed" and "max_file_mb" in large.reason
 
 
+def test_what_tells_no_size_is_fetched_no_further_than_the_limit(
+    shelf: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.ingest.running import SETTINGS
+
+    shelf.pipe("/shelf/large.txt", b"x" * (8 << 20))
+    shelf.pipe("/shelf/just.txt", b"word " * ((1 << 20) // 5))
+    listed = shelf.find
+
+    def untold(_: object, *args: object, **named: object) -> dict[str, dict[str, object]]:
+        return {name: told | {"size": None} for name, told in listed(*args, **named).items()}
+
+    fetched_bytes: list[int] = []
+    real = Path.open
+
+    def counting(self: Path, *args: object, **named: object) -> object:
+        file = real(self, *args, **named)  # type: ignore[call-overload]
+        if self.name == "file" and args == ("wb",):
+            write = file.write
+            file.write = lambda piece: fetched_bytes.append(len(piece)) or write(piece)
+        return file
+
+    with monkeypatch.context() as patch, new_store(tmp_path / ".lorebase") as store:
+        patch.setattr(Path, "open", counting)
+        patch.setattr(type(shelf), "find", untold)
+        settings = SETTINGS.model_copy(update={"max_file_mb": 1})
+        (large,) = run(store, "memory://shelf/large.txt", settings=settings).files
+        assert large.status == "failed" and "max_file_mb" in large.reason
+        assert sum(fetched_bytes) <= 2 << 20
+        assert counts(run(store, "memory://shelf/just.txt", settings=settings)) == {"added": 1}
+
+
 def test_addresses(shelf: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     assert [is_remote(p) for p in ("s3://b/x", "memory://x", "docs", "file:///x", "https://x", "ftp://x")] == [
         True, True, False, False, False, False,
     ]  # fmt: skip
     assert plain("file:///a%20b/c.md") == "/a b/c.md" and plain("a%20b") == "a%20b"
     assert [f.below for f in listing(ROOT + "/sub")] == [".hidden.md", "b.txt"]
-    with fetched(ROOT + "/sub/b.txt") as file:
+    with fetched(ROOT + "/sub/b.txt", 1 << 20) as file:
         assert file.read_bytes() == b"Part R123-78 costs 4.50.\n"
     assert not file.exists()
     with (
         pytest.raises(RemoteError, match=r"memory://shelf/none\.md cannot be read"),
-        fetched(ROOT + "/none.md"),
+        fetched(ROOT + "/none.md", 1 << 20),
     ):
         pass
 
