@@ -6,7 +6,7 @@ The files go through `python -m ingest`, so a run that was stopped goes on where
 collection). Printed are:
 
 - pages: for each piece of evidence, which annotators took from a page, whether our text of that page holds it best of
-  all pages of the file (edit similarity of its best stretch, both without white space), and how well;
+  all pages of the file (edit similarity of its best stretch, both without white space and tables' bars), and how well;
 - found: of the questions, the share with an evidence page among the pages of the first five passages, and among
   the first five pages; over all files at once, and with a filter that names the file (`path = ...`).
 
@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,7 @@ from ingest.settings import find_home
 from ingest.store import Store
 from ingest.types import SearchMode
 
+TABLE = re.compile(r"\|(?: --- \|)+|\|")
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
 COLLECTION = "filings"
 MODES: tuple[SearchMode, ...] = ("hybrid", "dense", "keyword")
@@ -77,7 +79,8 @@ def wilson(hits: int, total: int, z: float = 1.96) -> str:
 
 
 def plain(text: str) -> str:
-    return "".join(unicodedata.normalize("NFKC", text).split())
+    """Without white space and the bars of tables, which no page has."""
+    return "".join(unicodedata.normalize("NFKC", TABLE.sub(" ", text)).split())
 
 
 def ingest(folder: Path, work: Path, embedder: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class Format:
 _OPEN = "application/vnd.openxmlformats-officedocument"
 _ODF = "application/vnd.oasis.opendocument"
 FORMATS: tuple[Format, ...] = (
-    Format("pdf", 5, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024, False, True),
+    Format("pdf", 6, "ingest.parse.pdf", (".pdf",), ("application/pdf",), 1024, False, True),
     Format(
         "picture", 1, "ingest.parse.picture",
         (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"),

@@ -15,6 +15,7 @@ in the warnings; a document without any text is an error, never an empty success
 from __future__ import annotations
 
 import contextlib
+import ctypes
 from typing import Any
 
 import pypdfium2
@@ -27,6 +28,7 @@ from ingest.parse.pdf_headings import headings
 from ingest.parse.pdf_layout import LINE_END, Line, Lines, hidden, without
 from ingest.parse.pdf_running import running
 from ingest.parse.pdf_second import Read, Second, password_needed, title_of
+from ingest.parse.pdf_tables import wants_rules, with_tables
 from ingest.parse.pdf_text import is_language, mend, ranges
 from ingest.parse.source import Source
 from ingest.parse.tidy import one_line, sections_of, tidy
@@ -36,6 +38,8 @@ PAGE_BREAK = "\n\n"
 _SAMPLED_GLYPHS = 64
 _OCR_DPI = 200
 MOST_ATTACHED = 50
+MOST_DRAWN = 5000  #: shapes of a page that are looked at for the borders of tables
+_RULE_LENGTH, _RULE_HEIGHT = 15.0, 2.5  #: points
 
 
 def parse(source: Source) -> Document:
@@ -87,6 +91,7 @@ def _read_pdfium(source: Source) -> Read:
         for index in range(len(document)):
             text, readable, kinds = "", True, set[int]()
             laid: list[Line] = []
+            rules: list[float] = []
             try:
                 page = document[index]
                 glyphs = page.get_textpage()
@@ -96,6 +101,7 @@ def _read_pdfium(source: Source) -> Read:
                     kinds = {shape.type for shape in page.get_objects(max_depth=2)}
                 elif not page.get_rotation():
                     laid, left = _seen(page, in_order(lines, glyphs, lines.read(glyphs, text)))
+                    rules = _rules(page) if wants_rules(laid) else []
                     text = LINE_END.join(line.text for line in laid)
                     if left:
                         unseen.append(index + 1)
@@ -108,6 +114,7 @@ def _read_pdfium(source: Source) -> Read:
             read.readable.append(readable)
             read.draws.append(bool(text.strip() or kinds))
             read.lines.append(laid)
+            read.rules.append(rules)
     finally:
         document.close()
     if unseen:
@@ -124,6 +131,21 @@ def _seen(page: pypdfium2.PdfPage, lines: list[Line]) -> tuple[list[Line], bool]
     return without(lines, drop), bool(drop)
 
 
+def _rules(page: pypdfium2.PdfPage) -> list[float]:
+    """The heights at which lines are drawn across a page: borders of cells, for one."""
+    edges = [ctypes.c_float() for _ in range(4)]
+    found: list[float] = []
+    for index in range(min(MOST_DRAWN, pdfium_c.FPDFPage_CountObjects(page))):
+        shape = pdfium_c.FPDFPage_GetObject(page, index)
+        if pdfium_c.FPDFPageObj_GetType(shape) != pdfium_c.FPDF_PAGEOBJ_PATH:
+            continue
+        pdfium_c.FPDFPageObj_GetBounds(shape, *edges)
+        left, bottom, right, top = (edge.value for edge in edges)
+        if right - left > _RULE_LENGTH and top - bottom < _RULE_HEIGHT:
+            found.append((top + bottom) / 2)
+    return found
+
+
 def _attached(document: pypdfium2.PdfDocument) -> list[str]:
     """The names of the files inside the file, the first fifty."""
     names: list[str] = []
@@ -137,7 +159,7 @@ def _attached(document: pypdfium2.PdfDocument) -> list[str]:
 
 
 def _lay_out(read: Read) -> list[Entry]:
-    """Take running lines out of the texts; the headings that the type of the others tells."""
+    """Take running lines out, set tables as such; the headings that the type of the other lines tells."""
     laid = [
         # No lines where OCR or pypdf read the page anew.
         lines if LINE_END.join(line.text for line in lines) == text else []
@@ -145,8 +167,11 @@ def _lay_out(read: Read) -> list[Entry]:
     ]
     kept = [without(lines, drop) for lines, drop in zip(laid, running(laid), strict=True)]
     for index, lines in enumerate(kept):
-        if len(lines) < len(laid[index]):
-            read.texts[index] = LINE_END.join(line.text for line in lines)
+        if lines:
+            tabled, kept[index] = with_tables(lines, read.rules[index])
+            read.texts[index] = LINE_END.join(line.text for line in tabled)
+        elif laid[index]:
+            read.texts[index] = ""
     return headings(kept)
 
 

@@ -75,8 +75,8 @@ def unweave(lines: Sequence[Line], splits: Mapping[int, Split]) -> list[Line]:
     gutter = 2 * places.most_common(1)[0][0]
     rows = {at: split for at, split in splits.items() if abs(split.right.x - gutter) <= 3}
     if len(rows) < max(FEWEST_ROWS, 0.8 * len(splits)) or not (
-        _is_prose([split.left.text for split in rows.values()])
-        and _is_prose([split.right.text for split in rows.values()])
+        is_prose([split.left.text for split in rows.values()])
+        and is_prose([split.right.text for split in rows.values()])
     ):
         return list(lines)
     out: list[Line] = []
@@ -96,7 +96,7 @@ def unweave(lines: Sequence[Line], splits: Mapping[int, Split]) -> list[Line]:
     return [*out, *left, *right]
 
 
-def _is_prose(texts: Sequence[str]) -> bool:
+def is_prose(texts: Sequence[str]) -> bool:
     """Whether lines are cut out of sentences: most begin with a letter that is no capital."""
     inside = sum(text[0].isalpha() and not text[0].isupper() for text in texts)
     return inside >= 0.5 * len(texts) and sum(map(len, texts)) >= _SHORTEST * len(texts)

@@ -10,21 +10,38 @@ from __future__ import annotations
 import ctypes
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
 LINE_END = "\r\n"
 LONGEST_HEADING = 120  #: characters of one line
-_GAP = 2.8  #: em from letter to letter over a space, the letter itself included: two cells, no two words
+_GAP = 2.2  #: em from the edge of a letter to the edge of the next: two cells, no two words
 _NUMBERING = re.compile(
     r"(?:(?:item|part|note|chapter|section|article|appendix)\s)?[\divxlca-h.()]{1,6}[.)]?$", re.I
 )
 _BOLD = re.compile(rb"bold|black|heavy|demi|-bd|medi(?!um)|cmbx|cmssbx|sfbx", re.IGNORECASE)
 _FORCE_BOLD = 1 << 18  # of the font descriptor's flags, ISO 32000-1, table 123
+_FIXED_PITCH = 1  # the same table; fonts without a descriptor tell it by their names only
+_MONOSPACED = re.compile(rb"courier|mono|consolas|typewriter|cmtt|menlo|fixed", re.IGNORECASE)
 _INVISIBLE = pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE
+_LOOSE = 0.54  #: em a letter, on average; prose takes less (a wide letter counts twice)
+_BETWEEN_CELLS = 0.8  #: em from the edge of a letter to the edge of the next
+_SPACES = re.compile(r"\s+")
+_WIDE = re.compile("[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\uff00-\uff60\uffe0-\uffe6]")
+_FIGURES_END = "0123456789)%—–-"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A part of a line that stands apart from its neighbours; lengths in points."""
+
+    left: float
+    right: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,7 @@ class Line:
     hidden: bool  #: drawn with neither fill nor stroke
     cells: bool  #: wide gaps in it, or type that changes: a row of a table
     first: int = -1  #: number of its first glyph on the page
+    apart: tuple[Cell, ...] = ()  #: its parts, where it has several
 
 
 def units(text: str) -> int:
@@ -52,6 +70,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._x, self._y = ctypes.c_double(), ctypes.c_double()
+        self._right, self._bottom = ctypes.c_double(), ctypes.c_double()
         self._matrix = pdfium_c.FS_MATRIX()
         self._flags = ctypes.c_int()
         self._font = ctypes.create_string_buffer(128)
@@ -83,17 +102,51 @@ class Lines:
             hidden = bool(drawn) and pdfium_c.FPDFTextObj_GetTextRenderMode(drawn) == _INVISIBLE
             # A line that is not level is a label on its side.
             bold, tilted = self._is_bold(glyphs, first), abs(level - y) > size
-            lines.append(Line(written, size, bold, x, right, y, hidden, tilted, first))
+            loose = not tilted and _is_loose(words, right - x, size)
+            apart = tuple(self._apart(glyphs, first, words, size)) if loose else ()
+            lines.append(Line(written, size, bold, x, right, y, hidden, tilted, first, apart))
+        self._look_beside(glyphs, lines)
         usual = self._usual.most_common(1)[0][0] if self._usual else 0.0
         for number, line in enumerate(lines):
             if (
                 (line.bold or line.size > usual)
                 and not line.cells
                 and len(line.text) <= LONGEST_HEADING
-                and self._has_cells(glyphs, line.first, line.text.strip(), line.size, line.bold)
+                and (
+                    _has_gaps(line)
+                    or self._type_changes(glyphs, line.first, line.text.strip(), line.size, line.bold)
+                )
             ):
                 lines[number] = replace(line, cells=True)
         return lines
+
+    def _look_beside(self, glyphs: Any, lines: list[Line]) -> None:
+        """Look for gaps in the lines next to rows of a table, too: heads of narrow columns stand close."""
+        rows = [at for at, line in enumerate(lines) if line.apart]
+        for at in {beside for row in rows for beside in (row - 1, row + 1) if 0 <= beside < len(lines)}:
+            line = lines[at]
+            if line.first < 0 or line.apart or line.cells:
+                continue
+            if apart := tuple(self._apart(glyphs, line.first, line.text.strip(), line.size)):
+                lines[at] = replace(line, apart=apart)
+
+    def _apart(self, glyphs: Any, first: int, text: str, size: float) -> Iterator[Cell]:
+        """The parts of a line; none of one in a fixed pitch, where white space is code's."""
+        pdfium_c.FPDFText_GetFontInfo(glyphs, first, self._font, len(self._font), self._flags)
+        if self._flags.value & _FIXED_PITCH or _MONOSPACED.search(self._font.value):
+            return
+        start, plain = 0, text.isascii()
+        left = self._edges(glyphs, first)[0]
+        for space in _SPACES.finditer(text):
+            end, begin = space.span()
+            at, after = (end, begin) if plain else (units(text[:end]), units(text[:begin]))
+            right = self._edges(glyphs, first + at - 1)[1]
+            following = self._edges(glyphs, first + after)[0]
+            if following - right > _BETWEEN_CELLS * size:
+                yield Cell(left, right, text[start:end])
+                left, start = following, begin
+        if start:
+            yield Cell(left, self._edges(glyphs, first + units(text) - 1)[1], text[start:])
 
     def gaps(self, glyphs: Any, first: int, line: str, em: float) -> list[tuple[int, int]]:
         """Where white space of a line is wide: (start, end) in the line, which begins at glyph `first`."""
@@ -121,6 +174,11 @@ class Lines:
         pdfium_c.FPDFText_GetCharOrigin(glyphs, index, self._x, self._y)
         return self._x.value, self._y.value
 
+    def _edges(self, glyphs: Any, index: int) -> tuple[float, float]:
+        """The left and the right edge of what is drawn of a character."""
+        pdfium_c.FPDFText_GetCharBox(glyphs, index, self._x, self._right, self._bottom, self._y)
+        return self._x.value, self._right.value
+
     def _is_bold(self, glyphs: Any, index: int) -> bool:
         pdfium_c.FPDFText_GetFontInfo(glyphs, index, self._font, len(self._font), self._flags)
         font = (self._font.value, self._flags.value)
@@ -128,8 +186,8 @@ class Lines:
             self._bold[font] = bool(font[1] & _FORCE_BOLD) or _BOLD.search(font[0]) is not None
         return self._bold[font]
 
-    def _has_cells(self, glyphs: Any, first: int, line: str, size: float, bold: bool) -> bool:
-        """Whether its letters stand apart as cells do, or its type changes."""
+    def _type_changes(self, glyphs: Any, first: int, line: str, size: float, bold: bool) -> bool:
+        """Whether size or weight change within a line."""
         middle = (
             first + units(line[: line.rindex(" ", 0, len(line) // 2 + 1) + 1])
             if " " in line[: len(line) // 2 + 1]
@@ -137,11 +195,21 @@ class Lines:
         )
         if self._size(glyphs, middle) != size:  # not at the end, where a footnote's mark may stand
             return True
-        if any(self._is_bold(glyphs, at) != bold for at in (middle, first + units(line) - 1)):
-            return True
-        return any(
-            not _NUMBERING.match(line[:start]) for start, _ in self.gaps(glyphs, first, line, _GAP * size)
-        )
+        return any(self._is_bold(glyphs, at) != bold for at in (middle, first + units(line) - 1))
+
+
+def _has_gaps(line: Line) -> bool:
+    """Whether parts of a line stand as far apart as cells do; a heading's number may stand so."""
+    gaps = [after.left - before.right > _GAP * line.size for before, after in pairwise(line.apart)]
+    if gaps and gaps[0] and _NUMBERING.match(line.apart[0].text):
+        gaps = gaps[1:]
+    return any(gaps)
+
+
+def _is_loose(text: str, width: float, size: float) -> bool:
+    """Whether gaps are looked for: a line is wider than its letters take in prose, or ends in a figure."""
+    letters = len(text) if text.isascii() else len(text) + len(_WIDE.findall(text))
+    return width > _LOOSE * size * letters or (width > size * letters / 3 and text[-1] in _FIGURES_END)
 
 
 def hidden(lines: Sequence[Line], *, pictured: bool) -> list[int]:

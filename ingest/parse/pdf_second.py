@@ -40,6 +40,9 @@ class Read:
     draws: list[bool] = field(default_factory=list)  #: anything at all on the page
     failed: list[int] = field(default_factory=list)  #: page numbers that raised
     lines: list[list[Line]] = field(default_factory=list)  #: empty where the text is not pdfium's
+    rules: list[list[float]] = field(
+        default_factory=list
+    )  #: heights of lines drawn across, where they matter
     attached: list[str] = field(default_factory=list)  #: names of the files inside it; of the whole file
     said: list[str] = field(default_factory=list)  #: warnings
 

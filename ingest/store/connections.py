@@ -155,8 +155,8 @@ class Connections:
     def _make_log_sure(self) -> None:
         """Write the log anew where a sync of it may have failed; only while the right to write is held.
 
-        SQLite reads back a commit that its log shows, also one whose sync failed, and writes behind it. If that
-        commit never reached the disk, a power cut would take every later one away with it.
+        SQLite reads back a commit that its log shows, also one whose sync failed, and writes behind it. If
+        that commit never reached the disk, a power cut would take every later one away with it.
         """
         log = self.file.with_name(self.file.name + "-wal")
         if self._doubtful and log.exists() and log.stat().st_size:

@@ -212,7 +212,7 @@ def test_two_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
             (72, 740 - 12 * row, PLAIN, 10, f"Passengers that were carried {row}"),
             (310, 740 - 12 * row, PLAIN, 10, f"Between the harbours {row}"),
         ]
-    assert "carried 3 Between the harbours 3\n" in draw(tmp_path / "table.pdf", [cells]).text
+    assert "carried 3 | Between the harbours 3 |\n" in draw(tmp_path / "table.pdf", [cells]).text
 
 
 def test_text_that_is_drawn_twice_is_read_once(tmp_path: Path) -> None:
