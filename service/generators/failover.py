@@ -2,7 +2,8 @@
 
 A server is healthy as long as it lists its models and answers. One that fails is left alone for a pause that
 doubles from `_FIRST_PAUSE_S` to `_LONGEST_PAUSE_S`, then looked at again; that look, like every later one,
-happens beside the questions, not in front of them.
+happens beside the questions, not in front of them. Where it lists its models it is asked again, but only an
+answer shows that it can answer: one that lists models and fails at questions rests longer each time.
 
 Invariants:
 - a question that has got no word yet is asked of the next server, once of each; as soon as a word was shown,
@@ -55,13 +56,15 @@ class _Health:
         self.server = server
         self.models: frozenset[str] | None = None  #: None: never heard of
         self.looked_at = float("-inf")
-        self.failures = 0  #: in a row
+        self.ill = False  #: failed, and was not well at a look since
+        self.failures = 0  #: in a row, without an answer between them
+        self.falls = 0  #: ever, so that an answer begun before the last one is told apart
         self.rests_until = float("-inf")
         self.busy = 0  #: questions that it is answering
 
     def rank(self, now: float) -> tuple[bool, bool, bool, int]:
         """The lowest is asked first."""
-        return self.failures > 0, now < self.rests_until, self.models is None, self.busy
+        return self.ill, now < self.rests_until, self.models is None, self.busy
 
 
 class Failover:
@@ -100,6 +103,7 @@ class Failover:
         health = self._of(server)
         with self._lock:
             health.busy += 1
+            falls = health.falls
         try:
             yield
         except (UpstreamRefused, ModelNotServed):
@@ -108,7 +112,7 @@ class Failover:
             self._ill(health, error)
             raise
         else:
-            self._well(health)
+            self._answered(health, falls)
         finally:
             with self._lock:
                 health.busy -= 1
@@ -137,16 +141,27 @@ class Failover:
                 health.models = models
             self._well(health)
 
-    def _well(self, health: _Health) -> None:
+    def _answered(self, health: _Health, falls: int) -> None:
+        """Heed an answer; one that began before the server failed says nothing about it since."""
         with self._lock:
-            if health.failures:
-                logger.warning("the server at %s answers again", health.server.address)
-            health.failures, health.rests_until, health.looked_at = 0, float("-inf"), time.monotonic()
+            if health.falls != falls:
+                return
+            health.failures = 0
+        self._well(health)
+
+    def _well(self, health: _Health) -> None:
+        """Ask it again."""
+        with self._lock:
+            if health.ill:
+                logger.warning("the server at %s is there again", health.server.address)
+            health.ill, health.rests_until, health.looked_at = False, float("-inf"), time.monotonic()
 
     def _ill(self, health: _Health, error: Exception) -> None:
         with self._lock:
             pause = min(_FIRST_PAUSE_S * 2**health.failures, _LONGEST_PAUSE_S)
             health.failures = min(health.failures + 1, 30)
+            health.falls += 1
+            health.ill = True
             health.rests_until = time.monotonic() + pause
             health.looked_at = float("-inf")  # looked at again as soon as it has rested
         logger.warning("the server at %s is left alone for %g s: %s", health.server.address, pause, error)

@@ -87,8 +87,39 @@ def test_pauses_grow_and_end(clock: list[float], two: tuple[OpenAIStandIn, OpenA
         pool._ill(first, UpstreamError("x"))
         pauses.append(first.rests_until - clock[0])
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    pool._well(first)
-    assert first.failures == 0 and first.rests_until < clock[0]
+    pool._well(first)  # it lists its models: it may be asked, but has not answered yet
+    assert first.rests_until < clock[0] and first.failures > 0
+    with pool.asking(first.server):
+        pass
+    assert first.failures == 0
+
+
+def test_one_that_lists_its_models_and_cannot_answer_rests_longer_each_time(
+    clock: list[float], two: tuple[OpenAIStandIn, OpenAIStandIn]
+) -> None:
+    pool = pool_of(*two)
+    ask(pool)
+    two[0].script = "500"
+    first, pauses = pool._known[0], []
+    for _ in range(4):
+        assert ask(pool) == "other"
+        pauses.append(first.rests_until - clock[0])
+        clock[0] = first.rests_until + 0.1
+        ask(pool)  # a look at it begins, and finds its models
+        settled(pool)
+    assert pauses == [1, 2, 4, 8]
+    two[0].script = "answer"
+    assert ask(pool) == "one" and first.failures == 0
+
+
+def test_an_answer_that_began_before_a_failure_does_not_end_the_rest(
+    clock: list[float], two: tuple[OpenAIStandIn, OpenAIStandIn]
+) -> None:
+    pool = pool_of(*two)
+    first = pool._known[0]
+    with pool.asking(first.server):
+        pool._ill(first, UpstreamError("a later question"))
+    assert first.failures == 1 and first.rests_until > clock[0]
 
 
 def test_a_reply_that_broke_off_is_told_and_not_begun_again(two: tuple[OpenAIStandIn, OpenAIStandIn]) -> None:
