@@ -52,9 +52,9 @@ class ServiceSettings(BaseModel):
     k: int = Field(5, ge=1, le=50, description="passages that a question retrieves")
     search_mode: SearchMode = Field("hybrid", description="hybrid, dense or keyword")
     reranker: str = Field(
-        "",
+        "generator",
         description="who may order the first passages anew: a cross-encoder's name or folder, or `generator` "
-        "for the default model's query likelihood; none: nobody",
+        "for the default model's query likelihood; empty: nobody",
     )
     rerank: bool = Field(False, description="whether it does so where a request does not say")
     max_tokens: int = Field(

@@ -218,6 +218,8 @@ class AskView {
       { name: "mode" },
       MODES.map((each) => make("option", { value: each }, phrase(`ask.mode.${each}`))),
     );
+    const rerank = make("input", { type: "checkbox", name: "rerank" });
+    const section = make("input", { type: "checkbox", name: "section" });
     this.clear = make(
       "button",
       { type: "button", class: "text-button", on: { click: () => this.#clear() } },
@@ -237,6 +239,8 @@ class AskView {
         { class: "options-sheet" },
         make("label", {}, make("span", {}, phrase("ask.mode")), mode),
         make("label", {}, make("span", {}, phrase("ask.k")), k),
+        make("label", {}, make("span", {}, phrase("ask.rerank")), rerank),
+        make("label", {}, make("span", {}, phrase("ask.section")), section),
         history,
         this.clear,
       ),
@@ -281,10 +285,12 @@ class AskView {
       this.question.focus();
       return;
     }
-    const { collection, model, mode, k } = this.form.elements;
+    const { collection, model, mode, k, rerank, section } = this.form.elements;
     const request = { question, collection: collection.value || this.#shell.collection, mode: mode.value };
     if (model && !model.hidden) request.model = model.value;
     if (k.value) request.k = within(k.value);
+    if (rerank.checked) request.rerank = true;
+    if (section.checked) request.context = "section";
     request.session_id = session();
     this.question.value = "";
     this.#grow();

@@ -15,6 +15,8 @@ export class Retrieval {
     this.problem = trouble();
     this.query = make("input", { type: "search", required: true, "aria-label": phrase("retrieval.query"), placeholder: phrase("retrieval.query") });
     this.mode = choice(MODES.map((each) => [each, phrase(`retrieval.mode.${each}`)]), "hybrid", { "aria-label": phrase("retrieval.mode") });
+    this.rerank = make("input", { type: "checkbox", id: "retrieval-rerank" });
+    this.section = make("input", { type: "checkbox", id: "retrieval-section" });
     this.go = make("button", { type: "submit", class: "button button-plain" }, phrase("retrieval.go"));
     this.hits = make("ol", { class: "hits" });
     const submit = (event) => {
@@ -25,10 +27,15 @@ export class Retrieval {
       "details",
       { class: "more retrieval" },
       make("summary", {}, phrase("retrieval.title")),
-      make("form", { class: "retrieval-form", on: { submit } }, this.query, this.mode, this.go),
+      make("form", { class: "retrieval-form", on: { submit } }, this.query, this.mode, this.go, this.#boxes()),
       this.problem.node,
       this.hits,
     );
+  }
+
+  #boxes() {
+    const boxed = (box, key) => make("label", { class: "retrieval-box", for: box.id }, box, phrase(key));
+    return make("p", { class: "retrieval-boxes" }, boxed(this.rerank, "retrieval.rerank"), boxed(this.section, "retrieval.section"));
   }
 
   clear() {
@@ -38,7 +45,10 @@ export class Retrieval {
 
   async #search() {
     const { collection } = this.shell;
-    const { hits } = await api.search({ query: this.query.value, collection, search_mode: this.mode.value, k: 10 });
+    const request = { query: this.query.value, collection, search_mode: this.mode.value, k: 10 };
+    if (this.rerank.checked) request.rerank = true;
+    if (this.section.checked) request.context = "section";
+    const { hits } = await api.search(request);
     if (!hits.length) fill(this.hits, make("li", { class: "quiet" }, phrase("retrieval.none")));
     else fill(this.hits, hits.map((hit, at) => this.#hit(hit, at, hits, collection)));
   }
@@ -57,6 +67,7 @@ export class Retrieval {
       make("span", { class: "hint" }, [pages(hit), " ", hit.heading_path.join(" › ")]),
       bar(hit.score),
       make("p", { class: "hit-text" }, excerpt(hit.text)),
+      hit.section && make("details", { class: "hit-section" }, make("summary", {}, phrase("retrieval.around")), make("p", {}, hit.section.text)),
       make("ul", { class: "facts" }, facts.filter(Boolean).map(([name, value]) => make("li", {}, name, " ", phrase("score", { value })))),
     );
   }

@@ -82,6 +82,28 @@ def test_the_search_is_tried_without_asking(visit: Opener, library: MemoryLibrar
     expect(page.locator("#cited")).to_contain_text("crosses the river Neretva")
 
 
+def test_reranking_and_sections_are_asked_for_where_they_are_ticked(visit: Opener, library: MemoryLibrary) -> None:
+    page = visit("#/library")
+    sent: list[dict[str, object]] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith(("/search", "/ask")) else None)
+    page.get_by_text("Try the search").click()
+    page.get_by_label("Words or a question").fill("bridge of Mostar")
+    page.get_by_label("Show the section around each passage").check()
+    page.keyboard.press("Enter")
+    expect(page.locator(".hit").first).to_contain_text("crosses the river Neretva")
+    page.get_by_role("link", name="Ask").click()
+    page.click(".options summary")
+    page.get_by_label("Let the model order the passages first").check()
+    page.get_by_label("Read whole sections").check()
+    page.keyboard.press("Escape")
+    page.watched.expected += ["503", "422"]  # type: ignore[attr-defined] - this model cannot order passages
+    page.get_by_role("textbox").first.fill(QUESTION)
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('.turn') !== null")
+    assert "rerank" not in sent[0] and sent[0]["context"] == "section"
+    assert sent[1]["rerank"] is True and sent[1]["context"] == "section"
+
+
 def test_fields_are_set_shown_found_and_taken_away(visit: Opener, library: MemoryLibrary) -> None:
     library.shelves["default"] |= {f"{n}.md": "x\n" for n in range(9)}
     page = visit("#/library")
