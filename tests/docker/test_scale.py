@@ -180,3 +180,21 @@ def test_every_variable_and_command_named_exists(compose: dict[str, Any]) -> Non
     (ingest,) = [shlex.split(call) for call in calls if " ingest " in call]
     given = ingest_arguments.parse(ingest[ingest.index("ingest") + 1 :])
     assert (given.engine, given.address) == ("ray", "auto")
+
+
+def test_what_the_manual_says_of_settings_is_so() -> None:
+    """Each variable in it is a setting; the table of settings that move a part has their tables and defaults."""
+    fields = {"ingest": IngestSettings.model_fields, "service": ServiceSettings.model_fields}
+    texts = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md")}
+    named = {
+        v for text in texts.values() for v in re.findall(r"LOREBASE_(INGEST|SERVICE)_([A-Z_]*[A-Z])", text)
+    }
+    assert len(named) > 5
+    for table, key in named:
+        assert key.lower() in fields[table.lower()], (table, key)
+    rows = re.findall(r"^\| `(\w+)` \| `\[(\w+)\]` \| (none|`(\w+)`)", texts["configuration.md"], re.M)
+    assert {key for key, *_ in rows} == {
+        "store", "engine", "ray_address", "database", "openai_upstreams", "openai_key_file",
+    }  # fmt: skip
+    for key, table, _, default in rows:
+        assert (fields[table][key].default or "") == default, key
