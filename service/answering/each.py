@@ -185,15 +185,12 @@ def _stretches(question: str, reading: PassageReading) -> list[Span]:
 
 
 def _alike(question: str, text: str, spans: Sequence[SentenceSpan], reading: PassageReading) -> set[Span]:
-    """The sentences from the quoted one on that have as much of the question's content as it has."""
+    """The sentences that have as much of the question's content as the quoted one."""
     wanted = evidence.weights(question)
 
     def share(start: int, end: int) -> float:
         return evidence.share(wanted, frozenset(evidence.terms(text[start:end])))
 
-    first, end = min(reading.sentences)
-    least = share(first, end)
-    if not least:
-        return set()
-    later = [(s.start, s.end) for s in spans if s.kind != "heading" and s.start > first]
-    return {span for span in later if share(*span) >= least}
+    least = share(*min(reading.sentences))
+    told = [(s.start, s.end) for s in spans if s.kind != "heading"]
+    return {span for span in told if share(*span) >= least} if least else set()

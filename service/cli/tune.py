@@ -91,8 +91,10 @@ def _overview(made: Plan) -> None:
         f"{len(collected.passages)} passages to ask about"
     ]
     lines += [f"  {count} passages left out: {why}" for why, count in collected.skipped.most_common()]
+    again = ", some of them twice," if made.passages > len(collected.passages) else ""
     lines.append(
-        f"writing questions on about {made.passages} of them and training takes about "
+        f"writing questions on about {min(made.passages, len(collected.passages))} of them{again} "
+        "and training takes about "
         f"{minutes(made.seconds)} on two processor cores; what is done already is not done again"
     )
     print("\n".join(lines), file=sys.stderr, flush=True)

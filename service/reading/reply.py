@@ -182,8 +182,7 @@ class Reply:
         """A token of the short answer, or what ends it or stands in its place."""
         grammar, first = self.grammar, not self._answer_ids
         if first and WHOLE.match(self.question.strip()):
-            self._logprobs.append(float(logprobs[grammar.mark]))
-            return self._open([])
+            return self._open([])  # no choice, so its likelihood says nothing
         open_to = logprobs + (grammar.first if first else grammar.inside)
         if tuple(self._answer_ids) == grammar.refusal[:-1]:
             open_to[grammar.refusal[-1]] = -torch.inf

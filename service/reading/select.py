@@ -44,6 +44,9 @@ CONTRADICTS = 0.75
 SAME_WORDS = 0.6
 #: Logits and log-probabilities are cut here: beyond, they tell of rounding.
 MOST_LOGIT, LEAST_LOGPROB = 8.0, -6.0
+#: What stands for the certainty of sentences that were asked for, about the median of quotations: how likely
+#: they are tells rows of a table, which are easy to go on with, from prose, and not what answers.
+CHOSEN = -0.6
 #: Evidence gains, in nats a token, are cut here.
 LEAST_GAIN, MOST_GAIN = -2.0, 8.0
 #: The span reader's logits are cut here, and a distance from its likeliest span.
@@ -193,7 +196,7 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     """The features of every reading that was written, in their order.
 
     here        logit of the model's own probability that the passage tells
-    certain     mean log-probability of what it wrote freely
+    certain     mean log-probability of what it wrote freely; `CHOSEN` where it could only choose sentences
     relevance   logit of the retrieval's probability that the passages are about the question
     score       the search's, of this passage
     margin      the same less the best other passage's
@@ -201,7 +204,7 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     differ      of the others that say something else, the same
     stands      1 if the short answer stands in the sentence, or is a yes or no to a question for one; a half
                 if it stands elsewhere in the passage; 0 if it only repeats the question; 1 for a quotation
-    short       1 for a short answer, 0 for a quotation
+    short       1 for a short answer, 0 for a quotation that nobody asked for
     asked       share of the question's content words in the sentences and their heading
     gain        how much likelier the passage makes the short answer; 0 for a quotation
     span        the span reader's logit of the same words above "not here"
@@ -213,6 +216,8 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     """
     written = [reading for reading in readings if reading.sentences]
     asked = evidence.weights(question)
+    whole = WHOLE.match(question.strip()) is not None
+    quoted = whole or definitions.lists(question) or definitions.asked(question) is not None
     found: list[tuple[float, ...]] = []
     for reading in written:
         others = [(other, same(reading, other)) for other in written if other.rank != reading.rank]
@@ -221,14 +226,14 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
         found.append(
             (
                 _logit(1.0 - reading.not_here),
-                max(LEAST_LOGPROB, reading.logprob),
+                CHOSEN if whole else max(LEAST_LOGPROB, reading.logprob),
                 _logit(relevance),
                 reading.hit.score,
                 reading.hit.score - best_other,
                 max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0),
                 max((1.0 - o.not_here for o, equal in others if equal is False), default=0.0),
                 _stands(question, reading),
-                float(reading.answer is not None),
+                float(quoted or reading.answer is not None),
                 evidence.share(asked, frozenset(evidence.terms(around))),
                 max(LEAST_GAIN, min(MOST_GAIN, reading.gain)),
                 *_seconded(reading),

@@ -1,11 +1,13 @@
 """From passages to pairs: a question for every span, and those kept that are answered back.
 
 Passages are worked on in a random but fixed order, so that a run that ends early has seen all documents
-alike. Every passage is written down as soon as it is done.
+alike. Where all of them give too few, they are gone over again for other spans. Every passage is written
+down as soon as it is done.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter
@@ -18,12 +20,14 @@ from service.evaluation.replies import setup_of
 from service.reading.rows import dice, normal
 from service.tuning import spans
 from service.tuning.check import Checker
-from service.tuning.pairs import Done, Pair, Pairs, Rejected
+from service.tuning.pairs import Done, Pair, Pairs, Rejected, together
 from service.tuning.passages import Candidate
 from service.tuning.writer import Writes
 
 #: Raise it when the same passage would give other questions.
 VERSION = 1
+#: How often a passage is worked on at most.
+LAPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,14 @@ class Compiler:
         cancel: threading.Event,
         told: Callable[[Done, bool], None] = lambda _, __: None,
     ) -> list[Done]:
-        """What became of the passages, until so many pairs are kept.
+        """What became of the passages, until so many pairs are kept; one for each that was worked on.
 
         Args:
             passages: in the order of work.
             max_pairs: at which no further passage is begun.
             cancel: looked at by writer and reader.
-            told: called for every passage; its last argument says whether it had been done before.
+            told: called for every passage of every lap; its last argument says whether it had been done
+                before.
 
         Raises:
             PairsUnwritable: they cannot be kept.
@@ -70,26 +75,38 @@ class Compiler:
         """
         setup, done, kept = self.setup, list[Done](), 0
         asked: set[str] = set()
-        for passage in passages:
+        tried: dict[str, frozenset[str]] = {}
+        for lap, passage in itertools.product(range(1, LAPS + 1), passages):
             if kept >= max_pairs:
                 break
-            known = self.pairs.get(passage.key, setup)
-            one = known or self._work(passage, setup, asked, cancel)
+            before = tried.get(passage.key, frozenset())
+            known = self.pairs.get(passage.key, setup, lap)
+            one = known or self._work(passage, setup, asked, cancel, lap, before)
             if known is None:
                 self.pairs.add(one)
+            tried[passage.key] = before | one.asked_for
             done.append(one)
             kept += len(one.pairs)
             asked |= {normal(pair.question) for pair in one.pairs}
             told(one, known is not None)
-        return done
+        return together(done)
 
-    def _work(self, passage: Candidate, setup: str, asked: set[str], cancel: threading.Event) -> Done:
-        """Write questions on one passage and judge each."""
+    def _work(  # noqa: PLR0917
+        self,
+        passage: Candidate,
+        setup: str,
+        asked: set[str],
+        cancel: threading.Event,
+        lap: int,
+        tried: frozenset[str],
+    ) -> Done:
+        """Write questions on one passage, for other spans than were tried, and judge each."""
         hit = passage.hit
-        wanted = spans.spans(hit.text, dice(self.seed, "spans", passage.key))
+        again = (str(lap),) if lap > 1 else ()
+        wanted = spans.spans(hit.text, dice(self.seed, "spans", passage.key, *again), tried)
         begun, failed = self.clock(), None
         try:
-            written = self.writer.write(passage.heading, hit.text, wanted, cancel)
+            written = self.writer.write(passage.heading, hit.text, wanted, cancel) if wanted else []
         except ContextOverflow as error:
             written, failed = [], str(error)
         wrote = self.clock()
@@ -115,6 +132,7 @@ class Compiler:
             write_s=round(wrote - begun, 2),
             check_s=round(self.clock() - wrote, 2),
             failed=failed,
+            lap=lap,
         )
 
     def _judge(

@@ -4,13 +4,16 @@ A passage is known by its key and by `setup`, a hash of what decides its questio
 seed). A run with the same settings goes on where the last one stopped, after a kill too; one with other
 settings begins anew and leaves the old lines alone.
 
-Invariant: of two lines with the same key the later one counts.
+A passage may be worked on more than once (`lap`), each time for other spans.
+
+Invariant: of two lines with the same key and lap the later one counts.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from service import lines
@@ -61,11 +64,36 @@ class Done:
     write_s: float = 0.0
     check_s: float = 0.0
     failed: str | None = None  #: why nothing could be written on it
+    lap: int = 1  #: how often the passage had been worked on, with this time
 
     @property
     def written(self) -> int:
         """Questions that were written."""
         return len(self.pairs) + len(self.rejected)
+
+    @property
+    def asked_for(self) -> frozenset[str]:
+        """What questions were written for."""
+        return frozenset((*(pair.said for pair in self.pairs), *(r.wanted for r in self.rejected)))
+
+
+def together(done: Iterable[Done]) -> list[Done]:
+    """One for each passage, in the order in which they were first worked on, with what all laps gave."""
+    found: dict[str, Done] = {}
+    for one in done:
+        before = found.get(one.key)
+        found[one.key] = (
+            one
+            if before is None
+            else replace(
+                before,
+                pairs=before.pairs + one.pairs,
+                rejected=before.rejected + one.rejected,
+                write_s=round(before.write_s + one.write_s, 2),
+                check_s=round(before.check_s + one.check_s, 2),
+            )
+        )
+    return [*found.values()]
 
 
 @dataclass(slots=True)
@@ -73,7 +101,7 @@ class Pairs:
     """The file of a compilation."""
 
     file: Path
-    _known: dict[tuple[str, str], Done] = field(default_factory=dict)
+    _known: dict[tuple[str, str, int], Done] = field(default_factory=dict)
 
     @classmethod
     def open(cls, file: Path) -> Pairs:
@@ -105,11 +133,11 @@ class Pairs:
             raise PairsUnwritable(
                 f"{self.file}, line {number} is no line of `tune` ({error}); move the file away"
             ) from error
-        self._known[done.key, done.setup] = done
+        self._known[done.key, done.setup, done.lap] = done
 
-    def get(self, key: str, setup: str) -> Done | None:
+    def get(self, key: str, setup: str, lap: int = 1) -> Done | None:
         """What became of a passage; None where it has not been worked on with these settings."""
-        return self._known.get((key, setup))
+        return self._known.get((key, setup, lap))
 
     def add(self, done: Done) -> None:
         """Append, and hand over to the disk.
@@ -125,7 +153,7 @@ class Pairs:
                 f"cannot write to {self.file} ({error.strerror}); make room and run the same command again: "
                 "it goes on where it stopped"
             ) from error
-        self._known[done.key, done.setup] = done
+        self._known[done.key, done.setup, done.lap] = done
 
     def pace(self) -> float | None:
         """Seconds that a passage took so far, on average; None where none has been worked on."""

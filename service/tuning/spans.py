@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,8 +75,14 @@ class Span:
     sentences: tuple[str, ...]
 
 
-def spans(text: str, draw: random.Random) -> list[Span]:
-    """Some spans of a passage, kinds in turn, spread over its sentences; `draw` chooses among equals."""
+def spans(text: str, draw: random.Random, without: Collection[str] = ()) -> list[Span]:
+    """Some spans of a passage, kinds in turn, spread over its sentences; `draw` chooses among equals.
+
+    Args:
+        text: of the passage.
+        draw: chooses.
+        without: words that are left out, because they have been asked for.
+    """
     wanted = max(2, min(MOST_SPANS, len(text) // CHARACTERS_PER_SPAN))
     found = {kind: list(_of_kind(text, patterns)) for kind, patterns in _RULES}
     for places in found.values():
@@ -84,18 +90,24 @@ def spans(text: str, draw: random.Random) -> list[Span]:
     chosen: list[Span] = []
     taken: list[tuple[int, int]] = []
     used: dict[str, int] = {}
+    known = {normal(words) for words in without}
     while len(chosen) < wanted and any(found.values()):
         for kind, places in found.items():
-            span = _next(text, kind, places, taken, used)
+            span = _next(text, kind, places, taken, used, known)
             if span is not None and len(chosen) < wanted:
                 chosen.append(span)
-    sentences = list(_sentences(text))
+    sentences = [span for span in _sentences(text) if normal(span.sentences[0]) not in known]
     draw.shuffle(sentences)
     return chosen + sentences[: max(1, len(chosen) // SPANS_PER_SENTENCE)]
 
 
-def _next(
-    text: str, kind: Kind, places: list[tuple[int, int]], taken: list[tuple[int, int]], used: dict[str, int]
+def _next(  # noqa: PLR0917
+    text: str,
+    kind: Kind,
+    places: list[tuple[int, int]],
+    taken: list[tuple[int, int]],
+    used: dict[str, int],
+    known: Collection[str],
 ) -> Span | None:
     """The next place of a kind that overlaps nothing that was taken; what is passed over is gone."""
     while places:
@@ -105,7 +117,7 @@ def _next(
             continue
         first = answered.sentences[0]
         words = normal(answered.answer)
-        again = any((a < end and start < b) or words == normal(text[a:b]) for a, b in taken)
+        again = words in known or any((a < end and start < b) or words == normal(text[a:b]) for a, b in taken)
         if again or used.get(first, 0) >= MOST_OF_A_SENTENCE or not evidence.terms(answered.answer):
             continue
         taken.append((start, end))

@@ -113,13 +113,29 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert told == [True] * 4 + [False] * (len(desk.worked) - 4)
 
 
+def test_passages_that_give_too_few_are_gone_over_again_for_other_words(tmp_path: Path) -> None:
+    many = " ".join(
+        f"The {name} lamp cost {90 + n} dollars." for n, name in enumerate(["Aba", "Bek", "Cid", "Dov"])
+    )
+    library = MemoryLibrary({"a.md": f"{many} {many.replace('lamp', 'desk').replace('9', '4')}\n"})
+    made, desk = planned(tmp_path, library), Desk()
+    [done] = compiler(made, desk, library).run(made.collected.passages, 10_000, _never())
+    assert len(desk.worked) == 2
+    laps = {one.lap: one.asked_for for one in _done(made.pairs)}
+    assert laps[1] and laps[2] and not laps[1] & laps[2]
+    assert done.asked_for == laps[1] | laps[2] and done.written == sum(o.written for o in _done(made.pairs))
+    few = Desk()
+    compiler(planned(tmp_path / "few", library), few, library).run(made.collected.passages, 1, _never())
+    assert len(few.worked) == 1
+
+
 def test_other_settings_begin_anew_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
     library = MemoryLibrary(texts(2, 1))
     made = planned(tmp_path, library)
     compiler(made, Desk(), library).run(made.collected.passages, 100, _never())
     other = Desk(name="another writer")
     compiler(planned(tmp_path, library), other, library).run(made.collected.passages, 100, _never())
-    assert len(other.worked) == len(made.collected.passages)
+    assert len({*other.worked}) == len(made.collected.passages)
     made.pairs.file.write_text('{"something": "else"}\n')
     with pytest.raises(PairsUnwritable, match="line 1"):
         planned(tmp_path, library)
