@@ -37,6 +37,8 @@ FEATURES = (
     "tells",
     "apart",
     "spans",
+    "agree_here",
+    "agree_span",
 )
 #: A second answer contradicts the first if it is at least this likely beside it.
 CONTRADICTS = 0.75
@@ -211,8 +213,10 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     tells       logit of its probability that the passage tells
     apart       how far these words stand below its likeliest ones of the passage
     spans       1 if they are its own and not the generator's
+    agree_here  agree times here: what agreement adds depends on how sure this reading is of itself
+    agree_span  agree times span
 
-    Of the last four, all are 0 where no span reader looked.
+    The last six but for agree_here are 0 where no span reader looked.
     """
     written = [reading for reading in readings if reading.sentences]
     asked = evidence.weights(question)
@@ -223,20 +227,24 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
         others = [(other, same(reading, other)) for other in written if other.rank != reading.rank]
         best_other = max((o.hit.score for o in readings if o.rank != reading.rank), default=0.0)
         around = " ".join((reading.hit.title, *reading.hit.heading_path, *reading.quoted))
+        here, seconded = _logit(1.0 - reading.not_here), _seconded(reading)
+        agree = max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0)
         found.append(
             (
-                _logit(1.0 - reading.not_here),
+                here,
                 CHOSEN if whole else max(LEAST_LOGPROB, reading.logprob),
                 _logit(relevance),
                 reading.hit.score,
                 reading.hit.score - best_other,
-                max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0),
+                agree,
                 max((1.0 - o.not_here for o, equal in others if equal is False), default=0.0),
                 _stands(question, reading),
                 float(quoted or reading.answer is not None),
                 evidence.share(asked, frozenset(evidence.terms(around))),
                 max(LEAST_GAIN, min(MOST_GAIN, reading.gain)),
-                *_seconded(reading),
+                *seconded,
+                agree * here,
+                agree * seconded[0],
             )
         )
     return found

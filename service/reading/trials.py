@@ -80,6 +80,8 @@ class Record:
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Record:
         """From plain data. Raises KeyError, TypeError, ValueError where it is something else."""
+        if any(len(features) != len(FEATURES) for features, _ in stored["candidates"]):
+            raise ValueError("a record with the features of another version")
         return cls(
             float(stored["relevance"]),
             float(stored["score"]),

@@ -236,6 +236,10 @@ def test_too_few_or_one_sided_questions_are_refused_and_missing_ones_named(
     with pytest.raises(InvalidRequest, match="share"):
         calibrate.run(given(questions=questions, acceptable_error=7.0), parts)
     record = Record(0.9, 0.5, True, (((0.0,) * len(FEATURES), True),), ((),))
+    former = record.as_json() | {"candidates": [[[0.0], True]]}
+    assert Record.of(record.as_json()) == record
+    with pytest.raises(ValueError, match="another version"):
+        Record.of(former)
     chosen = [Trial("answerable", str(n), (("x",),), str(n)) for n in range(30)]
     with pytest.raises(TooFewQuestions, match="30 answers are right and 0 wrong"):
         calibrating.make("c", chosen, [record] * 30, parts.answerer.calibrators.shipped, made_for={})

@@ -118,7 +118,22 @@ def test_a_few_words_are_no_steps_no_list_no_reason_and_no_yes(engine: ReadingEn
 def test_without_a_second_reader_nothing_changes() -> None:
     alone = written("330 metres")
     (features,) = select.describe("How tall is it?", [alone], 0.5)
-    assert features[select.FEATURES.index("span") :] == (0.0,) * 4
+    assert features[select.FEATURES.index("span") :] == (0.0,) * 6
+
+
+def test_agreement_counts_beside_what_each_reading_is_worth() -> None:
+    """Of two that agree, each has the other's "tells" as it is, and times its own logits."""
+    one, two = written("330 metres"), replace(written("330 metres"), rank=1, not_here=0.4)
+    seen = [spans(TEXT, {"330 metres": 4.0}), spans(TEXT, {"330 metres": -3.0})]
+    first, second = (
+        dict(zip(select.FEATURES, f, strict=True))
+        for f in select.describe("How tall is it?", together([one, two], seen), 0.5)
+    )
+    assert (first["agree"], second["agree"]) == (pytest.approx(0.6), pytest.approx(1 - one.not_here))
+    for told in (first, second):
+        assert told["agree_here"] == pytest.approx(told["agree"] * told["here"])
+        assert told["agree_span"] == pytest.approx(told["agree"] * told["span"])
+    assert first["agree_span"] == pytest.approx(2.4) and second["agree_span"] < 0
 
 
 def test_the_second_reader_must_know_the_script(engine: ReadingEngine) -> None:
