@@ -93,10 +93,9 @@ def column_at(cell: Cell, columns: Columns) -> int:
     return best
 
 
-def collide(rows: Sequence[Sequence[Cell]], columns: Columns) -> bool:
+def collide(places: Sequence[Sequence[int]]) -> bool:
     """Whether too many rows have two parts in one column: then these are no columns."""
-    twice = sum(len({column_at(cell, columns) for cell in row}) < len(row) for row in rows)
-    return twice > 0.2 * len(rows)
+    return sum(len(set(row)) < len(row) for row in places) > 0.2 * len(places)
 
 
 def rows_of(lines: Sequence[tuple[Line, list[Cell]]]) -> list[Row]:
@@ -131,17 +130,16 @@ def _is_name(row: Row, columns: Columns) -> bool:
 
 
 def header_words(rows: Sequence[Row], columns: Columns, *, named: bool) -> list[str]:
-    """The words over each column, from top to bottom."""
+    """The words over each column, from top to bottom; those over several stand at the first of them."""
     words: list[list[str]] = [[] for _ in columns]
     for row in rows:
-        for cell, over in _spans(row, columns, first=int(named)):
-            for number in over:
-                words[number].append(cell.text)
+        for cell, number in _spans(row, columns, first=int(named)):
+            words[number].append(cell.text)
     return [" ".join(column) for column in words]
 
 
-def _spans(row: Row, columns: Columns, *, first: int) -> list[tuple[Cell, Sequence[int]]]:
-    """The columns that each cell of a header's row stands over; `first` is the first that is not of names.
+def _spans(row: Row, columns: Columns, *, first: int) -> list[tuple[Cell, int]]:
+    """The first column that each cell of a header's row stands over; `first` is the first but for names.
 
     Cells that stand in the middle of equally many columns each are over all of those, however short they are.
     """
@@ -154,10 +152,10 @@ def _spans(row: Row, columns: Columns, *, first: int) -> list[tuple[Cell, Sequen
         return abs((left + right) / 2 - (cell.left + cell.right) / 2) < 0.25 * (right - left)
 
     spread = each > 1 and not odd and all(map(is_centred, above, blocks))
-    found: list[tuple[Cell, Sequence[int]]] = []
+    found: list[tuple[Cell, int]] = []
     for cell in row.cells:
         if spread and cell in above:
-            found.append((cell, blocks[above.index(cell)]))
+            found.append((cell, blocks[above.index(cell)][0]))
             continue
         own = column_at(cell, columns)
         covered = [
@@ -165,7 +163,7 @@ def _spans(row: Row, columns: Columns, *, first: int) -> list[tuple[Cell, Sequen
             for number, (left, right) in enumerate(columns)
             if number >= first and min(right, cell.right) - max(left, cell.left) > 0.25 * (right - left)
         ]
-        found.append((cell, covered if own in covered else [own]))
+        found.append((cell, covered[0] if own in covered else own))
     return found
 
 

@@ -151,10 +151,13 @@ class Lines:
     def gaps(self, glyphs: Any, first: int, line: str, em: float) -> list[tuple[int, int]]:
         """Where white space of a line is wide: (start, end) in the line, which begins at glyph `first`."""
         found: list[tuple[int, int]] = []
-        for space in re.finditer(r"\s+", line):
-            before = self._place(glyphs, first + units(line[: space.start()]) - 1)[0]
-            if self._place(glyphs, first + units(line[: space.end()]))[0] - before > em:
-                found.append(space.span())
+        plain = line.isascii()
+        for space in _SPACES.finditer(line):
+            start, end = space.span()
+            at, after = (start, end) if plain else (units(line[:start]), units(line[:end]))
+            before = self._place(glyphs, first + at - 1)[0]
+            if self._place(glyphs, first + after)[0] - before > em:
+                found.append((start, end))
         return found
 
     def part(self, glyphs: Any, first: int, text: str, whole: Line) -> Line:

@@ -5,8 +5,8 @@ the other, whose parts fall into the same columns. Lines of names between them a
 above them that stand over the columns are their header. In doubt lines stay lines: a table that was missed
 reads as it is drawn, row by row, while prose in a table's bars would be harmed.
 
-Nothing is dropped, and no letter is added but the bars, the line of dashes and, for a header that spans
-several columns, its words again over each of them.
+Nothing is dropped or said twice, and nothing is added but bars and dashes: words over several columns stand
+at the first of them.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ def find(lines: Sequence[Line], rules: Sequence[float] = ()) -> list[Table]:
 def wants_rules(lines: Sequence[Line]) -> bool:
     """Whether there are rows of words, which may run over several lines: drawn lines tell them apart."""
     rows = [line.apart for line in lines if line.apart]
-    return len(rows) >= FEWEST_ROWS and sum(map(_has_figure, rows)) < 0.7 * len(rows)
+    return len(rows) >= FEWEST_ROWS and sum(map(_has_figure, rows)) < 0.4 * len(rows)
 
 
 def _has_figure(cells: Sequence[Cell]) -> bool:
-    return any(is_figure(cell.text) for cell in cells)
+    return any(is_figure(cell.text) for cell in reversed(cells))
 
 
 def _joined(line: Line) -> list[Cell]:
@@ -189,9 +189,12 @@ class _Page:
         figured = [row for row in rows if _has_figure(row)]
         body = figured if len(figured) >= max(1, 0.4 * len(rows)) else rows[1:]
         columns = columns_of(body)
-        if not 2 <= len(columns) <= MOST_COLUMNS or collide(body, columns) or _reads_on(rows, columns):
+        if not 2 <= len(columns) <= MOST_COLUMNS:
             return None
-        named = not all_figures([cell for row in body for cell in row if column_at(cell, columns) == 0])
+        places = [[column_at(cell, columns) for cell in row] for row in body]
+        if collide(places) or (len(columns) <= 3 and _reads_on(body, places, len(columns))):
+            return None
+        named = not all_figures([row[0] for row, at in zip(body, places, strict=True) if at[0] == 0])
         first = self._header_from(first, free, columns, named=named)
         foot = self.lines[last]
         while last + 1 < len(self.lines) and abs(self.lines[last + 1].y - foot.y) < 0.5 * foot.size:
@@ -228,14 +231,12 @@ class _Page:
         return start
 
 
-def _reads_on(rows: Sequence[Sequence[Cell]], columns: Columns) -> bool:
+def _reads_on(rows: Sequence[Sequence[Cell]], places: Sequence[Sequence[int]], columns: int) -> bool:
     """Whether these are columns of prose."""
-    if len(columns) > 3:
-        return False
-    texts = [
-        [cell.text for row in rows for cell in row if column_at(cell, columns) == number]
-        for number in range(len(columns))
-    ]
+    texts: list[list[str]] = [[] for _ in range(columns)]
+    for row, at in zip(rows, places, strict=True):
+        for cell, number in zip(row, at, strict=True):
+            texts[number].append(cell.text)
     return all(column and is_prose(column) for column in texts)
 
 
