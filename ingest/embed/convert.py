@@ -7,11 +7,10 @@ column, activations get theirs as they come, so no calibration data is needed. N
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import json
+import subprocess
+import sys
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,17 @@ from ingest.embed.onnx import INPUTS, OUTPUT
 from ingest.errors import EmbedderError
 
 _NEEDED = ("onnx", "onnxscript")
+_MADE, _FAILED = "int8.onnx", "failed.json"
+_START = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from ingest.embed.convert import make
+sys.exit(make(*sys.argv[2:]))
+"""
 
 
 def convert(folder: Path, target: Path, name: str) -> None:
-    """Write the graph of the embedder in `folder` to `target`, in one step.
+    """Write the graph of the embedder in `folder` to `target`, in one step; nothing is printed or logged.
 
     Raises:
         EmbedderError: the packages are missing, the model cannot be converted, or there is no room.
@@ -36,23 +42,63 @@ def convert(folder: Path, target: Path, name: str) -> None:
         )
     try:
         target.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as work, _quiet():
-            made = Path(work, "int8.onnx")
-            _export(folder, Path(work, "float32.onnx"))
-            _quantize(Path(work, "float32.onnx"), made)
-            made.replace(target)
-    except EmbedderError:
-        raise
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".making-") as work:
+            failed = _made_elsewhere(folder, Path(work))
+            if failed is None:
+                Path(work, _MADE).replace(target)
     except OSError as error:
+        failed = ("disk", str(error.strerror or error))
+    if failed is None:
+        return
+    kind, why = failed
+    if kind == "disk":
         raise EmbedderError(
-            f"{name!r} cannot be converted: {error.strerror or error} in {target.parent}. It takes room for "
-            "the weights in float32, and permission to write there."
-        ) from error
+            f"{name!r} cannot be converted: {why} in {target.parent}. It takes room for the weights in "
+            "float32, and permission to write there."
+        )
+    raise EmbedderError(
+        f"{name!r} cannot be converted to ONNX ({why}). Use {name.removeprefix('onnx/')!r}, the same weights "
+        "without ONNX."
+    )
+
+
+def _made_elsewhere(folder: Path, work: Path) -> tuple[str, str] | None:
+    """Make the graph in `work`, in a process of its own; what went wrong, as a kind and a reason.
+
+    Exporter and quantizer talk on every channel there is, and hold the weights twice: neither is for a
+    process that serves.
+    """
+    paths = json.dumps([path for path in sys.path if path])
+    done = subprocess.run(
+        [sys.executable, "-c", _START, paths, str(folder), str(work)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    try:
+        kind, why = json.loads(Path(work, _FAILED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "process", f"its process ended with status {done.returncode}, perhaps for want of memory"
+    return kind, why
+
+
+def make(folder: str, work: str) -> int:
+    """Make the graph in the folder `work`; what runs in the process of its own. Returns its exit status."""
+    made = Path(work, "float32.onnx")
+    try:
+        _export(Path(folder), made)
+        _quantize(made, Path(work, _MADE))
     except Exception as error:  # exporter and quantizer raise what they like
-        raise EmbedderError(
-            f"{name!r} cannot be converted to ONNX ({type(error).__name__}: {str(error)[:300]}). Use "
-            f"{name.removeprefix('onnx/')!r}, the same weights without ONNX."
-        ) from error
+        failed = ("other", f"{type(error).__name__}: {str(error)[:300]}")
+        if isinstance(error, OSError) and error.strerror:  # one of the system; transformers raises its own
+            failed = ("disk", error.strerror)
+    else:
+        return 0
+    Path(work, _FAILED).write_text(json.dumps(failed), encoding="utf-8")
+    return 1
 
 
 def _export(folder: Path, target: Path) -> None:
@@ -105,16 +151,3 @@ def _quantize(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8)
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Exporter and quantizer talk a lot, on every channel there is."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

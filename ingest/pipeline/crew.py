@@ -34,6 +34,9 @@ from ingest.pipeline.run import cut
 MOST_DEATHS = 4  #: workers that may die over one job
 JOBS_A_WORKER = 2  #: one at work, one that waits for it
 AWAY_S = 120.0  #: how long a run goes on without any worker
+#: How long a run goes on without the cluster's head, which is looked for so often; Ray itself ends the whole
+#: process after a minute, without a word of ours.
+GONE_S, LOOK_S = 20.0, 5.0
 START_S = 300.0  #: how long the first worker may take to start: it loads the embedder
 OBJECT_STORE_BYTES = 512 << 20  #: of a cluster that is started here; what does not fit goes to the disk
 
@@ -133,6 +136,10 @@ class Crew:
         self._queue: deque[Job] = deque()
         self._connected = False
         self._away_since: float | None = None
+        self._head: tuple[str, int] | None = None
+        self._looked_at = 0.0
+        self._silent_since: float | None = None
+        self._gone = False
         self._embedder_id = ""
 
     def __enter__(self) -> Self:
@@ -141,7 +148,7 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for member in self._members:
+        for member in [] if self._gone else self._members:
             ray.kill(member.actor)
         self._members.clear()
         if self._connected:
@@ -203,11 +210,16 @@ class Crew:
             # "local" starts a cluster even where RAY_ADDRESS names one that nobody asked for here.
             ray.init(self._address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except Exception as error:  # ConnectionError, ValueError, RuntimeError, by what is wrong
-            where = f"at {self._address}" if self._address else "on this machine"
+            if self._address is None:
+                raise ClusterError(f"No Ray cluster can be started on this machine: {error}.") from error
             raise ClusterError(
-                f"No Ray cluster {where}: {error}. Start one with `ray start --head`, or leave out --address."
+                f"No Ray cluster at {self._address}: {error}. Start one with `ray start --head`, or leave "
+                "out --address. Where the cluster asks for a token, set RAY_AUTH_MODE=token here, with the "
+                "token in RAY_AUTH_TOKEN or ~/.ray/auth_token."
             ) from error
         self._connected = True
+        host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+        self._head = host.strip("[]"), int(port)
 
     def read(self, lookout: Lookout, item: Item) -> Job:
         """A file to be hashed, parsed and cut."""
@@ -312,6 +324,7 @@ class Crew:
         member.waking = None
 
     def _watch(self) -> None:
+        self._look_for_head()
         if any(member.waking is None for member in self._members):
             self._away_since = None
             return
@@ -322,6 +335,25 @@ class Crew:
                 f"No worker of the Ray cluster has been there for {AWAY_S:.0f} s. What was written stays; "
                 "look at `ray status`, then run the same command again."
             )
+
+    def _look_for_head(self) -> None:
+        now = time.monotonic()
+        if self._head is None or now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        try:
+            socket.create_connection(self._head, timeout=2).close()
+        except OSError as error:
+            self._silent_since = self._silent_since or now
+            if now - self._silent_since > GONE_S:
+                self._gone = True
+                raise ClusterError(
+                    f"The head of the Ray cluster at {self._head[0]}:{self._head[1]} has not answered for "
+                    f"{GONE_S:.0f} s ({error}). What was written stays; run the same command again when it "
+                    "is back."
+                ) from error
+        else:
+            self._silent_since = None
 
 
 def _call(actor: Any) -> Any:

@@ -373,6 +373,18 @@ print(OnnxEmbedder.load(sys.argv[1]).encode_queries(["text"]).shape, "torch" in 
         OnnxEmbedder.load(copy).encode_queries(["text"])
 
 
+def test_a_conversion_that_fails_says_why_and_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="converting needs the extra onnx")
+    from ingest.embed.convert import convert
+
+    target = tmp_path / "onnx" / "int8.onnx"
+    with pytest.raises(EmbedderError, match=r"cannot be converted.*'tiny', the same weights"):
+        convert(tmp_path / "no such folder", target, "onnx/tiny")
+    assert list(target.parent.iterdir()) == []
+    with pytest.raises(EmbedderError, match="permission to write"):
+        convert(tiny, tmp_path / "no" / "folder" / "int8.onnx", "onnx/tiny")
+
+
 def test_without_the_packages_to_convert_the_command_is_named(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

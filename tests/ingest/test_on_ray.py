@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -197,5 +198,27 @@ def test_a_cluster_that_is_away_is_named(tmp_path: Path) -> None:
     from ingest.pipeline.crew import ClusterError, Crew
 
     away = "127.0.0.1:1"
-    with Crew(HashEmbedder, address=away) as crew, pytest.raises(ClusterError, match=f"at {away}"):
+    with Crew(HashEmbedder, address=away) as crew, pytest.raises(ClusterError, match=f"at {away}") as told:
         crew.start("hash")
+    assert "RAY_AUTH_MODE=token" in str(told.value)  # Ray tells a wrong token by no other words than these
+
+
+def test_a_head_that_goes_away_ends_the_run_before_ray_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ingest.pipeline import crew as crews
+
+    assert crews.GONE_S + 2 * crews.LOOK_S < 60  # what Ray's own patience is
+    now = [1000.0]
+    monkeypatch.setattr(crews.time, "monotonic", lambda: now[0])
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        crew = crews.Crew(HashEmbedder)
+        crew._head = head.getsockname()
+        for _ in range(20):  # as long as it answers, nothing ends
+            crew._look_for_head()
+            now[0] += crews.LOOK_S
+    with pytest.raises(crews.ClusterError, match="What was written stays"):
+        for _ in range(20):
+            crew._look_for_head()
+            now[0] += crews.LOOK_S
+    assert now[0] - 1000 - 20 * crews.LOOK_S < 60
