@@ -6,8 +6,8 @@
 Passages of different lengths are only comparable at equal cost to who reads them, so each way may bring as many
 passages as fit into 1,120 tokens (five of the usual ones). A document is an article: its paragraphs joined by blank
 lines, ten one after the other where an article has only one. A question counts where the place of its answer lies in
-what was brought. `plain-N` is a plain recursive cut to N tokens, blind to structure and without the title, as a point
-of comparison. Hybrid search, k by tokens; intervals are 95%, by documents. With `--work` a second run embeds nothing
+what was brought. `plain-N` is a plain recursive cut to N tokens, without overlap and without the title, as a point of
+comparison. Hybrid search, k by tokens; intervals are 95%, by documents. With `--work` a second run embeds nothing
 again.
 """
 
@@ -85,14 +85,16 @@ def cut(document: Document, way: str, embedder: SentenceTransformerEmbedder) -> 
     splitter = RecursiveCharacterTextSplitter(
         separators=SEPARATORS,
         chunk_size=int(rest),
-        chunk_overlap=int(rest) // 7,
+        chunk_overlap=0,
         length_function=lambda text: embedder.count_tokens([text])[0],
-        add_start_index=True,
+        keep_separator="end",
+        strip_whitespace=False,
     )
-    for position, piece in enumerate(splitter.create_documents([document.text])):
-        start, text = piece.metadata["start_index"], piece.page_content
+    end = 0
+    for position, text in enumerate(splitter.split_text(document.text)):
+        start, end = end, end + len(text)
         tokens = embedder.count_tokens([text])[0]
-        yield Chunk(position, text, start, start + len(text), None, None, (), tokens, "")
+        yield Chunk(position, text, start, end, None, None, (), tokens, "")
 
 
 def measure(
