@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pypdf
+import pypdfium2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -13,7 +14,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from ingest.parse import parse_file
-from ingest.parse.pdf_layout import Line
+from ingest.parse.pdf_layout import Line, Lines
 from ingest.parse.pdf_running import running
 from ingest.types import Document
 
@@ -229,3 +230,58 @@ def test_files_inside_are_named(tmp_path: Path) -> None:
     document = parse_file(tmp_path / "with.pdf", max_bytes=1 << 30, ocr="off")
     assert set(document.metadata["attachments"].split(", ")) == {"Zahlen 数.csv", "notes.txt"}
     assert any("notes.txt" in warning for warning in document.warnings)
+
+
+def beyond_the_plane(path: Path, lines: Sequence[tuple[int, str]]) -> Path:
+    """A PDF in Helvetica whose letter A means an emoji, which takes two of pdfium's units: (size, text) per line."""
+    shown = "".join(
+        f"BT /F1 {size} Tf 1 0 0 1 72 {700 - 40 * row} Tm ({text}) Tj ET\n"
+        for row, (size, text) in enumerate(lines)
+    )
+    meaning = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap\n"
+        "1 begincodespacerange <00> <FF> endcodespacerange\n"
+        "1 beginbfchar <41> <D83DDE00> endbfchar\n"
+        "1 beginbfrange <42> <7A> <0042> endbfrange\n"
+        "1 beginbfchar <20> <0020> endbfchar\nendcmap end end"
+    )
+    bodies = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R "
+        "/Resources << /Font << /F1 5 0 R >> >> >>",
+        f"<< /Length {len(shown)} >>\nstream\n{shown}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 6 0 R >>",
+        f"<< /Length {len(meaning)} >>\nstream\n{meaning}\nendstream",
+    ]
+    out, places = b"%PDF-1.4\n", []
+    for number, written in enumerate(bodies, 1):
+        places.append(len(out))
+        out += f"{number} 0 obj\n{written}\nendobj\n".encode()
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    start = len(out)
+    out += f"xref\n0 {len(bodies) + 1}\n0000000000 65535 f \n{table}".encode()
+    out += f"trailer\n<< /Size {len(bodies) + 1} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n".encode()
+    path.write_bytes(out)
+    return path
+
+
+def test_characters_beyond_the_first_plane_shift_no_line(tmp_path: Path) -> None:
+    """Lines behind twenty emoji are still told by the type of their own letters."""
+    small, large = 10, 20
+    lines = [
+        (small, "AAAAAAAAAA AAAAAAAAAA opens"),
+        *[
+            (small, f"the boats come back {word} the tide")
+            for word in ("with", "before", "behind", "without")
+        ],
+        (large, "Kept by hand"),
+        (small, "the lamp is lit by hand and burns until morning"),
+    ]
+    file = beyond_the_plane(tmp_path / "astral.pdf", lines)
+    document = parse_file(file, max_bytes=1 << 30, ocr="off")
+    assert document.text.count("\N{GRINNING FACE}") == 20
+    assert [(path, line) for path, line in headed(document) if path] == [(("Kept by hand",), "Kept by hand")]
+    page = pypdfium2.PdfDocument(file)[0].get_textpage()
+    told = {line.text.strip(): line.size for line in Lines().read(page, page.get_text_range())}
+    assert [told[text.replace("A", "\N{GRINNING FACE}")] for _, text in lines] == [size for size, _ in lines]
