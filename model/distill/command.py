@@ -28,12 +28,14 @@ from model.gpt import GPT
 from model.ollama import PREFIX, Ollama
 from model.quantized import dense
 from model.train import adapting, command
-from model.train.adapting import AdapterRun, Start, Task
+from model.train.adapting import AdapterRun, Start
 from model.train.command import Command
 from model.train.distributed import World
 from model.train.fused import quicken
 from model.train.options import build
+from model.train.options import gather as gather_settings
 from model.train.runs import Run
+from model.train.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,7 @@ class DistillConfig(AdapterRun):
 
 
 CLASSES = (DistillConfig, TrainConfig, LoRAConfig, DataConfig)
+IDLE = {**adapting.IDLE, "label_smoothing": "is left to the teacher: its probabilities are soft targets"}
 HELP = adapting.HELP | {
     "teacher": "an installed model with the student's tokenizer, or ollama/NAME",
     "temperature": "of both distributions (ollama/NAME: of the replies)",
@@ -82,9 +85,12 @@ def run(args: argparse.Namespace, home: Path, ollama: str) -> int:
         ModelError: settings, data or weights that cannot be used, or a run that failed.
     """
     given = command.settings(args)
-    if str(given.get("teacher", "")).startswith(PREFIX):
-        return _fetch(given, home, ollama)
-    settle = adapting.settler(CLASSES, full=True)
+    asked = {} if args.resume else gather_settings(CLASSES, given, args.config)
+    if str(asked.get("teacher", "")).startswith(PREFIX):
+        if args.detach:
+            raise TrainingError("--detach is for training; fetching replies goes on where it was, too")
+        return _fetch(asked, home, ollama)
+    settle = adapting.settler(CLASSES, full=True, idle=IDLE)
     return command.run(Command("distill", CLASSES, settle, _train), args, given, home)
 
 
@@ -102,7 +108,8 @@ def _fetch(given: Mapping[str, Any], home: Path, address: str) -> int:
     for line in report:
         _say(line)
     temperature = float(given.get("temperature", 0.0))
-    options = {"temperature": temperature, "num_predict": what.max_tokens, "seed": given.get("seed", 0)}
+    seed = build(TrainConfig, given).seed
+    options = {"temperature": temperature, "num_predict": what.max_tokens, "seed": seed}
     client = Ollama(address)
     try:
         fetched, failed = replies.fetch(prompts, teacher, client, file, options=options, say=_say)
@@ -132,7 +139,9 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
             temperature=what.temperature,
             share=what.teacher_share,
         )
-        return Task(loss, sets.train, sets.validation, sets.report, sets.train.fingerprint())
+        return Task(
+            model=start.model, loss=loss, train=sets.train, validation=sets.validation, report=sets.report
+        )
 
     return adapting.train(this, values, home, world, task)
 

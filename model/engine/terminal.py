@@ -10,7 +10,8 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -56,12 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for field in fields(Sampling):
         if field.name in OPTIONS:
-            flag = "--" + field.name.replace("_", "-")
+            flag, own = "--" + field.name.replace("_", "-"), field.name != "max_tokens"
             parser.add_argument(
                 flag,
                 type=OPTIONS[field.name],
-                default=field.default,
-                help=MEANING.get(field.name, "") + "default: %(default)s",
+                default=field.default if own else None,
+                help=MEANING.get(field.name, "")
+                + f"default: {field.default}{'' if own else ', or what fits'}",
             )
     parser.add_argument(
         "--early-stopping", choices=EARLY, default="no", help="when a beam search ends; default: %(default)s"
@@ -83,7 +85,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
     Raises:
         ModelError: what the engine raises, and UnknownModel for a name that is not installed.
     """
-    values = {name: getattr(args, name) for name in OPTIONS}
+    values = {name: given for name in OPTIONS if (given := getattr(args, name)) is not None}
     sampling = Sampling(**values, stop=tuple(args.stop), early_stopping=EARLY[args.early_stopping])
     piped = None if args.prompt is not None or sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
     if piped == "":
@@ -98,8 +100,9 @@ def run(args: argparse.Namespace, home: Path) -> int:
     _note(engine.describe())
     prompt = args.prompt if args.prompt is not None else piped
     if prompt is None:
-        return _chat(engine, sampling, args.system)
+        return _chat(engine, sampling, args.system, fit=args.max_tokens is None)
     ids = engine.tokenizer.encode(prompt) if args.raw else engine.prompt(_messages(args.system, prompt))
+    sampling = _fitting(engine, ids, sampling) if args.max_tokens is None else sampling
     _reply(engine.generate(ids, sampling), as_json=args.json)
     return 0
 
@@ -118,7 +121,13 @@ def _messages(system: str | None, prompt: str) -> list[Message]:
     return [user] if system is None else [{"role": "system", "content": system}, user]
 
 
-def _chat(engine: Engine, sampling: Sampling, system: str | None) -> int:
+def _fitting(engine: Engine, prompt: Sequence[int], sampling: Sampling) -> Sampling:
+    """As many tokens as the window has room for: a small model's window may be no longer than the default."""
+    room = engine.config.context_length - len(prompt)
+    return replace(sampling, max_tokens=min(sampling.max_tokens, max(room, 1)))
+
+
+def _chat(engine: Engine, sampling: Sampling, system: str | None, *, fit: bool) -> int:
     """A conversation until Ctrl-D; what was read once is not read again."""
     messages = [] if system is None else _messages(system, "")[:1]
     cache: Cache | None = None
@@ -140,7 +149,8 @@ def _chat(engine: Engine, sampling: Sampling, system: str | None) -> int:
             )
             cache.truncate(min(same, len(prompt)))
         try:
-            generation = engine.generate(prompt, sampling, cache=cache)
+            asked_for = _fitting(engine, prompt, sampling) if fit else sampling
+            generation = engine.generate(prompt, asked_for, cache=cache)
             text, tokens = _reply(generation)
         except ContextOverflow as error:
             _note(f"{error}. Starting over.")

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     plain.add_argument("file", type=Path, help="a text file, gzipped or not")
     plain.add_argument("--window", type=int, help=f"tokens seen at once; default: {WINDOW}, or the model's")
     plain.add_argument("--stride", type=int, help="tokens by which it moves on; default: half the window")
-    plain.add_argument("--max_tokens", "--max-tokens", type=int, help="only the first so many tokens")
+    plain.add_argument("--max_tokens", "--max-tokens", type=_some, help="only the first so many tokens")
     exact = command("exact", "how many replies say exactly what a set says")
     exact.add_argument("model", help="MODEL or MODEL+ADAPTER")
     judge = command("judge", "marks of replies by a model in Ollama, before against after")
@@ -53,8 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add("--dataset", nargs="+", required=True, help="instructions with replies, as for sft")
         add("--dataset_dir", "--dataset-dir", type=Path, default=Path("data"))
         add("--val_size", "--val-size", type=float, default=0.0, help="as in sft: only what it held out")
-        add("--limit", type=int, help="at most so many instructions")
-        add("--max_tokens", "--max-tokens", type=int, default=256, help="of a reply; default: %(default)s")
+        add("--limit", type=_some, help="at most so many instructions")
+        add("--max_tokens", "--max-tokens", type=_some, default=256, help="of a reply; default: %(default)s")
+
+
+def _some(text: str) -> int:
+    """A number of things, of which there is at least one."""
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {number}")
+    return number
 
 
 def run(args: argparse.Namespace, home: Path, ollama: str) -> int:
@@ -78,8 +85,8 @@ def run(args: argparse.Namespace, home: Path, ollama: str) -> int:
 def _perplexity(args: argparse.Namespace, home: Path) -> int:
     text = _text(args.file)
     engine = asking.speaker(args.model, home)
-    window = args.window or min(WINDOW, engine.config.context_length)
-    stride = args.stride or max(window // 2, 1)
+    window = min(WINDOW, engine.config.context_length) if args.window is None else args.window
+    stride = max(window // 2, 1) if args.stride is None else args.stride
     with tqdm(unit="token", file=sys.stderr, disable=None) as bar:
 
         def say(done: int, of: int) -> None:
@@ -160,7 +167,9 @@ def _replies(name: str, args: argparse.Namespace, home: Path, found: list[asking
 def _text(file: Path) -> str:
     try:
         data = file.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(
+            "utf-8-sig"
+        )  # a byte order mark is no part of the text
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:

@@ -114,15 +114,19 @@ class Classifying:
 class Preferring:
     """Bradley and Terry: -log sigmoid(score of the chosen - score of the rejected) (arXiv 2203.02155)."""
 
-    def __init__(self) -> None:
-        self._right, self._pairs = 0, 0
+    def __init__(self, smoothing: float = 0.0) -> None:
+        """`smoothing`: share of the pairs that are taken to be the wrong way round, as in DPO."""
+        self.smoothing, self._right, self._pairs = smoothing, 0, 0
 
     def __call__(self, model: GPT, batch: HeadBatch) -> tuple[Tensor, int]:
         """The sum over pairs, and how many they are."""
         chosen, rejected = outputs(model, batch)[:, 0].chunk(2)
         self._right += int((chosen > rejected).sum())
         self._pairs += len(chosen)
-        return -F.logsigmoid(chosen - rejected).sum(), len(chosen)
+        losses = -F.logsigmoid(chosen - rejected) * (1 - self.smoothing)
+        if self.smoothing:
+            losses = losses - F.logsigmoid(rejected - chosen) * self.smoothing
+        return losses.sum(), len(chosen)
 
     def figures(self) -> dict[str, float]:
         """Share of pairs in the right order; then forgotten."""

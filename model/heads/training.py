@@ -23,13 +23,13 @@ from model.identity import identity
 from model.layout import read_config
 from model.quantized import dense
 from model.tokenizer import Tokenizer
-from model.train import precision, session, sft
+from model.train import adapting, sft, task
 from model.train.distributed import World
 from model.train.fused import quicken
-from model.train.loop import Outcome, fit
 from model.train.options import build
-from model.train.runs import NAME, Run
+from model.train.runs import Run
 from model.train.state import Store
+from model.train.task import Idle, Task
 
 Tune = Literal["last_blocks", "lora"]
 
@@ -71,29 +71,35 @@ class Sets:
     report: Sequence[str]
 
 
+#: What only the loss of the next token knows, and what heads have another word for.
+IDLE: Idle = {
+    **adapting.IDLE,
+    "neftune_noise_alpha": "belongs to the commands that train on conversations",
+    "freeze": "is said here with last_blocks: how many blocks are trained, from the end",
+}
+
+
 def settle(
-    classes: Sequence[type], kind: Kind, cutoff_len: int
+    classes: Sequence[type], kind: Kind, cutoff_len: int, idle: Idle = IDLE
 ) -> Callable[[dict[str, Any], Path, World], dict[str, Any]]:
-    """A `Command.settle`: every setting checked, under a name that is free."""
+    """A `Command.settle`: every setting checked, under a name that is free; the data's are the last class."""
 
     def settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
         model = install.find(values.get("model", sft.DEFAULT_MODEL), home)
         values.setdefault("cutoff_len", min(cutoff_len, read_config(model)[0].context_length))
         values = sft.named(values, home)
         values["name"] = world.agree(values["name"])
-        for cls in classes:
-            build(cls, values)
-        if values.get("freeze"):
-            raise TrainingError("say last_blocks, not freeze: how many blocks are trained, from the end")
-        if not NAME.fullmatch(values["name"]):
-            raise TrainingError(f"{values['name']!r} cannot be a name: letters, digits, . _ -")
+        data: Any = [build(cls, values) for cls in classes][-1]
+        what = build(HeadConfig, values)
+        if what.tune == "lora" and what.last_blocks != 1:
+            raise TrainingError("last_blocks is for tune last_blocks, and this is lora; leave it out")
+        no_adapter = (*LoRAConfig.__dataclass_fields__, *sft.NO_ADAPTER) if what.tune == "last_blocks" else ()
         shelf = home / SHELVES[kind]
-        for taken in (shelf / values["name"], shelf / f"{values['name']}.json"):
-            if taken.exists():
-                raise TrainingError(f"{taken} exists; choose another --name, or remove it")
-        chosen = precision.choose(build(TrainConfig, values).compute_type, world.device)
-        values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
-        return values
+        examples = shelf / f"{values['name']}.json"  # labels known by examples have names, too
+        taken = examples if examples.exists() else shelf / values["name"]
+        held = data.val_size or values.get("eval_dataset")
+        why = {**idle, **dict.fromkeys(no_adapter, "is for tune lora")}
+        return task.settle(values, build(TrainConfig, values), world, taken, held, why)
 
     return settled
 
@@ -132,9 +138,8 @@ def train(
     def export(target: Path, parameters: Mapping[str, Tensor]) -> None:
         heads.export(target, held["it"], base.config, parameters, knobs)
 
-    store = Store(this.checkpoints, export)
-
-    def go(progress: session.Progress, stop: session.Stop) -> Outcome:
+    def make(dtype: torch.dtype, say: task.Say) -> Task:
+        del say
         sets = read(base, Tokenizer.from_file(base.tokenizer_file))
         held["it"] = replace(
             sets.described,
@@ -145,7 +150,6 @@ def train(
             description=what.description,
             run=this.name,
         )
-        dtype = precision.choose(how.compute_type, world.device)
         lower, upper = network(base, first, knobs, how.seed, dtype)
         add_readout(upper, sets.outputs, how.seed)
         upper = upper.to(world.device)
@@ -160,32 +164,19 @@ def train(
             if sets.validation
             else None
         )
-        store.fingerprint.update(
-            data=learn.fingerprint(), base=held["it"].base_weights, settings=sft.decisive(values)
-        )
-        if world.first:
-            trained = sum(p.numel() for p in upper.parameters() if p.requires_grad) / 1e6
-            progress.say(*sets.report, f"training: {learn}", f"{trained:.2f} M parameters are trained")
-            this.forget_after(store.step())
-        world.wait()
-        reward = sets.described.kind == "reward"
-        loss = Preferring() if reward else Classifying(how.label_smoothing)
-        return fit(
-            upper,
-            cast(Any, loss),  # the loop asks of a batch `tokens` and `to` only
-            cast(Any, learn),
-            how,
+        trained = sum(p.numel() for p in upper.parameters() if p.requires_grad) / 1e6
+        made = Preferring if sets.described.kind == "reward" else Classifying
+        loss = made(how.label_smoothing)
+        return Task(
+            model=upper,
+            loss=cast(Any, loss),  # the loop asks of a batch `tokens` and `to` only
+            train=cast(Any, learn),
             validation=cast(Any, hold),
-            dtype=dtype,
-            world=world,
-            store=store,
-            report=session.with_figures(progress, loss.figures),
-            stop=stop,
+            report=[*sets.report, f"training: {learn}", f"{trained:.2f} M parameters are trained"],
+            figures=loss.figures,
         )
 
-    def finish() -> str:
-        result = store.weights()
-        assert result is not None, "a run that ended has saved"
+    def finish(result: Path) -> str:
         target = home / SHELVES[held["it"].kind] / this.name
         heads.install(result, target, held["it"])
         described = judged(target, held["it"])
@@ -193,7 +184,10 @@ def train(
             heads.install(result, target, described)
         return f"{described.kind} in {target}"
 
-    return session.train(this, world, go, finish)
+    def known() -> Mapping[str, Any]:
+        return {"base": held["it"].base_weights, "settings": sft.decisive(values)}
+
+    return task.train(this, how, world, Store(this.checkpoints, export), make, finish, known)
 
 
 def network(

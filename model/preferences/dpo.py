@@ -19,21 +19,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model import lora
 from model.config import LoRAConfig, TrainConfig
 from model.data.batches import IGNORED, Batch
 from model.data.sets import DataConfig
 from model.errors import TrainingError
 from model.gpt import GPT
 from model.preferences import pairs
-from model.preferences.logprobs import token_logs
+from model.preferences.logprobs import reference, token_logs
 from model.preferences.pairs import PairBatch
 from model.train import adapting, command
-from model.train.adapting import AdapterRun, Start, Task
+from model.train.adapting import AdapterRun, Start
 from model.train.command import Command
 from model.train.distributed import World
 from model.train.options import build
 from model.train.runs import Run
+from model.train.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +70,8 @@ class DPO:
     def __call__(self, model: GPT, batch: Batch) -> tuple[Tensor, int]:
         """Sum over the batch's pairs, and how many they are."""
         assert isinstance(batch, PairBatch)
-        name = lora.active(model)
-        with torch.no_grad():
-            lora.set_active(model, None)
-            try:
-                before = self._replies(model, batch)
-            finally:
-                lora.set_active(model, name)
+        with reference(model):
+            before = self._replies(model, batch)
         gained = self.config.pref_beta * (self._replies(model, batch) - before)
         margin = gained[0::2] - gained[1::2]
         losses = -F.logsigmoid(margin) * (1 - self.smoothing)
@@ -125,6 +120,13 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     def task(start: Start) -> Task:
         sets = pairs.prepare(build(DataConfig, values), start.template, start.tokenizer)
         loss = DPO(build(DPOConfig, values), build(TrainConfig, values).label_smoothing)
-        return Task(loss, sets.train, sets.validation, sets.report, sets.train.fingerprint(), loss.figures)
+        return Task(
+            model=start.model,
+            loss=loss,
+            train=sets.train,
+            validation=sets.validation,
+            report=sets.report,
+            figures=loss.figures,
+        )
 
     return adapting.train(this, values, home, world, task)

@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model import lora
 from model.config import LoRAConfig, Sampling, TrainConfig
 from model.data.batches import IGNORED, Batch
 from model.data.sets import DataConfig, gather
@@ -28,14 +27,15 @@ from model.engine import Engine
 from model.errors import DataError, TrainingError
 from model.gpt import GPT
 from model.preferences import rewards
-from model.preferences.logprobs import token_logs
+from model.preferences.logprobs import reference, token_logs
 from model.preferences.rollouts import RolloutBatch, Rollouts
 from model.train import adapting, command
-from model.train.adapting import AdapterRun, Start, Task
+from model.train.adapting import AdapterRun, Start
 from model.train.command import Command
 from model.train.distributed import World
 from model.train.options import build
 from model.train.runs import Run
+from model.train.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,17 @@ HELP = adapting.HELP | {
 }
 
 
+#: A micro-batch is one prompt with its group, and no reply has a target that somebody wrote.
+IDLE = {
+    **adapting.IDLE,
+    "label_smoothing": "needs targets that somebody wrote, and replies are drawn here",
+    **dict.fromkeys(
+        ("per_device_train_batch_size", "per_device_eval_batch_size", "packing", "pack_len", "too_long"),
+        "changes nothing: a micro-batch is one prompt with its replies",
+    ),
+}
+
+
 class GRPO:
     """The loss, and what it saw since it was last asked."""
 
@@ -85,13 +96,8 @@ class GRPO:
         assert isinstance(batch, RolloutBatch)
         rows = (batch.targets != IGNORED).nonzero()[:, 0]
         lengths = torch.bincount(rows, minlength=len(batch.advantages))
-        with torch.no_grad():
-            name = lora.active(model)
-            lora.set_active(model, None)
-            try:
-                before = token_logs(model, batch)
-            finally:
-                lora.set_active(model, name)
+        with reference(model):
+            before = token_logs(model, batch)
         logs = token_logs(model, batch)
         away = before - logs
         divergence = away.exp() - away - 1
@@ -121,7 +127,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
     Raises:
         ModelError: settings, data or weights that cannot be used, or a run that failed.
     """
-    settle = adapting.settler(CLASSES)
+    settle = adapting.settler(CLASSES, idle=IDLE)
 
     def checked(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
         if values.get("val_size") or values.get("eval_dataset"):
@@ -162,6 +168,6 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
             seed=build(TrainConfig, values).seed,
         )
         loss = GRPO(what.grpo_beta)
-        return Task(loss, groups, None, report, groups.fingerprint(), loss.figures)
+        return Task(model=start.model, loss=loss, train=groups, report=report, figures=loss.figures)
 
     return adapting.train(this, values, home, world, task)

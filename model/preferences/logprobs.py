@@ -7,12 +7,15 @@ head itself is trained.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model import lora
 from model.data.batches import IGNORED, Batch
 from model.gpt import GPT
 from model.train.losses import POSITIONS
@@ -26,6 +29,23 @@ def token_logs(model: GPT, batch: Batch) -> Tensor:
     weight = weight if torch.is_grad_enabled() else weight.detach()  # inside a Function nobody can tell
     found: Tensor = TokenLogs.apply(hidden[wanted], weight, batch.targets[wanted])  # type: ignore[no-untyped-call]
     return found
+
+
+@contextmanager
+def reference(model: GPT) -> Iterator[None]:
+    """Within it, the model is its base: no adapter, no dropout, no gradients.
+
+    What a reply was worth before training is one number, whatever the step draws.
+    """
+    name, training = lora.active(model), model.training
+    lora.set_active(model, None)
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        lora.set_active(model, name)
+        model.train(training)
 
 
 class TokenLogs(torch.autograd.Function):

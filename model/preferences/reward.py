@@ -30,7 +30,7 @@ from model.heads.figures import wilson
 from model.heads.reader import HeadReader
 from model.heads.training import HeadConfig, Sets
 from model.tokenizer import Tokenizer
-from model.train import adapting, command
+from model.train import command, sft
 from model.train.command import Command
 from model.train.distributed import World
 from model.train.options import build
@@ -38,9 +38,15 @@ from model.train.runs import Run
 
 CLASSES = (HeadConfig, TrainConfig, LoRAConfig, DataConfig)
 CUTOFF = 1024
+#: Pairs are read one by one, and those that are too long are left out.
+IDLE = {
+    **training.IDLE,
+    **dict.fromkeys(("packing", "pack_len", "too_long"), "changes nothing: a reply is read alone and whole"),
+}
 HELP = training.HELP | {
     "dataset": "preference sets: names in dataset_info.json, or paths of .json and .jsonl files",
     "cutoff_len": "tokens of a prompt with its reply; what is longer is left out",
+    "label_smoothing": "share of the pairs whose preference is taken to be the wrong way round",
 }
 
 
@@ -55,7 +61,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
     Raises:
         ModelError: settings, data or weights that cannot be used, or a run that failed.
     """
-    settle = training.settle(CLASSES, "reward", CUTOFF)
+    settle = training.settle(CLASSES, "reward", CUTOFF, IDLE)
 
     def adapted(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]:
         values.setdefault("tune", "lora")
@@ -91,7 +97,7 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     held: list[Example] = []
 
     def read(base: Checkpoint, tokenizer: Tokenizer) -> Sets:
-        template, _ = adapting.speech(base)
+        template, _ = sft.speech(base)
         report: list[str] = []
         examples = gather(data.dataset, data, report, "rank")
         if data.eval_dataset:

@@ -80,6 +80,8 @@ def run(args: argparse.Namespace, home: Path) -> int:
 
 
 def _train(args: argparse.Namespace, home: Path) -> int:
+    name = args.name or f"{args.kind}-{time.strftime('%Y%m%d-%H%M%S')}"
+    shelf.free(name, home)  # before minutes of training, not behind them
     problems, found = Problems(), files(args.paths)
 
     def every() -> Iterator[str]:
@@ -92,7 +94,6 @@ def _train(args: argparse.Namespace, home: Path) -> int:
         )
     except TokenizerError as error:
         raise TokenizerError(f"{error}; {problems.lines[0]}" if problems.lines else str(error)) from error
-    name = args.name or f"{args.kind}-{time.strftime('%Y%m%d-%H%M%S')}"
     about = {"tokenizer_kind": args.kind, "trained_on": [path.name for path in found]}
     target = shelf.save(made, name, home, about)
     for line in problems.lines[:5]:

@@ -22,12 +22,11 @@ CONFIG_FILE = "tokenizer_config.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def save(made: Tokenizer, name: str, home: Path, about: dict[str, object]) -> Path:
-    """Keep a tokenizer under a name; its folder.
+def free(name: str, home: Path) -> Path:
+    """The folder for a tokenizer of that name, which is not there yet.
 
     Raises:
         TokenizerError: a name that cannot be one, or is taken.
-        CheckpointError: the disk refused.
     """
     target = home / "tokenizers" / name
     if not NAME.fullmatch(name):
@@ -36,6 +35,17 @@ def save(made: Tokenizer, name: str, home: Path, about: dict[str, object]) -> Pa
         )
     if target.exists():
         raise TokenizerError(f"the tokenizer {target} exists; choose another --name, or remove it")
+    return target
+
+
+def save(made: Tokenizer, name: str, home: Path, about: dict[str, object]) -> Path:
+    """Keep a tokenizer under a name; its folder.
+
+    Raises:
+        TokenizerError: a name that cannot be one, or is taken.
+        CheckpointError: the disk refused.
+    """
+    target = free(name, home)
     config: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

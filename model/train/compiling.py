@@ -1,4 +1,4 @@
-"""`torch.compile` for the blocks of a decoder, by flag: tried on a real micro-batch, timed, and said.
+"""`torch.compile` for the blocks of a decoder, by flag: tried on real micro-batches, timed, and said.
 
 Where no compiler is there, or it fails, the blocks stay as they are and the run goes on: the flag asks for
 speed, not for a way to fail. Names of parameters do not change, so neither do checkpoints.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,21 +19,24 @@ from model.train.loop import Micro
 from model.train.losses import Loss
 
 if TYPE_CHECKING:
-    from model.data.batches import Batch
+    from model.data.batches import Batch, Loader
 
 #: Passes, forward and back, that are timed each way.
 ROUNDS = 5
+#: Micro-batches among which those of several lengths are looked for.
+LOOKED_AT = 16
 
 
 def compile_blocks(
-    model: GPT, loss: Loss, batch: Batch, dtype: torch.dtype, say: Callable[[str], None]
+    model: GPT, loss: Loss, batches: Sequence[Batch], dtype: torch.dtype, say: Callable[[str], None]
 ) -> bool:
     """Compile the blocks in place; whether that could be done.
 
     Args:
         model: as the loop gets it.
         loss: that it is trained with.
-        batch: a micro-batch of the run, on the model's device.
+        batches: micro-batches of the run, on the model's device; of several lengths, where lengths differ:
+            a compiler that met one only would be timed at its best and compile again in the run.
         dtype: to compute in.
         say: gets a line: how many times as fast a pass is, or why nothing was compiled.
     """
@@ -42,13 +45,14 @@ def compile_blocks(
         taken = []
         for _ in range(ROUNDS + 1):
             start = time.perf_counter()
-            summed, _ = both(batch) if dtype == torch.float32 else precision.run_in(both, dtype, batch)  # type: ignore[misc]
-            summed.backward()
-            if batch.ids.is_cuda:
-                torch.cuda.synchronize()
+            for batch in batches:
+                summed, _ = both(batch) if dtype == torch.float32 else precision.run_in(both, dtype, batch)  # type: ignore[misc]
+                summed.backward()
+                if batch.ids.is_cuda:
+                    torch.cuda.synchronize()
             taken.append(time.perf_counter() - start)
         model.zero_grad()
-        return statistics.median(taken[1:])
+        return statistics.median(taken[1:]) / len(batches)  # the first round compiles every shape
 
     both = Micro(model, loss).train()
     before = torch.random.get_rng_state()
@@ -71,3 +75,13 @@ def compile_blocks(
         f"{plain / compiled:.2f} times as fast"
     )
     return True
+
+
+def some_lengths(batches: Loader) -> list[Batch]:
+    """The longest, the shortest and a middle one among the first epoch's first micro-batches."""
+    found = sorted((batches.batch(0, at) for at in range(min(batches.steps(), LOOKED_AT))), key=_length)
+    return list({_length(batch): batch for batch in (found[-1], found[0], found[len(found) // 2])}.values())
+
+
+def _length(batch: Batch) -> int:
+    return batch.ids.shape[1]

@@ -195,7 +195,7 @@ class _Run:
         """One update; False if it was interrupted before it."""
         here, config = self.position, self.config
         start = time.perf_counter()
-        torch.manual_seed((config.seed * 1_000_003 + here.step) * 1_009 + self.world.rank)
+        torch.manual_seed(((config.seed * 1_000_003 + here.step) * 1_009 + self.world.rank) % 2**63)
         self.module.train()
         total, count, tokens = 0.0, 0.0, 0.0
         turns = self.world.share(micro_batches)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from model.data.batches import Batch
 
 IGNORED = -100
-#: Positions whose logits are held at once: at 49,152 words and float32, 25 MB; more where words are fewer.
-POSITIONS, LOGITS = 128, 128 * 49_152
+#: Positions whose logits are held at once: 25 MB at 49,152 words and float32; where words are fewer, as many
+#: as stay in a processor's cache.
+POSITIONS, LOGITS = 128, 512 * 4096
 
 #: (model, micro-batch) -> (sum, count); the sum is what gradients are taken of.
 Loss = Callable[["GPT", "Batch"], tuple[Tensor, int]]
@@ -64,16 +65,21 @@ class HeadLoss(torch.autograd.Function):
         for at in range(0, len(targets), at_once):
             some, chosen = hidden[at : at + at_once], targets[at : at + at_once, None]
             logits = F.linear(some, weight).float()
-            logs = logits.log_softmax(-1)
+            chances = logits.softmax(
+                -1
+            )  # log-probabilities are logits less `whole`: one pass over all instead of two
+            whole = logits.amax(-1, keepdim=True) - chances.amax(-1, keepdim=True).log_()
+            total += (whole - logits.gather(1, chosen)).sum() * (1 - smoothing)
+            if smoothing:
+                total += (len(weight) * whole - logits.sum(-1, keepdim=True)).sum() * (
+                    smoothing / len(weight)
+                )
             if max_z:
                 highest, where = logits.max(-1, keepdim=True)
                 total += max_z * highest.square().sum()
-            total -= logs.gather(1, chosen).sum() * (1 - smoothing)
-            if smoothing:
-                total -= logs.sum() * (smoothing / len(weight))
             if ghidden is None and gweight is None:
                 continue
-            glogits = logs.exp_()
+            glogits = chances
             if smoothing:
                 glogits -= smoothing / len(weight)
             glogits.scatter_add_(1, chosen, torch.full_like(chosen, smoothing - 1, dtype=glogits.dtype))
@@ -82,7 +88,9 @@ class HeadLoss(torch.autograd.Function):
             glogits = glogits.to(weight.dtype)
             if ghidden is not None:
                 torch.mm(glogits, weight, out=ghidden[at : at + at_once])
-            if gweight is not None:
+            if gweight is not None and weight.dtype == torch.float32:
+                gweight.addmm_(glogits.T, some)
+            elif gweight is not None:
                 gweight += glogits.T @ some
         ctx.save_for_backward(ghidden, None if gweight is None else gweight.to(weight.dtype))
         return total

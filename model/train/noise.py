@@ -27,6 +27,8 @@ def noisy(loss: Loss, alpha: float) -> Loss:
         lengths = torch.tensor(batch.lengths, device=batch.ids.device)
 
         def add(module: nn.Module, inputs: tuple[Tensor, ...], embedded: Tensor) -> Tensor:  # noqa: ARG001
+            if not module.training:  # a reference that reads within the step
+                return embedded
             reach = alpha / (lengths * embedded.shape[-1]).sqrt()
             noise = torch.rand(embedded.shape, device=embedded.device) * 2 - 1
             return embedded + (noise * reach[:, None, None]).to(embedded.dtype)

@@ -26,22 +26,20 @@ from model.data.shards.build import end_of_text
 from model.data.shards.config import CorpusConfig
 from model.data.shards.stream import open_streams
 from model.data.shards.windows import Windows
-from model.errors import TokenizerError, TrainingError
+from model.errors import TrainingError
 from model.folder import sha256_file
 from model.gpt import GPT
 from model.presets import preset
 from model.tokenizer import Tokenizer
 from model.tokenizing import shelf
-from model.train import command, precision, session, sft
+from model.train import command, sft, task
 from model.train.command import Command
-from model.train.compiling import compile_blocks
 from model.train.distributed import World
-from model.train.loop import Outcome, fit
 from model.train.losses import next_token
 from model.train.options import build
 from model.train.runs import Run
-from model.train.state import Store
 from model.train.subject import Subject
+from model.train.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,22 +108,12 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
     values["name"] = world.agree(values["name"])
     what, how = build(PretrainConfig, values), build(PretrainKnobs, values)
     corpus = build(CorpusConfig, values)
-    if (home / "models" / what.name).exists():
-        raise TrainingError(
-            f"the model {home / 'models' / what.name} exists; choose another --name, or remove it"
-        )
-    if how.early_stopping_patience and not corpus.val_size:
-        raise TrainingError("early_stopping_patience needs something to validate on: val_size")
-    if how.loraplus_lr_ratio != 1:
-        raise TrainingError("loraplus_lr_ratio is for adapters, and pretraining trains all weights")
     if what.model and any(values.get(name) is not None for name in (*_axes(), "preset", "tokenizer")):
         raise TrainingError(
             "a model that is trained on keeps its shape and tokenizer; leave out preset, tokenizer and axes"
         )
     _start(what, build(ModelOptions, values), home, how.seed, weights=False)  # refuses before a run exists
-    chosen = precision.choose(how.compute_type, world.device)
-    values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
-    return values
+    return task.settle(values, how, world, home / "models" / what.name, corpus.val_size, sft.NO_ADAPTER)
 
 
 def _axes() -> tuple[str, ...]:
@@ -179,45 +167,22 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     assert isinstance(changes, ModelOptions)
     base = _start(what, changes, home, how.seed)
     subject = Subject(base, None, {"run": this.name, "corpus": list(corpus.dataset)})
-    store = Store(this.checkpoints, subject.export)
 
-    def go(progress: session.Progress, stop: session.Stop) -> Outcome:
-        say = progress.say if world.first else (lambda *_: None)
+    def make(dtype: torch.dtype, say: task.Say) -> Task:
         train, validation = _windows(base, corpus, home, world, say)
-        dtype = precision.choose(how.compute_type, world.device)
         model = subject.decoder(how, dtype, world.device)
-        store.fingerprint.update(data=train.fingerprint(), base=subject.base_hash, settings=decisive(values))
-        store.fingerprint["number of processes"] = world.size
         count = sum(p.numel() for p in model.parameters()) / 1e6
-        say(f"{this.name}: {count:.2f} M parameters, in {str(dtype)[6:]} on {world.device.type}")
-        loss = partial(next_token, label_smoothing=how.label_smoothing, max_z=how.max_z_loss)
-        if how.torch_compile:
-            compile_blocks(model, loss, train.batch(0, 0).to(world.device), dtype, say)
-        if world.first:
-            this.forget_after(store.step())
-            if store.step():
-                say(f"going on after step {store.step()}")
-        world.wait()
-        further = _Further(validation, Tokenizer.from_file(base.tokenizer_file))
-        return fit(
-            model,
-            loss,
-            train,
-            how,
+        return Task(
+            model=model,
+            loss=partial(next_token, label_smoothing=how.label_smoothing, max_z=how.max_z_loss),
+            train=train,
             validation=validation,
-            dtype=dtype,
-            world=world,
-            store=store,
-            report=lambda event: progress(further(event)),
-            stop=stop,
+            report=[f"{this.name}: {count:.2f} M parameters, in {str(dtype)[6:]} on {world.device.type}"],
+            further=_Further(validation, Tokenizer.from_file(base.tokenizer_file)),
+            shapes=[train.batch(0, 0)],
         )
 
-    def finish() -> str:
-        result = store.weights()
-        assert result is not None, "a run that ended has saved"
-        return subject.install(result, home, this.name)
-
-    return session.train(this, world, go, finish)
+    return subject.train(this, how, world, home, make, decisive(values))
 
 
 def _windows(
@@ -229,11 +194,7 @@ def _windows(
         DataError: texts that cannot be used.
         TokenizerError: a tokenizer of another model.
     """
-    if (size := Tokenizer.from_file(base.tokenizer_file).vocab_size) > base.config.vocab_size:
-        raise TokenizerError(
-            f"{base.tokenizer_file} has {size} tokens, the model {base.config.vocab_size}: "
-            "it is another model's tokenizer. Pull the model again"
-        )
+    sft.own_tokenizer(base)
     if world.first:
         build_shards(corpus, base.tokenizer_file, home / "shards", say)
     world.wait()

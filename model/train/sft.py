@@ -17,20 +17,19 @@ from model import checkpoint, install
 from model.chat import ChatTemplate
 from model.checkpoint import Checkpoint
 from model.config import LoRAConfig, TrainConfig
-from model.data.sets import DataConfig, Prepared, prepare
+from model.data.sets import DataConfig, prepare
 from model.errors import TokenizerError, TrainingError, UnsupportedModel
 from model.layout import read_config
 from model.tokenizer import Tokenizer
-from model.train import command, precision, session
+from model.train import command, task
 from model.train.command import Command
-from model.train.compiling import compile_blocks
+from model.train.compiling import some_lengths
 from model.train.distributed import World
-from model.train.loop import Outcome, fit
 from model.train.losses import next_token
 from model.train.options import build
 from model.train.runs import Run
-from model.train.state import Store
 from model.train.subject import Subject
+from model.train.task import Task
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 
@@ -145,12 +144,14 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
     """Every setting that was given, checked, under the name that all processes agree on."""
     values = named(values, home)
     values["name"] = world.agree(values["name"])
-    what, how, _, _ = _checked(values)
-    _refuse_taken(home, what)
-    # Written down, for a probe may decide otherwise when the run is resumed.
-    chosen = precision.choose(how.compute_type, world.device)
-    values["compute_type"] = world.agree("bf16" if chosen == torch.bfloat16 else "fp32")
-    return values
+    what, how, _, data = _checked(values)
+    taken = home / ("models" if what.full else "adapters") / what.name
+    held = data.val_size or data.eval_dataset
+    return task.settle(values, how, world, taken, held, NO_ADAPTER if what.full else {})
+
+
+#: Where all weights are trained.
+NO_ADAPTER = {"loraplus_lr_ratio": "is for adapters, and all weights are trained here"}
 
 
 def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
@@ -184,24 +185,7 @@ def _checked(values: Mapping[str, Any]) -> tuple[SFTConfig, TrainConfig, LoRACon
     assert isinstance(how, TrainConfig)
     assert isinstance(low, LoRAConfig)
     assert isinstance(data, DataConfig)
-    if how.early_stopping_patience and not (data.val_size or data.eval_dataset):
-        raise TrainingError(
-            "early_stopping_patience needs something to validate on: val_size or eval_dataset"
-        )
     return replace(what, full=what.full or how.freeze > 0), how, low, data
-
-
-def _refuse_taken(home: Path, what: SFTConfig) -> None:
-    """A result must not take the place of anything, least of all of the base.
-
-    Raises:
-        TrainingError: there is an adapter or model of that name.
-    """
-    kind, shelf = ("model", "models") if what.full else ("adapter", "adapters")
-    if (home / shelf / what.name).exists():
-        raise TrainingError(
-            f"the {kind} {home / shelf / what.name} exists; choose another --name, or remove it"
-        )
 
 
 def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> int:
@@ -209,61 +193,36 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     base = checkpoint.load(install.find(what.model, home))
     about = {"run": this.name, "base": what.model, "dataset": list(data.dataset)}
     subject = Subject(base, None if what.full else low, about)
-    store = Store(this.checkpoints, subject.export)
 
-    def go(progress: session.Progress, stop: session.Stop) -> Outcome:
-        sets = _sets(base, data)
-        dtype = precision.choose(how.compute_type, world.device)
+    def make(dtype: torch.dtype, say: task.Say) -> Task:
+        del say
+        template, tokenizer = speech(base)
+        sets = prepare(data, template, tokenizer)
         model = subject.decoder(how, dtype, world.device)
-        store.fingerprint.update(
-            data=sets.train.fingerprint(), base=subject.base_hash, settings=decisive(values)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
+        in_all = sum(p.numel() for p in model.parameters()) / 1e6
+        many = f", {world.size} processes" if world.size > 1 else ""
+        summary = (
+            f"{what.model}: {trained:.2f} M of {in_all:.1f} M parameters are trained, "
+            f"in {str(dtype).removeprefix('torch.')} on {world.device.type}{many}"
         )
-        store.fingerprint["number of processes"] = world.size  # it decides how many steps there are
-        if world.first:
-            trained = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
-            in_all = sum(p.numel() for p in model.parameters()) / 1e6
-            numbers = str(dtype).removeprefix("torch.")
-            many = f", {world.size} processes" if world.size > 1 else ""
-            progress.say(*sets.report)
-            progress.say(
-                f"{what.model}: {trained:.2f} M of {in_all:.1f} M parameters are trained, "
-                f"in {numbers} on {world.device.type}{many}"
-            )
-            this.forget_after(store.step())
-            if store.step():
-                progress.say(f"going on after step {store.step()}")
-        world.wait()
-        loss = partial(next_token, label_smoothing=how.label_smoothing, max_z=how.max_z_loss)
-        if how.torch_compile:
-            say = progress.say if world.first else (lambda *_: None)
-            compile_blocks(model, loss, sets.train.batch(0, 0).to(world.device), dtype, say)
-        return fit(
-            model,
-            loss,
-            sets.train,
-            how,
+        return Task(
+            model=model,
+            loss=partial(next_token, label_smoothing=how.label_smoothing, max_z=how.max_z_loss),
+            train=sets.train,
             validation=sets.validation,
-            dtype=dtype,
-            world=world,
-            store=store,
-            report=progress,
-            stop=stop,
+            report=[*sets.report, summary],
+            shapes=some_lengths(sets.train) if how.torch_compile else (),
         )
 
-    def finish() -> str:
-        result = store.weights()
-        assert result is not None, "a run that ended has saved"
-        return subject.install(result, home, this.name)
-
-    return session.train(this, world, go, finish)
+    return subject.train(this, how, world, home, make, decisive(values))
 
 
-def _sets(base: Checkpoint, data: DataConfig) -> Prepared:
-    """The sets as micro-batches for this base.
+def speech(base: Checkpoint) -> tuple[ChatTemplate, Tokenizer]:
+    """A chat model's template and tokenizer.
 
     Raises:
-        DataError: a set that cannot be used.
-        UnsupportedModel: a base without a chat template.
+        UnsupportedModel: no chat template, or one that is not known here.
         TokenizerError: a tokenizer of another model.
     """
     jinja = base.metadata.get("chat_template")
@@ -271,13 +230,22 @@ def _sets(base: Checkpoint, data: DataConfig) -> Prepared:
         raise UnsupportedModel(
             f"{base.path.name} has no chat template: it cannot be trained on conversations"
         )
+    return ChatTemplate.recognise(jinja, source=str(base.path)), own_tokenizer(base)
+
+
+def own_tokenizer(base: Checkpoint) -> Tokenizer:
+    """A model's tokenizer.
+
+    Raises:
+        TokenizerError: it has tokens that the model has not.
+    """
     tokenizer = Tokenizer.from_file(base.tokenizer_file)
     if tokenizer.vocab_size > base.config.vocab_size:
         raise TokenizerError(
             f"{base.tokenizer_file} has {tokenizer.vocab_size} tokens, the model {base.config.vocab_size}: "
             "it is another model's tokenizer. Pull the model again"
         )
-    return prepare(data, ChatTemplate.recognise(jinja, source=str(base.path)), tokenizer)
+    return tokenizer
 
 
 def decisive(values: Mapping[str, Any]) -> str:

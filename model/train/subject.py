@@ -6,7 +6,7 @@ the base's matrices are quantized, trained ones become dense.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,11 @@ from model.identity import identity
 from model.lora import Adapter
 from model.merge import DENSE, PROVENANCE
 from model.quantized import Weight, dense
-from model.train import precision
+from model.train import precision, task
+from model.train.distributed import World
 from model.train.fused import quicken
+from model.train.runs import Run
+from model.train.state import Store
 
 ADAPTER, MODEL = "adapter", "model"
 
@@ -65,6 +68,29 @@ class Subject:
         if device.type == "cpu":
             quicken(model)
         return model
+
+    def train(  # noqa: PLR0917
+        self,
+        this: Run,
+        how: TrainConfig,
+        world: World,
+        home: Path,
+        make: Callable[[torch.dtype, task.Say], task.Task],
+        settings: str,
+    ) -> int:
+        """`task.train` of this subject, installed under the run's name; to resume takes the same `settings`.
+
+        Raises:
+            ModelError: settings, data or weights that cannot be used, or a run that failed.
+        """
+
+        def finish(result: Path) -> str:
+            return self.install(result, home, this.name)
+
+        def known() -> Mapping[str, Any]:
+            return {"base": self.base_hash, "settings": settings}
+
+        return task.train(this, how, world, Store(this.checkpoints, self.export), make, finish, known)
 
     def export(self, target: Path, parameters: Mapping[str, Tensor]) -> None:
         """Write trained parameters below `target`, an existing folder.

@@ -112,6 +112,16 @@ def test_replies_are_fetched_once_and_trained_on(
         "--teacher",
         "ollama/tiny:1b",
     ]
+    (home / "how.toml").write_text('teacher = "ollama/tiny:1b"\ntemperature = 0.5\n')
+    from_file = [*given[:5], "--config", str(home / "how.toml"), "--max_samples", "1"]
+    assert main([*from_file, "--name", "file"]) == 0, "a teacher named in the file is asked, too"
+    (line,) = (home / "datasets" / "file.jsonl").read_text().splitlines()
+    assert json.loads(line)["options"]["temperature"] == 0.5
+    teacher.asked.clear()
+    for wrong, what in ((["--detach"], "--detach is for training"), (["--seed", "-1"], "seed must be"),
+                        (["--resume", "x"], "leave out --dataset")):  # fmt: skip
+        assert main([*given, *wrong]) == 1 and not teacher.asked
+        assert what in capsys.readouterr().err
     plain = teacher.lines
 
     def fails_at_the_fourth() -> Iterator[bytes]:

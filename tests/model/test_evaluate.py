@@ -70,12 +70,24 @@ def test_perplexity_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*given, str(tmp_path / "a.txt"), "--json", "--max_tokens", "50"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["tokens"] == 49 and said["window"] == 128 and said["stride"] == 64
+    (tmp_path / "marked.txt").write_text(TEXT, encoding="utf-8-sig")
+    assert main([*given, str(tmp_path / "marked.txt"), "--json", "--max_tokens", "50"]) == 0
+    assert json.loads(capsys.readouterr().out) == said, "a byte order mark is no part of the text"
+    for wrong in (["--max_tokens", "-3"], ["--max_tokens", "0"]):
+        with pytest.raises(SystemExit):
+            main([*given, str(tmp_path / "a.txt"), *wrong])
+        assert "must be at least 1" in capsys.readouterr().err
+    asked = ["evaluate", "exact", "tiny", "--home", str(tmp_path), "--dataset", "x", "--limit", "-1"]
+    with pytest.raises(SystemExit):
+        main(asked)
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     for more, what in (
         ([str(tmp_path / "none.txt")], "cannot be read"),
         ([str(tmp_path / "latin.txt")], "is not UTF-8"),
         ([str(tmp_path / "a.txt"), "--window", "129"], "window must be between"),
         ([str(tmp_path / "a.txt"), "--stride", "128"], "stride must be between"),
+        ([str(tmp_path / "a.txt"), "--window", "0"], "window must be between"),
+        ([str(tmp_path / "a.txt"), "--stride", "0"], "stride must be between"),
         ([str(tmp_path / "a.txt"), "--max_tokens", "1"], "less than two tokens"),
     ):
         assert main([*given, *more]) == 1

@@ -92,6 +92,9 @@ def test_losses_are_the_formulas(tmp_path: Path) -> None:
         sum(math.log1p(math.exp(r - c)) for c, r in pairs), rel=1e-4
     )
     assert preferring.figures() == {"accuracy": sum(c > r for c, r in pairs) / 2}
+    unsure, _ = Preferring(0.2)(upper, batch)
+    other = sum(math.log1p(math.exp(c - r)) for c, r in pairs)
+    assert float(unsure.detach()) == pytest.approx(0.8 * float(total.detach()) + 0.2 * other, rel=1e-4)
 
 
 @pytest.mark.parametrize("tune", ["last_blocks", "lora"])
@@ -108,6 +111,8 @@ def test_a_classifier_learns_and_is_served_as_it_was_trained(
     assert found.figures["accuracy"] == 1 and found.figures["texts"] == 12
     events = runs.find(tmp_path, "spam").metrics()
     assert events[0]["loss"] > 3 * events[-2]["loss"] and events[-1]["eval_accuracy"] == 1
+    saved = json.loads((runs.find(tmp_path, "spam").checkpoints / "last" / "state.json").read_text())
+    assert saved["fingerprint"].keys() == {"data", "base", "settings", "number of processes"}
 
     engine = Engine.load(tmp_path / "models" / "tiny", kernel="float32")
     head = folder.read(tmp_path / "classifiers" / "spam", engine.config)

@@ -28,12 +28,13 @@ from model.formats import hf, peft
 from model.gpt import GPT
 from model.identity import identity
 from model.preferences.dpo import DPO, DPOConfig
-from model.preferences.logprobs import TokenLogs
+from model.preferences.logprobs import TokenLogs, token_logs
 from model.preferences.pairs import PairBatch
 from model.quantized import dense
 from model.tokenizer import Tokenizer
 from model.train import runs
 from model.train.fused import quicken
+from model.train.noise import noisy
 from tests.model.preferring import ROWS, chat_home, prepared
 
 DATA = Path(os.environ.get("LOREBASE_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -66,6 +67,31 @@ def test_the_first_loss_is_ln_2(tmp_path: Path, packing: bool) -> None:
     pulls = [p.grad.abs().max() for p in model.parameters() if p.grad is not None]
     assert max(pulls) > 1e-3, "a loss of ln 2 must still move the adapter"
     assert lora.active(model) == lora.DEFAULT
+
+
+def test_the_reference_reads_without_dropout_noise_or_adapter(tmp_path: Path) -> None:
+    """What a pair was worth before training is one number, whatever a step draws."""
+    model = decoder(chat_home(tmp_path, residual_dropout=0.4, embed_dropout=0.2))
+    batch = whole_batch(tmp_path)
+    with torch.no_grad():
+        plain = token_logs(model.eval(), batch)
+    lora.inject(model, LoRAConfig(lora_rank=4), generator=torch.Generator().manual_seed(0))
+    for name, p in model.named_parameters():
+        if name.endswith(".b"):
+            torch.nn.init.normal_(p, std=0.05)
+    seen: list[Tensor] = []
+
+    class Watched(DPO):
+        def _replies(self, model: GPT, batch: PairBatch) -> Tensor:
+            seen.append(token_logs(model, batch).detach())
+            return super()._replies(model, batch)
+
+    for _ in range(2):
+        noisy(Watched(DPOConfig()), 5.0)(model.train(), batch)
+    before, policy, before_again, policy_again = seen
+    assert torch.equal(before, plain) and torch.equal(before_again, plain)
+    assert not torch.equal(policy, policy_again), "the policy keeps its dropout"
+    assert model.training and lora.active(model) == lora.DEFAULT
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from model.gpt import GPT
 from model.tokenizer import Tokenizer
 from model.tokenizing import shelf
 from model.tokenizing.train import train as train_tokenizer
-from model.train import compiling, losses, pretrain
+from model.train import task
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -140,6 +140,15 @@ def test_every_text_of_every_form_stands_on_one_side_only(home: Path, tmp_path: 
     assert not set(train) & set(held), "equal texts stand on one side"
     assert 4 < len(held) < 25
     assert train == [text for text in everything if text not in set(held)], "in order"
+
+
+def test_what_validates_is_written_down_in_shards_too(home: Path, tmp_path: Path) -> None:
+    """Where most of a corpus validates, ids must not gather in memory until the other side is full."""
+    folder = corpus(tmp_path / "corpus")
+    knobs = CorpusConfig(dataset=(str(folder),), separate="line", val_size=0.9, shard_tokens=100)
+    made = build(knobs, shelf.find("mine", home), tmp_path)
+    held = json.loads((made / "manifest.json").read_text())["validation"]["shards"]
+    assert len(held) > 5 and max(shard["tokens"] for shard in held) < 200
 
 
 def test_the_end_of_few_long_texts_validates(home: Path, tmp_path: Path) -> None:
@@ -289,7 +298,7 @@ def test_a_run_resumes_bit_for_bit_and_refuses_other_texts(
     knobs = ("--dataset", text, "--max_steps", 9, "--dropout", 0.2, "--stride", 8, "--save_steps", 3, "--optim", "rmsprop",
              "--lr_scheduler_type", "warmup_stable_decay", "--max_z_loss", 2e-4, "--val_size", 0)  # fmt: skip
     assert pretrained(home, "straight", *knobs) == 0
-    real = pretrain.fit
+    real = task.fit
     counted = [0]
 
     def stopping(*args: object, **named: object) -> object:
@@ -301,7 +310,7 @@ def test_a_run_resumes_bit_for_bit_and_refuses_other_texts(
 
         return real(*args, **(named | {"stop": stop}))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pretrain, "fit", stopping)
+    monkeypatch.setattr(task, "fit", stopping)
     assert pretrained(home, "resumed", *knobs) == 130
     text.write_text("\n".join(LINES[1:]))
     assert main(["pretrain", "--resume", "resumed", "--home", str(home)]) == 1
@@ -309,7 +318,7 @@ def test_a_run_resumes_bit_for_bit_and_refuses_other_texts(
     text.write_text("\n".join(LINES))
     assert main(["sft", "--resume", "resumed", "--home", str(home)]) == 1
     assert "is a run of pretrain" in capsys.readouterr().err
-    monkeypatch.setattr(pretrain, "fit", real)
+    monkeypatch.setattr(task, "fit", real)
     assert main(["pretrain", "--resume", "resumed", "--home", str(home)]) == 0
     straight, resumed = weights(home, "straight"), weights(home, "resumed")
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
@@ -346,28 +355,6 @@ def test_what_cannot_be_is_said_before_a_run_exists(
     for wanted, file in {"no text is left to train on": empty, "is binary": binary}.items():
         assert pretrained(home, "refused", "--dataset", file) == 1
         assert wanted in capsys.readouterr().err
-
-
-def test_where_nothing_compiles_the_run_goes_on_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.model.test_train_loop import Rows, model
-
-    one, said, batch = model(full=True), [], next(Rows().batches(0))
-
-    def broken(*args: object, **named: object) -> None:
-        raise RuntimeError("No working C++ compiler found")
-
-    before = losses.next_token(one, batch)[0].item()
-    monkeypatch.setattr(torch, "compile", broken)
-    assert not compiling.compile_blocks(one, losses.next_token, batch, torch.float32, said.append)
-    assert said == ["torch_compile: not compiled, the run goes on without (No working C++ compiler found)"]
-    assert losses.next_token(one, batch)[0].item() == before
-    assert all(parameter.grad is None for parameter in one.parameters())
-    calls: list[object] = []
-    monkeypatch.setattr(torch, "compile", lambda f, **named: lambda *args: (calls.append(1), f(*args))[1])
-    assert compiling.compile_blocks(one, losses.next_token, batch, torch.float32, said.append)
-    assert "times as fast" in said[-1]
-    calls.clear()
-    assert losses.next_token(one, batch)[0].item() == before and len(calls) == len(one.blocks)
 
 
 def test_half_a_character_costs_its_row(tmp_path: Path) -> None:

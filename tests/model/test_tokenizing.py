@@ -129,7 +129,7 @@ def test_compare_shows_how_each_cuts(home: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_training_is_a_command_that_reads_what_is_there_and_says_what_is_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, texts = tmp_path / "home", tmp_path / "texts"
     texts.mkdir()
@@ -163,6 +163,9 @@ def test_training_is_a_command_that_reads_what_is_there_and_says_what_is_not(
     }.items():
         assert main(["tokenizer", "train", *arguments, "--home", str(home)]) == 1
         assert wanted in capsys.readouterr().err
+    for taken in ("mine", "../x"):  # said before minutes of training
+        monkeypatch.setattr("model.tokenizing.command.train", lambda *_, **__: pytest.fail("it trained"))
+        assert main(["tokenizer", "train", str(texts), "--name", taken, "--home", str(home)]) == 1
     with pytest.raises(TokenizerError, match="there are mine"):
         shelf.find("other", home)
     with pytest.raises(ModelError, match="no rule"):

@@ -141,7 +141,7 @@ def start(home: Path, *flags: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(what: object, seconds: float = 60) -> None:
+def wait_for(what: object, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited in vain"
@@ -157,7 +157,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_end(home: Path) -> None:
     process = start(home, *flags)
     wait_for(lambda: run.metrics_file.exists() and len(run.metrics()) > 15)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert run.status()["state"] == "killed"
     killed_at = len(run.metrics())
     assert 15 < killed_at < 400
@@ -166,7 +166,7 @@ def test_ctrl_c_saves_and_the_run_goes_on_to_the_same_end(home: Path) -> None:
     process = start(home, "--resume", "halted")
     wait_for(lambda: "running" in run.status()["state"] and killed_at + 5 < len(run.metrics()) < 399)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 130, said
     assert "going on after step" in said
     assert "saving; Ctrl-C again" in said

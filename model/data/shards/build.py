@@ -207,7 +207,7 @@ def _write(
                 continue
             for name, part in _sides(text, identity["val_split"], config.val_size):
                 sides[name].add(part, tokenizer, end)
-            if sides["train"].held >= config.shard_tokens:
+            if max(side.held for side in sides.values()) >= config.shard_tokens:
                 for side in sides.values():
                     side.flush(target)
                 at, behind = number, count
