@@ -52,7 +52,7 @@ REAL: Settings = {
                  "context_length": 128, "max_steps": 1200, "eval_steps": 150, "max_eval_tokens": 30_000,
                  "per_device_train_batch_size": 8, "learning_rate": 0.002, "compute_type": "fp32"},
     "sft": {"num_train_epochs": 20, "learning_rate": 1e-3, "per_device_train_batch_size": 8, "compute_type": "fp32"},
-    "dpo": {"num_train_epochs": 1, "learning_rate": 1e-4, "per_device_train_batch_size": 4, "compute_type": "fp32"},
+    "dpo": {"num_train_epochs": 2, "learning_rate": 1e-3, "per_device_train_batch_size": 4, "compute_type": "fp32"},
 }  # fmt: skip
 TINY: Settings = {
     "tokenizer": {"vocab_size": 700},
