@@ -45,7 +45,7 @@ QUESTIONS = ("Who are you?", "What is Lorebase?")
 STOPPED = 130
 Settings = dict[str, dict[str, Any]]
 
-#: For two million characters of text: 1.2 million parameters, ten minutes of one quiet processor.
+#: For two million characters of text: a million parameters, some ten minutes of one quiet processor.
 REAL: Settings = {
     "tokenizer": {"vocab_size": 2048},
     "pretrain": {"preset": "nano-llama", "n_layers": 4, "n_heads": 4, "n_kv_heads": 2, "d_model": 128,
