@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.loopback import LoopbackHandler, serving
 
 
 class HashEmbedder:
@@ -72,35 +72,30 @@ def ollama_registry() -> Iterator[OllamaRegistry]:
     """`POST /api/blobs/DIGEST` and `POST /api/create` on loopback, as Ollama's API documentation has them."""
     registry = OllamaRegistry()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(LoopbackHandler):
         def do_POST(self) -> None:
             sent = self._body()
             if self.path.startswith("/api/blobs/"):
                 digest = self.path.removeprefix("/api/blobs/")
                 if registry.refuses_blobs:
-                    self._reply(500, b'{"error": "no space left on device"}')
+                    self.reply(500, b'{"error": "no space left on device"}')
                 elif digest != "sha256:" + hashlib.sha256(sent).hexdigest():
-                    self._reply(400, b'{"error": "digest mismatch"}')
+                    self.reply(400, b'{"error": "digest mismatch"}')
                 else:
                     registry.blobs[digest] = sent
-                    self._reply(201, b"")
+                    self.reply(201, b"")
             elif self.path == "/api/create":
                 asked = json.loads(sent)
                 missing = [d for d in asked.get("files", {}).values() if d not in registry.blobs]
                 if missing or not asked.get("files"):
-                    self._reply(400, b"{\"error\": \"neither 'from' or 'files' was specified\"}")
+                    self.reply(400, b"{\"error\": \"neither 'from' or 'files' was specified\"}")
                     return
                 registry.created.append(asked)
                 statuses = ["parsing GGUF", "using existing layer", "writing manifest", registry.ending]
                 lines = [json.dumps({"status": status}).encode() + b"\n" for status in statuses if status]
-                self._reply(200, b"".join(lines), "application/x-ndjson")
+                self.reply(200, b"".join(lines), "application/x-ndjson")
             else:
-                self._reply(404, b"404 page not found", "text/plain")
+                self.reply(404, b"404 page not found", "text/plain")
 
         def _body(self) -> bytes:
             if "chunked" not in self.headers.get("Transfer-Encoding", ""):
@@ -112,19 +107,6 @@ def ollama_registry() -> Iterator[OllamaRegistry]:
             self.rfile.readline()
             return b"".join(parts)
 
-        def _reply(self, status: int, body: bytes, kind: str = "application/json") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    registry.address = f"127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(Handler) as address:
+        registry.address = address
         yield registry
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.fakes import HashEmbedder
+from tests.loopback import LoopbackHandler, serving
 
 
 class EmbeddingStandIn:
@@ -63,34 +61,17 @@ class EmbeddingStandIn:
 def embedding_stand_in() -> Iterator[EmbeddingStandIn]:
     stand_in = EmbeddingStandIn()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
             self._reply({})
 
         def do_POST(self) -> None:
-            self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self._reply(self.sent_json())
 
         def _reply(self, body: dict[str, Any]) -> None:
             stand_in.keys.append(self.headers.get("Authorization", ""))
-            status, reply = stand_in.answer(self.path, body)
-            data = json.dumps(reply).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            self.reply_json(*stand_in.answer(self.path, body))
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stand_in.address = f"127.0.0.1:{server.server_address[1]}"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(Handler) as address:
+        stand_in.address = address
         yield stand_in
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -7,8 +7,9 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback import LoopbackHandler, serving
 
 
 class OllamaStandIn:
@@ -47,27 +48,22 @@ class OllamaStandIn:
 def standing_in() -> Iterator[OllamaStandIn]:
     stand_in = OllamaStandIn()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
             models = [
                 {"model": "tiny:1b", "name": "tiny:1b"},
                 {"model": "deepseek-r1:1.5b", "name": "deepseek-r1:1.5b"},
             ]
-            self._json(200, {"models": models})
+            self.reply_json(200, {"models": models})
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.sent_json()
             stand_in.asked.append(body)
             if body["model"] == "missing":
-                self._json(404, {"error": "model 'missing' not found"})
+                self.reply_json(404, {"error": "model 'missing' not found"})
                 return
             if stand_in.script == "500":
-                self._json(500, {"error": "llama runner process has terminated"})
+                self.reply_json(500, {"error": "llama runner process has terminated"})
                 return
             if stand_in.script == "loads":  # a cold model: not even a status until it is in memory
                 stand_in.answering.set()
@@ -82,19 +78,19 @@ def standing_in() -> Iterator[OllamaStandIn]:
             try:
                 if stand_in.script == "endless":  # one line that never ends
                     while True:
-                        self._chunk(b"x" * 65_536)
+                        self.send_chunk(b"x" * 65_536)
                 if stand_in.script == "html":
-                    self._chunk(b"<html>bad gateway</html>\n")
+                    self.send_chunk(b"<html>bad gateway</html>\n")
                 else:
                     whole = b"".join(stand_in.lines())
                     for at in range(0, len(whole), 37):  # lines are cut wherever a packet ends
-                        self._chunk(whole[at : at + 37])
+                        self.send_chunk(whole[at : at + 37])
                         stand_in.answering.set()
                         while stand_in.script == "hangs":
-                            self._chunk(b" ")
+                            self.send_chunk(b" ")
                             threading.Event().wait(0.01)
                 if stand_in.script != "breaks":
-                    self._chunk(b"")
+                    self.send_chunk(b"")
             except OSError:
                 stand_in.hung_up.set()
             self.close_connection = True
@@ -111,25 +107,6 @@ def standing_in() -> Iterator[OllamaStandIn]:
             finally:
                 self.connection.settimeout(None)
 
-        def _chunk(self, data: bytes) -> None:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-            self.wfile.flush()
-
-        def _json(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stand_in.address = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as address:
+        stand_in.address = f"http://{address}"
         yield stand_in
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -6,8 +6,9 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback import LoopbackHandler, serving
 
 
 class OpenAIStandIn:
@@ -55,27 +56,24 @@ class OpenAIStandIn:
 def standing_in() -> Iterator[OpenAIStandIn]:
     stand_in = OpenAIStandIn()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
+    class Handler(LoopbackHandler):
         def do_GET(self) -> None:
             items = [
                 {"id": name, "object": "model", "created": 1, "owned_by": "x"} for name in stand_in.serves
             ]
-            self._json(200, {"object": "list", "data": items})
+            self.reply_json(200, {"object": "list", "data": items})
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = self.sent_json()
             stand_in.asked.append(body)
             stand_in.keys.append(self.headers.get("Authorization", ""))
             if body["model"] not in stand_in.serves:
                 message = f"The model `{body['model']}` does not exist."
-                self._json(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
+                self.reply_json(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
             elif stand_in.script in ("400", "401", "500"):
-                self._json(int(stand_in.script), {"error": {"message": f"told {stand_in.script}", "code": 1}})
+                self.reply_json(
+                    int(stand_in.script), {"error": {"message": f"told {stand_in.script}", "code": 1}}
+                )
             else:
                 self._stream()
 
@@ -93,37 +91,19 @@ def standing_in() -> Iterator[OpenAIStandIn]:
                     else b"".join(stand_in.events())
                 )
                 if stand_in.script == "hangs":
-                    self._chunk(next(stand_in.events()))
+                    self.send_chunk(next(stand_in.events()))
                     stand_in.answering.set()
                     while True:
-                        self._chunk(b": still here\n\n")
+                        self.send_chunk(b": still here\n\n")
                         threading.Event().wait(0.01)
                 for at in range(0, len(whole), 41):  # events are cut wherever a packet ends
-                    self._chunk(whole[at : at + 41])
+                    self.send_chunk(whole[at : at + 41])
                 if stand_in.script != "breaks":
-                    self._chunk(b"")
+                    self.send_chunk(b"")
             except OSError:
                 stand_in.hung_up.set()
             self.close_connection = True
 
-        def _chunk(self, data: bytes) -> None:
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-            self.wfile.flush()
-
-        def _json(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    stand_in.address = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
+    with serving(Handler) as address:
+        stand_in.address = f"http://{address}/v1"
         yield stand_in
-    finally:
-        server.shutdown()
-        server.server_close()
