@@ -80,7 +80,8 @@ def ask(questions: Sequence[Question], home: Path, file: Path, *, again: bool) -
             "llm_generated": final.llm_generated,
             "confidence": final.confidence,
             "cited": [
-                c.path + (f", page {c.page_first}" if c.page_first is not None else "")
+                c.path.rpartition(f"{question.corpus}/")[2]
+                + (f", page {c.page_first}" if c.page_first is not None else "")
                 for c in final.citations
             ],
         }

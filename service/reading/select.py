@@ -72,6 +72,14 @@ _WEIGHS = re.compile(
     r"(?P<one>[\w'’-]+)(?: and|,)? or (?:(?:the|a|an|more|less|fewer) )?(?P<other>[\w'’-]+)",
     re.IGNORECASE,
 )
+#: A question for what sets two things apart.
+_THING = r"(?:(?:the|an?) )?([\w'’./-]*\w)"
+_DIFFER = re.compile(
+    rf"\bdifferences? between {_THING}(?: [\w-]+)? and {_THING}"
+    rf"|^how (?:do|does|did) {_THING} (?:and {_THING} differ|differ from {_THING})"
+    rf"|^compare {_THING} (?:and|with|to) {_THING}",
+    re.IGNORECASE,
+)
 #: A number with its scale, where it is written with one.
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(thousand|million|billion|trillion))?\b", re.IGNORECASE)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -150,8 +158,11 @@ def echoes(question: str, reading: PassageReading) -> bool:
 
 def weighed(question: str) -> tuple[str, str] | None:
     """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
-    found = _WEIGHS.search(question)
-    return (found["one"], found["other"]) if found else None
+    found = _WEIGHS.search(question) or _DIFFER.search(question.strip())
+    if found is None:
+        return None
+    one, other = filter(None, found.groups())
+    return one, other
 
 
 def contradict(question: str, one: PassageReading, other: PassageReading) -> bool:

@@ -118,7 +118,12 @@ def test_what_bears_an_answer_out() -> None:
         ("Which country has the larger population, Germany or Austria?", ("Germany", "Austria")),
         ("Did more trucks or more laptops take part?", ("trucks", "laptops")),
         ("Was the tower of the computer museum built in 1887 or 1889?", None),
+        ("What is the difference between rag and closed_book mode?", ("rag", "closed_book")),
+        ("How do the moths and the beetles differ?", ("moths", "beetles")),
+        ("how does a moth differ from a beetle", ("moth", "beetle")),
+        ("Compare Berlin with Vienna.", ("Berlin", "Vienna")),
         ("What is the largest city?", None),
+        ("How do I connect it to the network and the printer?", None),
     ],
 )
 def test_what_compares(question: str, things: tuple[str, str] | None) -> None:
