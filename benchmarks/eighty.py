@@ -9,15 +9,15 @@ Replies are kept in `examples/answers.json` as soon as they are given, so a run 
 one question of every kind, then another of every kind. A person judges each reply there (`judged`: `good` or
 `poor`, and a `note` if there is something to say); a refusal needs no judge: it is right where the question has
 no answer, and wrong elsewhere. A reply that comes out the same when it is asked again keeps its judgement,
-another one has to be judged anew: the table is not made before all are. It lies beside the questions and not in
-`docs/`, which is a corpus: there, the table would answer the questions.
+another one has to be judged anew. Questions that were not asked or whose reply nobody has judged are left out of
+the table, which says so. It lies beside the questions and not in `docs/`, which is a corpus: there, it would
+answer the questions.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -93,16 +93,10 @@ def ask(questions: Sequence[Question], home: Path, file: Path, *, again: bool) -
 
 
 def table(questions: Sequence[Question], replies: Mapping[str, Reply]) -> str:
-    """The page: totals by kind and language, and every question with what was said.
-
-    Raises:
-        ValueError: a question without a reply, or a reply that nobody has judged.
-    """
-    missing = [q.id for q in questions if q.id not in replies]
-    found = {q.id: outcome(q, replies[q.id]) for q in questions if q.id in replies}
-    missing += [key for key, said in found.items() if said not in OUTCOMES]
-    if missing:
-        raise ValueError(f"not asked or not judged yet: {', '.join(missing)}")
+    """The page: totals by kind and language, and every question that was judged with what was said."""
+    asked, total = [q for q in questions if q.id in replies], len(questions)
+    found = {q.id: outcome(q, replies[q.id]) for q in asked}
+    questions = [q for q in asked if found[q.id] in OUTCOMES]
     kinds = dict.fromkeys(q.kind for q in questions)
     groups = [(kind, [q for q in questions if q.kind == kind]) for kind in kinds]
     groups += [
@@ -119,6 +113,11 @@ def table(questions: Sequence[Question], replies: Mapping[str, Reply]) -> str:
         "question that the documents do not answer is *rightly refused*; any other refusal is *refused*. "
         "`python -m benchmarks.eighty` asks and writes this page.",
         "",
+        *(
+            [f"{len(questions)} of {total} have been asked and judged so far.", ""]
+            if len(questions) < total
+            else []
+        ),
         f"| kind | questions | {' | '.join(OUTCOMES)} |",
         "| --- |" + " ---: |" * (1 + len(OUTCOMES)),
     ]
@@ -131,7 +130,7 @@ def table(questions: Sequence[Question], replies: Mapping[str, Reply]) -> str:
             f"## {kind}",
             "",
             "| question | answer as printed | source | judged |",
-            "| --- |" * 1 + " --- |" * 3,
+            "| --- |" + " --- |" * 3,
         ]
         for question in questions:
             if question.kind == kind:
@@ -172,10 +171,7 @@ def main() -> None:
         some = [q for q in questions if not args.only or q.id in args.only or q.kind in args.only]
         ask(some, args.home or find_home(), args.replies, again=args.again)
         return
-    try:
-        page = table(questions, json.loads(args.replies.read_text(encoding="utf-8")))
-    except ValueError as error:
-        sys.exit(str(error))
+    page = table(questions, json.loads(args.replies.read_text(encoding="utf-8")))
     args.table.write_text(page, encoding="utf-8")
 
 

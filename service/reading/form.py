@@ -37,7 +37,8 @@ WHOLE = re.compile(
     r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would) (?:i|we|you|one)\b)"
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|summari[sz]e\b|explain\b|describe\b|list (?:the|all|every)\b"
-    r"|what (?:is|was|are|were) .* about\s*\?*$)",
+    r"|what (?:is|was|are|were) .* about\s*\?*$"
+    r"|(?:.*\b)?what (?:can|could|should|must|shall|do) (?:i|we|you|one) do\b)",
     re.IGNORECASE,
 )
 

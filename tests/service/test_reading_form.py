@@ -10,6 +10,7 @@ from service.reading.form import (
     NOT_HERE,
     QUESTION,
     REFUSAL,
+    WHOLE,
     Reading,
     flat,
     parse_reply,
@@ -75,3 +76,18 @@ def test_questions_on_a_passage_share_all_that_stands_before_them() -> None:
     assert two.startswith(shared)
     assert "user\ndocs/a.md > B\nIt is so.\n\nQuestion: " in shared
     assert "user\nIt is so.\n\nQuestion: Who?" in template.text(passage_messages(" ", "It is so.", " Who? "))
+
+
+@pytest.mark.parametrize(
+    ("question", "whole"),
+    [
+        ("How do I descale it?", True),
+        ("The port is taken, what can I do?", True),
+        ("What should we do if it rains?", True),
+        ("Please summarise the rules.", True),
+        ("What do plants do at night?", False),
+        ("How tall is it?", False),
+    ],
+)
+def test_questions_for_a_way_or_a_summary_are_answered_by_sentences(question: str, whole: bool) -> None:
+    assert bool(WHOLE.match(question)) is whole
