@@ -123,15 +123,14 @@ def _listen(config: uvicorn.Config, settings: ServiceSettings) -> socket.socket:
 
 
 def _announce(parts: Parts, started: float) -> None:
-    """Say when everything is loaded, or what is missing."""
+    """Say when everything is loaded, and before that what is missing."""
     parts.readiness.wait()
     for name, state in parts.readiness.parts().items():
         if state != "ready":
             print(f"          {name} is missing: {state}", flush=True)
-    if parts.readiness.state == "ready":
-        own = parts.models.own
-        described = (
-            getattr(own, "describe", lambda: "")() if own else f"answers come from {parts.models.default}"
-        )
-        print(f"          ready after {time.monotonic() - started:.1f} s. {described}", flush=True)
-        print("          Ctrl-C stops it.", flush=True)
+    while parts.readiness.state != "ready":  # a server that was away may come back
+        time.sleep(1.0)
+    own = parts.models.own
+    described = getattr(own, "describe", lambda: "")() if own else f"answers come from {parts.models.default}"
+    print(f"          ready after {time.monotonic() - started:.1f} s. {described}", flush=True)
+    print("          Ctrl-C stops it.", flush=True)

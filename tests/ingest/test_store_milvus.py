@@ -147,7 +147,7 @@ def test_a_server_that_goes_away_and_comes_back(
     milvus = Milvus(tmp_path / "base.db")
     milvus.start()
     try:
-        store = opened(milvus.at(timeout_s=1.0), tmp_path, "kb", lease_s=60.0)
+        store = opened(milvus.at(timeout_s=4.0), tmp_path, "kb", lease_s=60.0)
         put(store, "a", TEXT)
         before = everything(store)
         query = EMBEDDER.encode_queries(["tortoise"])[0]
@@ -188,6 +188,35 @@ def test_a_server_that_goes_away_and_comes_back(
         store.close()
     finally:
         milvus.kill()
+
+
+def test_a_connection_that_one_thread_drops_costs_the_others_nothing(milvus: Milvus, tmp_path: Path) -> None:
+    """Calls of several threads share one; whoever finds it broken makes a new one."""
+    opened(milvus.at(), tmp_path, "dropped").close()
+    server = servers.Server(parse(milvus.at()))
+    records = tables.stem("dropped") + tables.RECORDS
+    failed: list[Exception] = []
+    done = threading.Event()
+
+    def call() -> None:
+        try:
+            while not done.is_set():
+                server.call("has_collection", "nothing_of_the_kind")
+                assert len(list(server.rows(records, 'key == "state"', ["key"]))) == 1
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(15):
+        done.wait(0.05)
+        server.disconnect()
+    done.set()
+    for thread in threads:
+        thread.join()
+    server.disconnect()
+    assert not failed, failed[0]
 
 
 WRITER = """

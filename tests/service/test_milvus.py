@@ -80,7 +80,7 @@ def test_away_at_the_start_and_in_mid_ingest_of_an_older_schema_and_of_another_e
     milvus = Milvus(tmp_path / "base.db")
     milvus.start()
     milvus.kill()
-    at = milvus.at(timeout_s=1.0)
+    at = milvus.at(timeout_s=4.0)
     embedders: dict[str, Embedder] = {"hash": Killing(milvus)}
 
     def refused(code: str, *words: str) -> None:
@@ -125,7 +125,7 @@ def test_two_services_on_one_milvus(tmp_path: Path) -> None:
     milvus = Milvus(tmp_path / "base.db")
     milvus.start()
     try:
-        at = milvus.at(timeout_s=2.0)
+        at = milvus.at(timeout_s=4.0)
         with service(tmp_path / "one", at) as one, service(tmp_path / "other", at) as other:
             upload(one, text=TOWER, path="tower.md")
             upload(other, text="The Tower has 1,665 steps.", path="steps.md")

@@ -13,7 +13,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 from ingest.errors import IngestError, StoreUnavailable
@@ -26,6 +26,7 @@ Meaning = Literal["away", "refused", "full", "other"]
 _STATUSES: dict[str, Meaning] = {
     "UNAVAILABLE": "away",
     "DEADLINE_EXCEEDED": "away",
+    "CANCELLED": "away",  # another thread has dropped the connection that this one was using
     "UNAUTHENTICATED": "refused",
     "PERMISSION_DENIED": "refused",
 }
@@ -38,17 +39,8 @@ _FIRST_EXACT, _UNKNOWN = 100, 65535
 _WORDS: tuple[tuple[Meaning, tuple[str, ...]], ...] = (
     ("refused", ("auth check failure", "unauthenticated", "permission deny")),
     ("full", ("quota exceeded", "no space", "disk full")),
-    (
-        "away",
-        (
-            "unavailable",
-            "fail connecting",
-            "deadline exceeded",
-            "retry timeout",
-            "retry run out",
-            "not ready",
-        ),
-    ),
+    ("away", ("unavailable", "fail connecting", "deadline exceeded", "not ready")),
+    ("away", ("retry timeout", "retry run out", "closed channel", "channel closed")),
 )
 _RELEASED = 101  #: a Lite file that was closed, or a collection that nobody loaded since Milvus started
 
@@ -70,35 +62,52 @@ class Server:
             StoreUnavailable: it does not answer in time, or does not let us in.
             IngestError: it answers with another error.
         """
-        deadline = time.monotonic() + self.address.timeout_s
-        pause = _FIRST_PAUSE_S
-        while True:
-            left = max(0.1, deadline - time.monotonic())
-            try:
-                return getattr(self._connected(left), method)(*args, timeout=left, **kwargs)
-            except _errors() as error:
-                late = time.monotonic() + pause >= deadline
-                if getattr(error, "code", None) == _RELEASED and not late:
-                    self._load(args[0], left)
-                elif not late and _meaning(error) == "away":
-                    self.disconnect()
-                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that many do not come at once
-                    pause = min(2 * pause, _LONGEST_PAUSE_S)
-                else:
-                    raise self._translated(error) from error
+        collection = str(args[0]) if args else ""
+        return self._repeated(
+            lambda client, left: getattr(client, method)(*args, timeout=left, **kwargs), collection
+        )
 
     def rows(self, collection: str, where: str, fields: Sequence[str]) -> Iterator[Row]:
-        """All rows that pass, in no order, page by page."""
-        pages = self.call(
-            "query_iterator", collection, batch_size=_PAGE, filter=where, output_fields=list(fields)
-        )
+        """All rows that pass, in no order, page by page; a connection that breaks at the third ends it."""
+
+        def begin(client: Any, left: float) -> tuple[Any, list[list[Row]]]:
+            pages = client.query_iterator(
+                collection, batch_size=_PAGE, filter=where, output_fields=list(fields), timeout=left
+            )
+            page = pages.next()
+            return pages, [page, pages.next()] if page else [page]  # most have one page and an empty one
+
+        pages, read = self._repeated(begin, collection)
         try:
-            while page := pages.next():
+            for page in read:
+                yield from page
+            while read[-1] and (page := pages.next()):
                 yield from page
         except _errors() as error:
             raise self._translated(error) from error
         finally:
             pages.close()
+
+    def _repeated(self, work: Callable[[Any, float], Any], collection: str) -> Any:
+        """What `work` does with a connection and the seconds that are left, until it succeeds or is late."""
+        deadline = time.monotonic() + self.address.timeout_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            left = max(0.1, deadline - time.monotonic())
+            client: Any = None
+            try:
+                client = self._connected(left)
+                return work(client, left)
+            except _errors() as error:
+                late = time.monotonic() + pause >= deadline
+                if getattr(error, "code", None) == _RELEASED and not late:
+                    self._load(collection, left)
+                elif not late and _meaning(error) == "away":
+                    self._drop(client)
+                    time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - so that many do not come at once
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
+                else:
+                    raise self._translated(error) from error
 
     def count(self, collection: str, where: str) -> int:
         """How many rows pass."""
@@ -111,8 +120,14 @@ class Server:
 
     def disconnect(self) -> None:
         """Drop the connection; the next call makes another."""
+        self._drop(self._client)
+
+    def _drop(self, client: Any) -> None:
+        """Drop a connection that failed, unless another thread has done so and made a new one."""
         with self._lock:
-            client, self._client = self._client, None
+            if client is not self._client:
+                return
+            self._client = None
         if client is not None:
             with contextlib.suppress(
                 Exception
