@@ -6,6 +6,7 @@ themselves where they do not. So every word is either in a cited sentence or the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
@@ -28,6 +29,8 @@ UNSURE = "I am not sure that this answers the question."
 UNSURE_CJK = "不确定下面的内容是否回答了问题。"
 #: A single answer less likely than this is given with a warning in front, which every program shows.
 UNSURE_BELOW = 0.15
+
+_CJK, _LATIN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"), re.compile(r"[A-Za-zÀ-ɏ]+")
 
 #: What is said of a check that was made, and of one that the documents' own words do not need.
 DONE, NOT_NEEDED = "done", "not needed: the words are the documents' own"
@@ -94,7 +97,8 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
 
 def remarks(question: str, confidence: float, *, conflict: bool) -> list[Statement]:
     """What is said in front of an answer: that the documents differ, or that it may well be wrong."""
-    cjk = evidence.script(question) == "CJK"
+    # A Chinese question may be mostly an English name: a character counts as much as a word.
+    cjk = len(_CJK.findall(question)) > len(_LATIN.findall(question))
     if conflict:
         return [Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True)]
     if confidence < UNSURE_BELOW:

@@ -20,7 +20,7 @@ from model.engine.constrain import boundaries
 from model.errors import Cancelled, UnknownModel
 from model.spans.reader import Span, SpanReading
 from service.answer import Answerer, Ask, Source
-from service.answering.each import UNSURE_CJK
+from service.answering.each import UNSURE, UNSURE_CJK, remarks
 from service.app import create_app
 from service.events import Final
 from service.reading.calibration import Calibrator
@@ -153,6 +153,8 @@ def test_what_stands_nowhere_is_refused(asking: Any) -> None:
     assert reply["confidence"] < 0.1 and reply["sources"] and not reply["citations"]
     reply = asking(library, "广州塔用了多少钢材？", on_no_answer="answer")
     assert reply["answered"] and reply["answer"] == f"{UNSURE_CJK}\n\n600 米 [1]"
+    for question, ours in (("使用 Lorebase 需要显卡吗？", UNSURE_CJK), ("What does 显卡 mean here?", UNSURE)):
+        assert [said.text for said in remarks(question, 0.1, conflict=False)] == [ours]
     reply = asking(SpanLibrary({"tower.md": TOWER}, lambda question, text: []), "广州塔有多高？")
     assert not reply["answered"] and reply["confidence"] == 0.0
 
