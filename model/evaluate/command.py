@@ -167,9 +167,8 @@ def _replies(name: str, args: argparse.Namespace, home: Path, found: list[asking
 def _text(file: Path) -> str:
     try:
         data = file.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode(
-            "utf-8-sig"
-        )  # a byte order mark is no part of the text
+        plain = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+        return plain.decode("utf-8-sig")  # a byte order mark is no part of the text
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
