@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from ingest.embed.quiet import open_model
 from ingest.errors import EmbedderError
 
 Vectors = NDArray[np.float32]
@@ -234,21 +234,10 @@ class SentenceTransformerEmbedder:
     @cached_property
     def _model(self) -> Any:
         """The loaded model. Called with the lock held."""
-        for noisy in ("sentence_transformers", "transformers"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
         import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
         try:
-            model = SentenceTransformer(
-                str(self.folder),
-                device="cpu",
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"dtype": getattr(torch, self.precision), "use_safetensors": True},
-            )
+            model = open_model("SentenceTransformer", self.folder, dtype=getattr(torch, self.precision))
         except Exception as error:
             raise EmbedderError(
                 f"Embedder {self.name!r} in {self.folder} cannot be loaded: {error}. Pull it again with "

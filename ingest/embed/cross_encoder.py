@@ -6,7 +6,6 @@ scored. Weights are folders on the disk; nothing here opens a connection.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from ingest.embed.quiet import open_model
 from ingest.errors import RerankerError
 
 _BATCH_PAIRS = 16
@@ -82,20 +82,8 @@ class CrossEncoderReranker:
     @cached_property
     def _model(self) -> Any:
         """The loaded model. Called with the lock held."""
-        for noisy in ("sentence_transformers", "transformers"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        from sentence_transformers import CrossEncoder
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call, unused-ignore]
         try:
-            model = CrossEncoder(
-                str(self.folder),
-                device="cpu",
-                local_files_only=True,
-                trust_remote_code=False,
-                model_kwargs={"use_safetensors": True},
-            )
+            model = open_model("CrossEncoder", self.folder)
         except Exception as error:
             raise RerankerError(
                 f"Reranker {self.name!r} in {self.folder} cannot be loaded: {error}. Get its files again; "

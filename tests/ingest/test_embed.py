@@ -22,21 +22,12 @@ from ingest.embed import (
     find_embedder,
 )
 from ingest.embed.lazy import LazyEmbedder
-from ingest.embed.onnx import OnnxEmbedder
 from ingest.errors import EmbedderError
 from ingest.search import unrelated_cosine
 from ingest.settings import find_home
 from tests.fakes import HashEmbedder
+from tests.ingest.tiny_models import TEXTS
 
-TEXTS = [
-    "The tortoise lives in the garden.",
-    "乌龟住在花园里。",
-    "",
-    "😀 emoji and R123-78, deepseek-r1:1.5b",
-    "short",
-    "a longer text about rivers and stones " * 12,
-    "\0 control \x1b characters \ufffd",
-]
 NAMES = ("multilingual-e5-small", "all-minilm-l6-v2")
 
 
@@ -45,64 +36,6 @@ def installed(name: str) -> SentenceTransformerEmbedder:
         return find_embedder(name, find_home())
     except EmbedderError as error:
         pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence-transformers folder of the e5 form with two small random layers."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    letters = [chr(c) for c in range(33, 127)]
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        *letters,
-        *(f"##{c}" for c in letters),
-        "query",
-        "passage",
-        "the",
-    ]
-    tokenizer = Tokenizer(models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    source = tmp_path_factory.mktemp("source")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=48,
-    ).save_pretrained(source)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        pad_token_id=0,
-    )
-    BertModel(config).save_pretrained(source)
-    transformer = Transformer(str(source), max_seq_length=48)
-    model = SentenceTransformer(
-        modules=[transformer, Pooling(32, pooling_mode="mean"), Normalize()],
-        prompts={"query": "query: ", "document": "passage: "},
-        device="cpu",
-    )
-    folder = tmp_path_factory.mktemp("tiny") / "tiny"
-    model.save(str(folder))
-    return folder
 
 
 @pytest.fixture(
@@ -319,82 +252,6 @@ print(json.dumps([counted, light]))
     assert counted == [[8], 48, 32, 35] and light
 
 
-@pytest.fixture(scope="session")
-def converted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxEmbedder:
-    pytest.importorskip("onnx", reason="converting needs the extra onnx")
-    folder = tmp_path_factory.mktemp("onnx") / "tiny"
-    shutil.copytree(tiny, folder)
-    embedder = OnnxEmbedder.load(folder, name="onnx/tiny")
-    embedder.convert()
-    return embedder
-
-
-def test_the_int8_graph_is_close_to_the_weights_it_was_made_of(converted: OnnxEmbedder, tiny: Path) -> None:
-    exact = SentenceTransformerEmbedder.load(tiny, precision="float32")
-    texts = [*TEXTS, "rain " * 400]  # cut at the window, as the exact one is
-    for ours, theirs in (
-        (converted.encode_passages, exact.encode_passages),
-        (converted.encode_queries, exact.encode_queries),
-    ):
-        vectors = ours(texts)
-        assert vectors.dtype == np.float32 and np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
-        cosines = (vectors * theirs(texts)).sum(axis=1)
-        assert (cosines > 0.99).all() and not np.allclose(vectors, theirs(texts), atol=1e-6), cosines
-        for row, text in enumerate(texts):  # alone as in a batch of other lengths, as far as int8 goes
-            assert float(ours([text])[0] @ vectors[row]) > 0.99
-    assert converted.count_tokens(texts) == exact.count_tokens(texts)
-    assert (converted.dimension, converted.max_tokens) == (exact.dimension, exact.max_tokens)
-    assert converted.id != exact.id and converted.id == OnnxEmbedder.load(converted.folder).id
-    assert sorted(p.name for p in converted.file.parent.iterdir()) == ["int8.onnx"], "nothing is left behind"
-
-
-def test_a_damaged_graph_is_an_embedder_error_and_torch_is_not_needed(
-    converted: OnnxEmbedder, tmp_path: Path
-) -> None:
-    code = """
-import sys, socket
-def refuse(*a, **k): raise AssertionError("a connection was tried")
-socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
-from ingest.embed.onnx import OnnxEmbedder
-print(OnnxEmbedder.load(sys.argv[1]).encode_queries(["text"]).shape, "torch" in sys.modules, "onnx" in sys.modules)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(converted.folder)],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split("\n")[0] == "(1, 32) False False"
-    copy = tmp_path / "copy"
-    shutil.copytree(converted.folder, copy)
-    (copy / "onnx" / "int8.onnx").write_bytes(converted.file.read_bytes()[:1000])
-    with pytest.raises(EmbedderError, match="Delete it"):
-        OnnxEmbedder.load(copy).encode_queries(["text"])
-
-
-def test_a_conversion_that_fails_says_why_and_leaves_nothing(tiny: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnx", reason="converting needs the extra onnx")
-    from ingest.embed.convert import convert
-
-    target = tmp_path / "onnx" / "int8.onnx"
-    with pytest.raises(EmbedderError, match=r"cannot be converted.*'tiny', the same weights"):
-        convert(tmp_path / "no such folder", target, "onnx/tiny")
-    assert list(target.parent.iterdir()) == []
-    with pytest.raises(EmbedderError, match="permission to write"):
-        convert(tiny, tmp_path / "no" / "folder" / "int8.onnx", "onnx/tiny")
-
-
-def test_without_the_packages_to_convert_the_command_is_named(
-    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(tiny, copy)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EmbedderError, match=r"lorebase\[onnx\]"):
-        OnnxEmbedder.load(copy, name="onnx/tiny").convert()
-
-
 def test_lazy_embedder_finds_once_and_only_when_asked() -> None:
     found: list[HashEmbedder] = []
 
@@ -410,7 +267,7 @@ def test_lazy_embedder_finds_once_and_only_when_asked() -> None:
     assert len(found) == 1
 
 
-def testbatches_hold_every_row_once_and_stay_within_their_bounds() -> None:
+def test_batches_hold_every_row_once_and_stay_within_their_bounds() -> None:
     rng = np.random.default_rng(0)
     for most in (16, 256, 20_000):
         counts = [int(c) for c in rng.integers(1, 30_000, 300)]

@@ -16,54 +16,16 @@ from ingest.search import Searcher
 from ingest.store.sqlite_faiss import SqliteFaissStore
 from ingest.types import Hit
 from tests.ingest.making import EMBEDDER, new_store, put
+from tests.ingest.tiny_models import make_cross_encoder
 
 SUBJECTS = ("garden", "rain", "stone", "river", "oven", "violin", "treaty", "glacier", "axle", "rent")
 PASSAGES = [f"The tortoise and the {a}, number {i}.".ljust(40) for i, a in enumerate(SUBJECTS * 3)]
 QUESTION = "tortoise"
 
 
-def make_model(folder: Path, labels: int = 1) -> Path:
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    letters = [chr(c) for c in range(33, 127)]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters)]
-    tokenizer = Tokenizer(models.WordPiece({t: i for i, t in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        model_max_length=64,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        num_labels=labels,
-        initializer_range=0.5,
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_model(tmp_path_factory.mktemp("models"))
+    return make_cross_encoder(tmp_path_factory.mktemp("models"))
 
 
 def read_by_transformers(folder: Path, question: str, passages: list[str]) -> list[float]:
@@ -126,7 +88,7 @@ def test_the_command_line_shows_the_cross_encoders_order(
 def test_what_is_no_reranker_is_told_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(RerankerError, match="not installed"):
         find_reranker("cross-encoder/nowhere", tmp_path)
-    classes = CrossEncoderReranker.load(make_model(tmp_path / "three", labels=3))
+    classes = CrossEncoderReranker.load(make_cross_encoder(tmp_path / "three", labels=3))
     with pytest.raises(RerankerError, match="3 classes"):
         classes.scores("a", ["b"])
     (tmp_path / "three" / "model.safetensors").write_bytes(b"damaged")
