@@ -6,8 +6,8 @@
     python -m benchmarks.eighty table [--replies FILE] [--table FILE]
 
 Replies are kept in `examples/answers.json` as soon as they are given, so a run that was stopped goes on; it asks
-one question of every kind, then another of every kind. A person judges each reply there (`judged`: `good` or
-`poor`, and a `note` if there is something to say); a refusal needs no judge: it is right where the question has
+one question of every kind, then another of every kind. Each reply is read and judged there, by hand (`judged`:
+`good` or `poor`, and a `note` if there is something to say); a refusal needs no judge: it is right where the question has
 no answer, and wrong elsewhere. A reply that comes out the same when it is asked again keeps its judgement,
 another one has to be judged anew. Questions that were not asked or whose reply nobody has judged are left out of
 the table, which says so. It lies beside the questions and not in `docs/`, which is a corpus: there, it would
@@ -108,8 +108,8 @@ def table(questions: Sequence[Question], replies: Mapping[str, Reply]) -> str:
         "# Eighty questions, as Lorebase answers them",
         "",
         "Ten questions of every kind, half of them Chinese where the documents are, over the manual (`docs`) "
-        "and over a folder of mixed files (`documents`), put to Lorebase as it ships. A person judged every "
-        "answer: *good* answers the question, whatever else it says; *poor* does not, or only in part. A "
+        "and over a folder of mixed files (`documents`), put to Lorebase as it ships. Every answer was read and "
+        "judged by hand: *good* answers the question, whatever else it says; *poor* does not, or only in part. A "
         "question that the documents do not answer is *rightly refused*; any other refusal is *refused*. "
         "`python -m benchmarks.eighty` asks and writes this page.",
         "",
