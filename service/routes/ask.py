@@ -44,8 +44,15 @@ _STREAM = {
     "then `final` (the whole reply) or `error`. Tokens are a draft, `final` counts.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
-            "example": 'event: token\ndata: {"text": "Run"}\n\n',
+            "schema": {  # of each event: before OpenAPI 3.2 there is no other place for it
+                "type": "object",
+                "properties": {
+                    "event": {"enum": ["sources", "reasoning", "token", "citation", "final", "error"]},
+                    "data": {"type": "string", "description": "JSON"},
+                },
+                "required": ["event", "data"],
+            },
+            "example": {"event": "token", "data": '{"text": "Run"}'},
         }
     },
 }

@@ -29,9 +29,15 @@ _STREAM = {
     "description": "The reply; with `stream: true`, server-sent events, the last of them `[DONE]`.",
     "content": {
         "text/event-stream": {
-            "schema": {"type": "string"},
-            "example": 'data: {"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": '
-            '[{"index": 0, "delta": {"content": "Run"}}]}\n\ndata: [DONE]\n\n',
+            "schema": {  # of each event
+                "type": "object",
+                "properties": {"data": {"type": "string", "description": "JSON, or [DONE]"}},
+                "required": ["data"],
+            },
+            "example": {
+                "data": '{"id": "chatcmpl-1", "object": "chat.completion.chunk", "choices": '
+                '[{"index": 0, "delta": {"content": "Run"}}]}'
+            },
         }
     },
 }

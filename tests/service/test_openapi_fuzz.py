@@ -5,15 +5,19 @@ Schemathesis makes requests for every operation; `make nightly` makes many more 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as trials
 from hypothesis.errors import Flaky, Unsatisfiable
@@ -38,8 +42,14 @@ PROCESSES = {
 DECLARED = {502, 503, 504}
 
 
+@contextlib.asynccontextmanager
+async def nothing(_: FastAPI) -> AsyncIterator[None]:
+    """Schemathesis starts and ends an application around every request; this one starts and ends once."""
+    yield
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """One service for all operations, over fakes; it asks the wire nothing."""
     settings = ServiceSettings(
         model="scripted",
@@ -50,12 +60,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Any:
     home = tmp_path_factory.mktemp("home")
     library = MemoryLibrary({"tower.md": TOWER, "bridge.md": BRIDGE})
     app = create_app(settings, home, library, ScriptedGenerator())
+    own, app.router.lifespan_context = app.router.lifespan_context, nothing
     app.state.parts.readiness.start()
     assert app.state.parts.readiness.wait(20)
     document = app.openapi()
     assert len([m for methods in document["paths"].values() for m in methods]) >= 40
     schema = schemathesis.openapi.from_asgi("/openapi.json", app)
-    return schema.exclude(lambda ctx: (ctx.operation.method.upper(), ctx.operation.path) in PROCESSES)
+    yield schema.exclude(lambda ctx: (ctx.operation.method.upper(), ctx.operation.path) in PROCESSES)
+    app.router.lifespan_context = own
+    with TestClient(app):  # to its end
+        pass
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +100,25 @@ def test_every_operation_answers_as_declared(service: Any) -> None:
     assert len(sent) >= 40
 
 
+CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "How tall is the Eiffel Tower?"}]}
+STREAMS = {
+    "/ask": {"question": "How tall is the Eiffel Tower?", "stream": True},
+    "/v1/chat/completions": CHAT | {"stream": True},
+    "/api/chat": CHAT,
+    "/api/generate": {"model": "scripted", "prompt": "The tower"},
+}
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_each_event_of_a_stream_is_as_declared(service: Any, path: str) -> None:
+    case = service[path]["POST"].Case(body=STREAMS[path], media_type="application/json")
+    response = case.call()
+    assert response.status_code == 200 and len(response.text.splitlines()) > 3, response.text
+    case.validate_response(
+        response, checks=(status_code_conformance, content_type_conformance, response_schema_conformance)
+    )
+
+
 def fuzz(operation: Any, mode: GenerationMode, name: str, sent: Counter[str]) -> None:
     @seed(7731)
     @trials(
@@ -106,6 +139,7 @@ def fuzz(operation: Any, mode: GenerationMode, name: str, sent: Counter[str]) ->
 def check(case: Any) -> None:
     response = case.call(timeout=120)  # a busy machine is no fault of the service
     assert response.status_code < 500 or response.status_code in DECLARED, response.text
+    assert "shutting down" not in response.text  # or nothing behind the queue is tried
     if response.status_code >= 400:
         told = json.loads(response.text)
         assert "error" in told or case.path == "/readyz", response.text

@@ -82,10 +82,14 @@ def test_the_search_is_tried_without_asking(visit: Opener, library: MemoryLibrar
     expect(page.locator("#cited")).to_contain_text("crosses the river Neretva")
 
 
-def test_reranking_and_sections_are_asked_for_where_they_are_ticked(visit: Opener, library: MemoryLibrary) -> None:
+def test_reranking_and_sections_are_asked_for_where_they_are_ticked(
+    visit: Opener, library: MemoryLibrary
+) -> None:
     page = visit("#/library")
     sent: list[dict[str, object]] = []
-    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith(("/search", "/ask")) else None)
+    page.on(
+        "request", lambda r: sent.append(r.post_data_json) if r.url.endswith(("/search", "/ask")) else None
+    )
     page.get_by_text("Try the search").click()
     page.get_by_label("Words or a question").fill("bridge of Mostar")
     page.get_by_label("Show the section around each passage").check()
