@@ -28,6 +28,8 @@ FEATURES = ("here", "passage", "sure", "fits", "score", "rank", "relevance", "ag
 HEARD = 6
 #: Logits are cut here: beyond, they tell of rounding.
 MOST_LOGIT = 12.0
+#: Characters behind a span within which a bracket that it opened is looked for.
+MOST_ASIDE = 40
 #: What a few words never begin or end with.
 EDGES = " \t\r\n\u3000,，.。;；:：、!！?？"
 
@@ -135,15 +137,25 @@ def weigh(candidates: Sequence[Candidate], calibrator: Calibrator) -> list[Candi
 
 
 def tidy(text: str, start: int, end: int) -> tuple[int, int]:
-    """The span without marks at its edges, grown to whole words and characters (graphemes)."""
+    """The span without marks at its edges, grown to whole words, characters and brackets."""
     while start < end and text[start] in EDGES:
         start += 1
     while end > start and text[end - 1] in EDGES:
         end -= 1
     if start == end:
         return start, end
+    end = closed(text, start, end)
     marks = boundaries(text)
     return max(m for m in marks if m <= start), min(m for m in marks if m >= end)
+
+
+def closed(text: str, start: int, end: int) -> int:
+    """Where the span ends once a bracket that it opens is closed; as it was where that is far away."""
+    opened = max(text.rfind(mark, start, end) for mark in "(（")
+    if opened < 0 or any(mark in text[opened:end] for mark in ")）"):
+        return end
+    shut = min((at for mark in ")）" if (at := text.find(mark, end, end + MOST_ASIDE)) >= 0), default=-1)
+    return end if shut < 0 or "\n" in text[end:shut] else shut + 1
 
 
 def stretch(sentences: Sequence[Span], start: int, end: int) -> tuple[int, int] | None:

@@ -33,6 +33,10 @@ SEVERAL = re.compile(
 )
 
 
+#: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
+_BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由於|所以|而且|但是|而|但)")
+
+
 def sentences(question: str) -> bool:
     """Whether whole sentences answer, rather than a few words; so they do where yes or no is asked for."""
     asked = question.strip()
@@ -42,7 +46,8 @@ def sentences(question: str) -> bool:
 def repeats(question: str, words: str) -> bool:
     """Whether words say nothing beyond the question: that answers whether it is so, and nothing else."""
     asked = frozenset(evidence.terms(question))
-    return not POLAR.search(question.strip()) and asked.issuperset(evidence.terms(words))
+    said = evidence.terms(_BESIDE.sub("", words)) or evidence.terms(words)
+    return not POLAR.search(question.strip()) and asked.issuperset(said)
 
 
 def several(question: str) -> bool:

@@ -206,6 +206,13 @@ def test_words_that_only_repeat_the_question_bring_their_sentence(asking: Any) -
     assert asking(library, "谁设计了广州塔？", mode="quote")["answer"].startswith("两位荷兰建筑师")
 
 
+def test_an_aside_and_a_joining_word_say_nothing_of_their_own() -> None:
+    asked = "默认的嵌入模型是什么？"
+    assert wanted.repeats(asked, "因为默认的嵌入模型（向量模型）")
+    assert not wanted.repeats(asked, "multilingual-e5-small（向量模型）")
+    assert not wanted.repeats(asked, "（multilingual-e5-small）")
+
+
 def test_a_withdrawn_question_ends(tmp_path: Path) -> None:
     library = SpanLibrary({"tower.md": TOWER}, phrase("600 米"))
     cancel = threading.Event()
@@ -238,6 +245,14 @@ def test_spans_grow_to_words_and_lose_marks(text: str, data: st.DataObject | Non
         around = stretch(split(text), start, end)
         if around is not None:
             assert around[0] <= start < end <= around[1]
+
+
+def test_a_bracket_that_a_span_opens_is_closed() -> None:
+    text = "默认的嵌入模型（向量模型）是 e5，它（不是 MiniLM\n）很小。"
+    assert text[slice(*tidy(text, 0, text.index("模型）") + 2))] == "默认的嵌入模型（向量模型）"
+    assert text[slice(*tidy(text, 0, 5))] == text[:5]
+    opened = text.index("（不")
+    assert text[slice(*tidy(text, opened, opened + 3))] == "（不是"
 
 
 @settings(max_examples=60, deadline=None)
