@@ -102,8 +102,8 @@ def test_reranking_and_sections_are_asked_for_where_they_are_ticked(
     page.keyboard.press("Escape")
     page.watched.expected += ["503", "422"]  # type: ignore[attr-defined] - this model cannot order passages
     page.get_by_role("textbox").first.fill(QUESTION)
-    page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.turn') !== null")
+    with page.expect_request("**/ask"):
+        page.keyboard.press("Enter")
     assert "rerank" not in sent[0] and sent[0]["context"] == "section"
     assert sent[1]["rerank"] is True and sent[1]["context"] == "section"
 
