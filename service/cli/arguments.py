@@ -230,11 +230,7 @@ def _keys(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "forget", help="take a revoked key off the list, with the conversations kept for it"
     ).add_argument("key", help="its name or id")
     for action in actions.choices.values():
-        action.add_argument(
-            "--home",
-            default=argparse.SUPPRESS,
-            help="data folder; by default LOREBASE_HOME or the nearest .lorebase",
-        )
+        _home(action)
 
 
 def _database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -249,17 +245,17 @@ def _database(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "copy", help="copy them"
     )
     copy.add_argument("--json", action="store_true")
-    copy.add_argument(
-        "--home",
-        default=argparse.SUPPRESS,
-        help="data folder; by default LOREBASE_HOME or the nearest .lorebase",
+    _home(copy)
+
+
+def _home(parser: argparse.ArgumentParser, default: object = argparse.SUPPRESS) -> None:
+    parser.add_argument(
+        "--home", default=default, help="data folder; by default LOREBASE_HOME or the nearest .lorebase"
     )
 
 
 def _shared(parser: argparse.ArgumentParser, default: object = None) -> None:
-    parser.add_argument(
-        "--home", default=default, help="data folder; by default LOREBASE_HOME or the nearest .lorebase"
-    )
+    _home(parser, default)
     parser.add_argument("--collection", default=default)
     parser.add_argument(
         "--model", default=default, help="an installed MODEL or MODEL+ADAPTER, or ollama/NAME"

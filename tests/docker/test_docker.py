@@ -93,12 +93,17 @@ def check_schema(file: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_compose_is_valid_by_its_specification(tmp_path: Path) -> None:
-    result = check_schema(COMPOSE)
+def holds_to_its_specification(file: Path, tmp_path: Path) -> None:
+    """The file is valid by the compose specification, which finds fault with it once it is broken."""
+    result = check_schema(file)
     assert result.returncode == 0, result.stdout
     broken = tmp_path / "compose.yaml"
-    broken.write_text(COMPOSE.read_text(encoding="utf-8").replace("cap_drop: [ALL]", "cap_drop: ALL"))
+    broken.write_text(file.read_text(encoding="utf-8").replace("cap_drop: [ALL]", "cap_drop: ALL"))
     assert check_schema(broken).returncode == 1
+
+
+def test_compose_is_valid_by_its_specification(tmp_path: Path) -> None:
+    holds_to_its_specification(COMPOSE, tmp_path)
 
 
 def test_every_container_is_locked_down(compose: dict[str, Any]) -> None:

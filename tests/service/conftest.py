@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.settings import ServiceSettings
+from tests.postgres import PostgresServer, programs
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 
 TOWER = """The Eiffel Tower stands in Paris. It was finished in 1889 by the company of Gustave Eiffel.
@@ -119,3 +120,18 @@ def leave(address: str, path: str, body: dict[str, Any], begun: Callable[[], boo
             await asyncio.wait({asked})
 
     asyncio.run(asyncio.wait_for(sent(), 20))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """A real PostgreSQL of this module's own."""
+    pytest.importorskip("sqlalchemy", reason="the extra postgres is not installed")
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+    if programs() is None:
+        pytest.skip("no PostgreSQL is installed (Debian: apt install postgresql)")
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

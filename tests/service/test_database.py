@@ -23,26 +23,12 @@ from service.events import Final
 from service.keys import Keys
 from service.sessions import Exchange, Sessions
 from service.settings import ServiceSettings
-from tests.postgres import ENCODED, PASSWORD, PostgresServer, programs
+from tests.postgres import ENCODED, PASSWORD, PostgresServer
 from tests.service.conftest import TOWER, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 
 ANSWER = Final(id="x", mode="rag", answer="yes")
 QUESTION = {"question": "How tall is the Eiffel Tower?", "session_id": "s1"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    pytest.importorskip("sqlalchemy", reason="the extra postgres is not installed")
-    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-    if programs() is None:
-        pytest.skip("no PostgreSQL is installed (Debian: apt install postgresql)")
-    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -199,64 +185,6 @@ def test_an_older_schema_is_brought_up_to_date_and_a_newer_one_left_alone(
         Keys(opened()).all()
     with a_later_lorebase(older, tmp_path / "again", "CREATE TABLE notes (note TEXT)"):
         assert Keys(opened()).find(text) == key
-
-
-# --- from the file to the database ------------------------------------------------------------------------------------
-
-
-def test_keys_and_conversations_move_and_lose_nothing(
-    server: PostgresServer,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    home = tmp_path / "home"
-    home.mkdir()
-
-    def copy(setting: str, *more: str) -> tuple[int, str]:
-        monkeypatch.setenv("LOREBASE_SERVICE_DATABASE", setting)
-        status = main(["database", "copy", "--home", str(home), *more])
-        said = capsys.readouterr()
-        assert PASSWORD not in said.out + said.err and ENCODED not in said.out + said.err
-        return status, said.out + said.err
-
-    at = server.database()
-    status, said = copy(at)
-    assert status == 2 and "there is no service.sqlite" in said and not (home / "service.sqlite").exists()
-    file, shared = records("sqlite", home), records(at, home)
-    keys, sessions = Keys(file), Sessions(file)
-    ann, text = keys.create("ann", "editor", ["合同", "b"])
-    _, gone = keys.create("gone", "admin")
-    keys.revoke("gone")
-    odd = "zero \0 byte, 100% of ? and %s, ' \\ 🗼 中文"
-    for owner in (ann.id, ""):
-        for n in range(3):
-            sessions.add(owner, "s1", Exchange.of(f"{odd}{n}", "default", ANSWER))
-        sessions.add(owner, "s2", Exchange.of("q", "default", ANSWER))
-    assert copy("sqlite")[0] == 2
-    assert copy(f"postgresql://lore:{ENCODED}@127.0.0.1:1/lore")[0] == 2
-    status, said = copy(at)
-    assert (status, "2 keys and 4 conversations (8 turns) copied" in said) == (0, True), said
-    there, talks = Keys(shared), Sessions(shared)
-    assert there.all() == keys.all() and there.find(text) == ann and there.find(gone) is None
-    for owner in (ann.id, ""):
-        assert talks.all(owner) == sessions.all(owner)
-        assert talks.one(owner, "s1") == sessions.one(owner, "s1")
-    # Once more: nothing comes twice, what went on there stays, what was revoked here is void there.
-    talks.add("", "s1", Exchange.of("asked there", "default", ANSWER))
-    keys.revoke("ann")
-    moved = json.loads(copy(at, "--json")[1])
-    assert moved == {"keys": 0, "sessions": 0, "turns": 0, "known_keys": 2, "known_sessions": 4}
-    assert there.find(text) is None and talks.all("")[0].turns == 4 and keys.all() == there.all()
-    # Two valid keys of one name: none of it is copied.
-    keys.create("bob", "reader")
-    there.create("bob", "reader")
-    sessions.add("", "s3", Exchange.of("q", "default", ANSWER))
-    status, said = copy(at)
-    assert status == 2 and "'bob'" in said and len(talks.all("")) == 2
-    file.close()
-    shared.close()
 
 
 # --- services -------------------------------------------------------------------------------------------------------
