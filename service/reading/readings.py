@@ -25,7 +25,7 @@ class PassageReading:
     logprob: float = 0.0  #: mean natural log-probability of the tokens that were chosen freely
     #: What the passage adds to that for a short answer: the drop without it, natural logarithm a token.
     gain: float = 0.0
-    by: Literal["generator", "spans"] = "generator"  #: who found it
+    by: Literal["generator", "spans", "cells"] = "generator"  #: who found it
     #: What the span reader thinks of it, where it looked (`reading.second`): its logit above "not here" of a
     #: span that says the same, None where none does; its probability that the passage tells; and how far that
     #: span stands below the passage's likeliest.

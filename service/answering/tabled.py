@@ -1,0 +1,79 @@
+"""What a table's cell says goes beside what was read: as a candidate with a likelihood of its own.
+
+A cell whose row and column the question names is likelier right than what a small model reads off the rows.
+Where that cell is empty, no other cell of a table may stand in for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from ingest.types import Hit
+from service import cells
+from service.answering.turn import Turn
+from service.reading import second
+from service.reading.readings import PassageReading
+
+
+class Weighed(Protocol):
+    """A reading and how likely it is right."""
+
+    @property
+    def reading(self) -> PassageReading:
+        """What a passage says."""
+
+    @property
+    def probability(self) -> float:
+        """That it is right."""
+
+
+C = TypeVar("C", bound=Weighed)
+
+
+def with_cells(
+    turn: Turn,
+    hits: Sequence[Hit],
+    weighed: Sequence[C],
+    make: Callable[[PassageReading, tuple[float, ...], float], C],
+) -> list[C]:
+    """The candidates and what tables say, likeliest first.
+
+    Args:
+        turn: the question.
+        hits: the passages that were read.
+        weighed: what was read, likeliest first.
+        make: a candidate of a reading, its features (none) and its probability.
+    """
+    question = turn.ask.question
+    if not second.wants_few_words(question):
+        return list(weighed)
+    found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
+    found = [one for one in found if one.likely == found[0].likely]
+    if not found:
+        return list(weighed)
+    told = [make(reading(one), (), one.likely) for one in found if one.value is not None]
+    others = [c for c in weighed if told or not in_row(c.reading)]
+    return sorted([*told, *others], key=lambda c: -c.probability)
+
+
+def reading(found: cells.Found) -> PassageReading:
+    """What a table says as a reading of its passage."""
+    assert found.value is not None
+    start, end = found.value
+    return PassageReading(
+        found.hit,
+        found.rank,
+        1.0 - found.likely,
+        True,
+        found.hit.text[start:end],
+        found.value,
+        False,
+        found.rows,
+        by="cells",
+    )
+
+
+def in_row(reading: PassageReading) -> bool:
+    """Whether a reading quotes the row of a table."""
+    return any(quoted.lstrip().startswith("|") for quoted in reading.quoted)
