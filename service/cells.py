@@ -178,6 +178,12 @@ class _Asked:
 def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similarity | None) -> Found | None:
     """Where the row and the column meet that the question names."""
     rows = [(row, at) for row in table.rows if (at := _key(asked, hit, row)) is not None]
+    names = [_plain(hit.text[slice(*row.cells[at])]) for row, at in rows]
+    rows = [  # GET /keys is not asked for where GET /keys/NAME is
+        found
+        for found, name in zip(rows, names, strict=True)
+        if not any(name != other and name in other for other in names)
+    ]
     if len(rows) != 1:
         return None  # none, or a list
     row, at = rows[0]
@@ -203,7 +209,8 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
 
 def _beside(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
     """What stands right of its label, in a form: an even number of columns, label and entry in turn."""
-    lines = [*([table.first] if table.first else []), *table.rows]
+    entries = any(_NUMBER.search(name) for name in table.header[1::2])  # no names of columns
+    lines = [*([table.first] if table.first and entries else []), *table.rows]
     if len(table.header) % 2 or any(asked.names(name) for name in table.header[1::2]):
         return None
     around = frozenset(evidence.terms(" ".join((hit.title, *hit.heading_path))))
@@ -231,7 +238,10 @@ def _named(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
     if len(rows) != 1:
         return None
     start, end = rows[0].cells[0]
+    told = (hit.title, *hit.heading_path, *table.header, hit.text[rows[0].start : rows[0].end])
     if not hit.text[start:end].strip() or asked.names(_plain(hit.text[start:end])):
+        return None
+    if asked.covered(frozenset(evidence.terms(" ".join(told)))) < COVERED:
         return None
     return Found(hit, rank, "named", ((rows[0].start, rows[0].end),), (start, end), BY_MEANING)
 

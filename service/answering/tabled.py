@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from ingest.types import Hit
 from service import cells
 from service.answering.turn import Turn
-from service.reading import second
+from service.reading import definitions, second
 from service.reading.readings import PassageReading
 
 
@@ -46,7 +46,7 @@ def with_cells(
         make: a candidate of a reading, its features (none) and its probability.
     """
     question = turn.ask.question
-    if not second.wants_few_words(question):
+    if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
     found = [one for one in found if one.likely == found[0].likely]

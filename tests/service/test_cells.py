@@ -23,6 +23,9 @@ STOCK = """# Stock
 """
 PEOPLE = "产品指南\n\n| 姓名 | 年龄 | 电话 |\n| --- | --- | --- |\n| 张三 | 30 | 555 |\n| 李四 | 25 | 556 |\n"
 FORM = "| Insured name | Gabriel Diaz | Year | 2022 |\n| --- | --- | --- | --- |\n| Phone | 425 | VIN | 1C4RJ |\n"
+ROUTES = (
+    "| route | what it does |\n| --- | --- |\n| `GET /keys` | all keys |\n| `GET /keys/NAME` | one key |\n"
+)
 FLAGS = "| setting | default |\n| --- | --- |\n| `lora_rank`, `lora_alpha` | 8, 16 |\n| `learning_rate` | 0.0002 |\n"
 
 
@@ -52,6 +55,9 @@ def said(question: str, *texts: str) -> list[tuple[str, str | None]]:
         ("What is the unit cost?", STOCK, None),  # of which row?
         ("How many SKU-1111 are there?", STOCK, None),
         ("Who audited in 2024?", STOCK, None),  # two rows
+        ("What does GET /keys/NAME do?", ROUTES, ("beside", "one key")),
+        ("What does GET /keys do?", ROUTES, ("beside", "all keys")),
+        ("Which city had 425 parks in 1990?", FORM, None),
     ],
 )
 def test_the_cell_that_a_question_names(question: str, text: str, expected: tuple[str, str] | None) -> None:
