@@ -29,6 +29,7 @@ from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.evidence import script
 from service.generators import Generator, PassageReader, Reads
+from service.reading import orders
 from service.reading.calibrators import Calibrators
 from service.reading.second import FEW_WORDS, seconded
 
@@ -97,9 +98,8 @@ class Answerer:
             )
         turn.check_cancel()
         # Whether anything is relevant is judged by the search itself: its scores are what was calibrated.
-        judged = refusal.relevance(
-            ask.question, found.hits[: ask.k], turn.source.rarity, turn.source.unrelated_cosine
-        )
+        heard = orders.heard(ask.question, found.hits[: ask.k])
+        judged = refusal.relevance(ask.question, heard.hits, turn.source.rarity, turn.source.unrelated_cosine)
         found = _arranged(turn, found)
         turn.check_cancel()
         turn.relevance = judged.probability
@@ -116,7 +116,9 @@ class Answerer:
             yield turn.refuse("nothing_found" if found.generation else "nothing_ingested")
         elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
             yield turn.refuse("nothing_relevant")
-        elif ask.mode == "quote" or not writes(turn.generator, ask.question, found.hits[0].text):
+        elif ask.mode == "quote" or not writes(
+            turn.generator, ask.question, *(hit.text for hit in turn.heard.hits[:1])
+        ):
             yield from _traced(turn, quoted.answer(turn, turn.source.quoter))
         else:
             yield from _traced(turn, self._read(turn))

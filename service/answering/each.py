@@ -10,7 +10,9 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
+from ingest.types import Hit
 from service import evidence
+from service.answering.tabled import with_cells
 from service.answering.turn import Turn
 from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
@@ -50,10 +52,16 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
         Cancelled: the question was withdrawn.
     """
     ask = turn.ask
-    readings = yield from _read(turn, reader)
+    heard = turn.heard
+    readings = yield from _read(turn, reader, heard.hits)
     point = speaking.calibrator.operating_point(ask.acceptable_error)
-    candidates = select.weigh(ask.question, readings.passages, turn.relevance, speaking.calibrator)
-    verdict = select.decide(ask.question, candidates, point.threshold)
+
+    def weigh(hits: Sequence[Hit]) -> list[select.Candidate]:
+        some = [reading for reading in readings.passages if reading.hit in hits]
+        weighed = select.weigh(ask.question, some, turn.relevance, speaking.calibrator)
+        return with_cells(turn, hits, weighed, select.Candidate)
+
+    verdict = select.decide(ask.question, heard.trusted(weigh, point.threshold), point.threshold)
     turn.reply = replace(
         turn.reply,
         reading="each",
@@ -106,9 +114,9 @@ def remarks(question: str, confidence: float, *, conflict: bool) -> list[Stateme
     return []
 
 
-def _read(turn: Turn, reader: PassageReader) -> Generator[Event, None, Readings]:
+def _read(turn: Turn, reader: PassageReader, hits: Sequence[Hit]) -> Generator[Event, None, Readings]:
     """The reader's draft as events; returns its readings."""
-    going = reader.read(turn.ask.question, turn.reply.sources, turn.cancel)
+    going = reader.read(turn.ask.question, hits, turn.cancel)
     first_token_ms: float | None = None
     while True:
         try:
@@ -144,7 +152,8 @@ def _statements(
     """
     hit = reading.hit
     answer = without_forged_markers(reading.answer or "").strip()
-    if answer and select.supported(question, reading) and not definitions.takes_sentences(question, answer):
+    few = reading.by == "cells" or not definitions.takes_sentences(question, answer)
+    if answer and select.supported(question, reading) and few:
         known = len(citer.citations)
         wanted = evidence.weights(question if reading.polar else answer)
         markers = []

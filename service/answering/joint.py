@@ -27,7 +27,7 @@ def answer(turn: Turn) -> Iterator[Event]:
         Cancelled: the question was withdrawn.
     """
     ask, generator = turn.ask, turn.generator
-    hits, sampling = turn.reply.sources, ask.sampling
+    hits, sampling = turn.heard.hits, ask.sampling
     if generator.focus_sentences:
         turn.quotes = best_sentences(ask.question, hits, turn.source.similarity, quoted.QUOTES)
         turn.check_cancel()

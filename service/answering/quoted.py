@@ -6,12 +6,14 @@ yes or no gets sentences. Every word is a slice of a stored document either way,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from ingest.types import Hit
 from model.spans.reader import SpanReader
 from service import evidence
 from service.answering.each import remarks
+from service.answering.tabled import with_cells
 from service.answering.turn import Turn
 from service.citations import Citer, Statement
 from service.events import Checked, Event, Token
@@ -40,13 +42,19 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
     if quoter is None or reader is None or not _knows(reader, turn.ask.question):
         yield from sentences(turn)
         return
-    ask, hits = turn.ask, turn.reply.sources
+    ask, heard = turn.ask, turn.heard
+    hits = heard.hits
     fitting = best_sentences(ask.question, hits, turn.source.similarity, CANDIDATES)
     turn.check_cancel()
     readings = read(reader, ask.question, hits, turn.cancel)
     turn.check_cancel()
-    found = candidates.gather(ask.question, hits, readings, fitting, turn.relevance)
-    weighed = candidates.weigh(found, quoter.calibrator)
+
+    def weigh(some: Sequence[Hit]) -> list[candidates.Candidate]:
+        seen = [reading for hit, reading in zip(hits, readings, strict=True) if hit in some]
+        found = candidates.gather(ask.question, some, seen, fitting, turn.relevance)
+        return with_cells(turn, some, candidates.weigh(found, quoter.calibrator), candidates.Candidate)
+
+    weighed = heard.trusted(weigh, quoter.calibrator.threshold)
     confidence = weighed[0].probability if weighed else 0.0
     turn.reply = replace(
         turn.reply,
@@ -78,7 +86,7 @@ def _reply(
     turn.reply = replace(turn.reply, confidence=round(leading.probability, 4))
     best = leading.reading
     short = best.answer or ""
-    whole = (
+    whole = best.by != "cells" and (
         wanted.sentences(question)
         or wanted.repeats(question, short)
         or definitions.takes_sentences(question, short)
@@ -142,7 +150,7 @@ def _stretches(question: str, reading: PassageReading, fitting: list[Quote]) -> 
 
 def sentences(turn: Turn) -> Iterator[Event]:
     """The best sentences of the passages by words and meaning, word for word."""
-    sources = turn.reply.sources
+    sources = turn.heard.hits
     quotes = turn.quotes or best_sentences(turn.ask.question, sources, turn.source.similarity, QUOTES)
     turn.check_cancel()
     turn.reply = replace(turn.reply, quoted_by="sentences")

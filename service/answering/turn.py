@@ -19,6 +19,7 @@ from service.events import AskMode, Context, Final, ReadingWay, Refusal
 from service.followup import Said
 from service.generators import Generator
 from service.quoting import Quote, Similarity
+from service.reading import orders
 from service.refusal import Rarity
 from service.spans.quoter import Quoter
 
@@ -75,6 +76,11 @@ class Turn:
     reply: Final
     relevance: float = 0.0  #: probability that the passages are about the question
     quotes: list[Quote] = field(default_factory=list)  #: the best sentences, where somebody ranked them
+
+    @property
+    def heard(self) -> orders.Heard:
+        """What is read of the passages that were found: they speak to people, not to the model."""
+        return orders.heard(self.ask.question, self.reply.sources)
 
     def check_cancel(self) -> None:
         """Raises Cancelled where the question was withdrawn."""

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Literal
 
 from service import evidence
@@ -64,6 +65,13 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
 _WORD = re.compile(r"[\u4e00-\u9fff]|[^\W_\u4e00-\u9fff]+(?:\.\d+)?")
 #: A question that names the answers to choose from.
 _CHOICE = re.compile(r"\bor\b|还是|還是|或", re.IGNORECASE)
+#: A question's own word for what it asks.
+_ASKS = re.compile(
+    r"\b(?:what|who|whom|whose|which|when|where|why|how)\b|什么|什麼|谁|誰|哪|几|幾|多少|何|怎|为啥|為啥|吗|嗎",
+    re.IGNORECASE,
+)
+#: A repeated question is all of it but a word, at least so many words, and at most so many others.
+LEAST_REPEATED, MOST_ADDED = 4, 2
 #: A question for which of two things has more of something. A small model names one of them by chance.
 _WEIGHS = re.compile(
     r"\b(?:more|less|fewer|most|least|better|best|worse|worst|(?:larg|bigg|small|tall|short|long|fast|quick|slow"
@@ -156,6 +164,31 @@ def echoes(question: str, reading: PassageReading) -> bool:
     return len(stems) == len(said) and stems <= set(evidence.terms(question))
 
 
+def repeats(question: str, text: str) -> bool:
+    """Whether a text is the question over again: its words in their order, and next to no others.
+
+    "What year was it built" answers nothing, but "it was built in 1890" may: the question's own word for what
+    it asks is among what is repeated.
+    """
+    asked, said = words(question), words(text)
+    if len(said) > len(asked) + MOST_ADDED or not _ASKS.search(text):
+        return False
+    found = SequenceMatcher(None, asked, said, autojunk=False).find_longest_match()
+    whole = found.size >= max(LEAST_REPEATED, len(asked) - 1)
+    return whole and len(said) - found.size <= MOST_ADDED
+
+
+def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageReading]:
+    """The readings that say something: neither their answer nor all they quote is the question over again."""
+    return [
+        reading
+        for reading in readings
+        if reading.sentences
+        and not repeats(question, reading.answer or "")
+        and not all(repeats(question, quoted) for quoted in reading.quoted)
+    ]
+
+
 def weighed(question: str) -> tuple[str, str] | None:
     """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
     found = _WEIGHS.search(question) or _DIFFER.search(question.strip())
@@ -206,7 +239,7 @@ def _within(few: Sequence[str], many: Sequence[str]) -> bool:
 
 
 def describe(question: str, readings: Sequence[PassageReading], relevance: float) -> list[tuple[float, ...]]:
-    """The features of every reading that was written, in their order.
+    """The features of every reading that says something (`heard`), in their order.
 
     here        logit of the model's own probability that the passage tells
     certain     mean log-probability of what it wrote freely; `CHOSEN` where it could only choose sentences
@@ -229,7 +262,7 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
 
     The last six but for agree_here are 0 where no span reader looked.
     """
-    written = [reading for reading in readings if reading.sentences]
+    written = heard(question, readings)
     asked = evidence.weights(question)
     whole = WHOLE.match(question.strip()) is not None
     quoted = whole or definitions.lists(question) or definitions.asked(question) is not None
@@ -264,8 +297,8 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
 def weigh(
     question: str, readings: Sequence[PassageReading], relevance: float, calibrator: Calibrator
 ) -> list[Candidate]:
-    """The written readings with their probabilities, likeliest first; equal ones in the search's order."""
-    written = [reading for reading in readings if reading.sentences]
+    """The readings that say something, likeliest first; equally likely ones in the search's order."""
+    written = heard(question, readings)
     candidates = [
         Candidate(reading, features, calibrator.probability(features))
         for reading, features in zip(written, describe(question, readings, relevance), strict=True)

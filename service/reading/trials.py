@@ -32,7 +32,7 @@ from service.generators import PassageReader
 from service.reading.calibration import Calibrator, Floats, area, calibration_error, fit, risk_coverage
 from service.reading.readings import PassageReading, Readings
 from service.reading.second import seconded
-from service.reading.select import CONTRADICTS, FEATURES, MOST_LOGIT, contradict, describe, words
+from service.reading.select import CONTRADICTS, FEATURES, MOST_LOGIT, contradict, describe, heard, words
 
 Kind = Literal["answerable", "hidden", "unanswerable"]
 Parts = tuple[tuple[str, ...], ...]
@@ -152,7 +152,7 @@ def examine(
         return Record(judged.probability, score, there)
     both = seconded(reader, source.quoter, trial.question)
     readings = _read(both, trial.question, hits, cancel or threading.Event())
-    written = [reading for reading in readings.passages if reading.sentences]
+    written = heard(trial.question, readings.passages)
     parts = trial.parts if trial.kind == "answerable" else ()
     features = describe(trial.question, readings.passages, judged.probability)
     return Record(

@@ -19,7 +19,7 @@ from service import evidence
 from service.quoting import Quote
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
-from service.reading.select import same
+from service.reading.select import repeats, same
 from service.sentences import Span, split
 
 #: In this order; see `describe`.
@@ -68,6 +68,8 @@ def gather(
             around = stretch(sentences, start, end)
             place = (hit.document_id, hit.char_start + start, hit.char_start + end)
             if around is None or start >= end or place in seen:
+                continue
+            if repeats(question, hit.text[start:end]) or repeats(question, hit.text[around[0] : around[1]]):
                 continue
             seen.add(place)  # neighbouring passages overlap
             found = PassageReading(
