@@ -1,12 +1,12 @@
 """Uploads are jobs: accepted at once, ingested one after another by a worker thread, watched by id.
 
-Bytes wait in a folder of their own per job, which is removed when the job ends, however it ends. Jobs live in
-memory: after a restart the index is what counts, and it holds every file that a job reported as added.
+Bytes wait in a folder of their own per job, which is removed when the job ends, however it ends; what a killed
+process left goes with the next upload (`service.temporary`). Jobs live in memory: after a restart the index is
+what counts, and it holds every file that a job reported as added.
 """
 
 from __future__ import annotations
 
-import shutil
 import threading
 import uuid
 from collections import deque
@@ -20,6 +20,7 @@ from ingest.types import FileReport
 from service import tracing
 from service.errors import Busy, NotReady, UnknownJob
 from service.library import Library, Upload
+from service.temporary import Temporary
 
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 #: Finished jobs that are still remembered.
@@ -37,7 +38,7 @@ class Job:
     id: str
     collection: str
     uploads: Sequence[Upload]
-    folder: Path
+    room: Temporary  #: where their bytes are
     status: Status = "queued"
     files: list[FileReport] = field(default_factory=list)
     error: dict[str, Any] | None = None  #: code, message, detail: where the job as a whole failed
@@ -72,7 +73,7 @@ class JobBoard:
         self._closed = False
         self._thread: threading.Thread | None = None
 
-    def new_folder(self) -> Path:
+    def new_folder(self) -> Temporary:
         """An empty folder for the bytes of one upload.
 
         Raises:
@@ -83,13 +84,11 @@ class JobBoard:
                 raise NotReady("the service is shutting down")
             if len(self._waiting) >= self._queue_length:
                 raise Busy(f"{len(self._waiting)} uploads are waiting already. Try again in 10 s.", 10)
-        folder = self._folder / uuid.uuid4().hex
-        folder.mkdir(parents=True)
-        return folder
+        return Temporary(self._folder, "upload-")
 
-    def submit(self, collection: str, uploads: Sequence[Upload], folder: Path) -> Job:
-        """Queue an upload whose bytes lie in `folder`."""
-        job = Job(folder.name, collection, uploads, folder)
+    def submit(self, collection: str, uploads: Sequence[Upload], room: Temporary) -> Job:
+        """Queue an upload whose bytes lie in `room`."""
+        job = Job(uuid.uuid4().hex, collection, uploads, room)
         with self._changed:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="lorebase-jobs", daemon=True)
@@ -126,7 +125,7 @@ class JobBoard:
                 job.finished_at = _now()
                 job.status = "cancelled"
         if job.status == "cancelled":
-            shutil.rmtree(job.folder, ignore_errors=True)
+            job.room.remove()
         return job
 
     def withdraw(self, collection: str) -> None:
@@ -139,6 +138,8 @@ class JobBoard:
         """Begin no further job; the running one ends with the file it is at, or with the process."""
         with self._changed:
             self._closed = True
+            for job in self._waiting:
+                job.room.remove()
             self._waiting.clear()
             for job in self._jobs.values():
                 job.cancel.set()
@@ -165,7 +166,7 @@ class JobBoard:
                         )
             except Exception as error:
                 failed = error
-            shutil.rmtree(job.folder, ignore_errors=True)
+            job.room.remove()
             job.error = self._describe(failed) if failed else None
             job.finished_at = _now()
             stopped = job.cancel.is_set() and len(job.files) < job.total

@@ -103,16 +103,16 @@ async def upload(request: Request, parts: PartsDep) -> JobReply:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type not in ("multipart/form-data", "application/json"):
         raise errors.UnsupportedMedia("send files as multipart/form-data, or a text as application/json")
-    folder = parts.jobs.new_folder()
+    room = parts.jobs.new_folder()
     accepted = False
     try:
         receive = _receive_files if content_type == "multipart/form-data" else _receive_text
-        collection, uploads = await receive(request, parts, folder)
-        job = parts.jobs.submit(collection or parts.settings.collection, uploads, folder)
+        collection, uploads = await receive(request, parts, room.path)
+        job = parts.jobs.submit(collection or parts.settings.collection, uploads, room)
         accepted = True
     finally:
         if not accepted:
-            shutil.rmtree(folder, ignore_errors=True)
+            room.remove()
     return JobReply.of(job)
 
 

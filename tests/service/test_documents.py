@@ -23,9 +23,12 @@ def finished(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_upload_is_accepted_ingested_found_and_deleted(client: TestClient, tmp_path: Path) -> None:
+    left = tmp_path / "uploads" / "upload-of-a-killed-process"
+    left.mkdir(parents=True)
+    (left / ".in-use").touch()
     files = [("files", ("mars.md", MARS.encode())), ("files", ("noise.bin", b"\xff\xfe\x00"))]
     accepted = client.post("/documents", files=files)
-    assert accepted.status_code == 202 and accepted.json()["total"] == 2
+    assert accepted.status_code == 202 and accepted.json()["total"] == 2 and not left.exists()
     job = finished(client, accepted.json())
     assert job["status"] == "done" and job["completed"] == 2
     assert [(f["path"], f["status"], f["reason"]) for f in job["files"]] == [
