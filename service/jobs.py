@@ -1,8 +1,8 @@
 """Uploads are jobs: accepted at once, ingested one after another by a worker thread, watched by id.
 
-Bytes wait in a folder of their own per job, which is removed when the job ends, however it ends; what a killed
-process left goes with the next upload (`service.temporary`). Jobs live in memory: after a restart the index is
-what counts, and it holds every file that a job reported as added.
+Bytes wait in a folder of their own per job, which is removed when the job ends, however it ends; what a
+killed process left goes with the next upload (`service.temporary`). Jobs live in memory: after a restart the
+index is what counts, and it holds every file that a job reported as added.
 """
 
 from __future__ import annotations
