@@ -22,6 +22,7 @@ from model.spans.reader import Span, SpanReading
 from service.answer import Answerer, Ask, Source
 from service.answering.each import UNSURE, UNSURE_CJK, remarks
 from service.app import create_app
+from service.cells import BY_WORDS
 from service.events import Final
 from service.reading.calibration import Calibrator
 from service.sentences import split
@@ -131,6 +132,15 @@ def test_a_few_words_are_answered_by_them_and_cited_by_their_sentence(asking: An
     assert (reply["quoted_by"], reply["calibrator"], reply["model"]) == ("spans", "by hand", "scripted-spans")
     assert reply["confidence"] > 0.9 and not reply["conflict"]
     assert library.reader.asked[0][1][0][1] == "tower.md", "it is read below its title"
+
+
+def test_the_cell_that_a_question_names_goes_before_what_is_read_off_its_table(asking: Any) -> None:
+    table = "| 姓名 | 年龄 |\n| --- | --- |\n| 张三 | 30 |\n| 李四 | |\n"
+    reply = asking(SpanLibrary({"people.md": table}, phrase("张三", score=0.5)), "张三的年龄是多少？")
+    assert reply["answer"] == "30 [1]" and reply["confidence"] == BY_WORDS
+    assert reply["citations"][0]["text"] == "| 张三 | 30 |"
+    reply = asking(SpanLibrary({"people.md": table}, phrase("30")), "李四的年龄是多少？")
+    assert not reply["answered"], "the cell is empty, and another row's is no answer"
 
 
 def test_ways_and_lists_are_answered_by_sentences(asking: Any) -> None:
