@@ -22,8 +22,8 @@ FRAGMENT = 4
 #: since some programming languages have operators that look alike.
 _MARK = re.compile(
     r"<\|[^\s<>|]{1,40}\|>|<\s?\|\s?(?:im_start|im_end|system|user|assistant|endoftext|eot_id)\s?\|\s?>"
-    r"|\[/?INST\]|<</?SYS>>|</s>|</?think(?:ing)?>|<(?:start|end)_of_turn>|<(?:bos|eos)>|</?(?:assistant"
-    r"|system)>",
+    r"|\[/?INST\]|<</?SYS>>|</s>|</?think(?:ing)?>|<(?:start|end)_of_turn>|<(?:bos|eos)>"
+    r"|</?(?:assistant|system)>",
     re.IGNORECASE,
 )
 #: Of these, the ones that end a turn.
@@ -35,21 +35,18 @@ _CLOSES = re.compile(
 _LINE = r"(?:^|(?<=[.?!。>]))[ \t>*]*"
 _ASSISTANT = re.compile(
     rf"{_LINE}(?:(?:assistant|AI|chat ?bot|gpt|model|助手|助理|机器人|機器人)[ \t*]*"
-    r"|#{1,6} *(?:assistant|response) *):"
-    r"|[\"']role[\"']\s*:\s*[\"']assistant[\"']",
+    r"|#{1,6} *(?:assistant|response) *):|[\"']role[\"']\s*:\s*[\"']assistant[\"']",
     re.IGNORECASE | re.MULTILINE,
 )
 _OTHER = re.compile(
     rf"{_LINE}(?:(?:user|human|system|用户|用戶|使用者|系统|系統)[ \t*]*"
-    r"|#{1,6} *(?:user|human|system|instructions?) *):"
-    r"|[\"']role[\"']\s*:\s*[\"'](?:user|system)[\"']",
+    r"|#{1,6} *(?:user|human|system|instructions?) *):|[\"']role[\"']\s*:\s*[\"'](?:user|system)[\"']",
     re.IGNORECASE | re.MULTILINE,
 )
 
 _MODEL = (
     r"(?:(?:large |small )?language models?|llms?|ais?(?: (?:assistants?|models?|agents?|readers?|systems?"
-    r"|bots?))?"
-    r"|chat ?bots?|(?:virtual |digital )?assistant|(?:chat)?gpt(?:-\w+)?|answering (?:system|model))"
+    r"|bots?))?|chat ?bots?|(?:virtual |digital )?assistant|(?:chat)?gpt(?:-\w+)?|answering (?:system|model))"
 )
 _BEGINS = (
     r"(?:^|[.!?:;,。\n(\"“—–]\s*|\b(?:please|must|should|shall|and|then|now|also|always|just|to|you"
@@ -58,27 +55,23 @@ _BEGINS = (
 _BEFORE = r"(?:previous|prior|earlier|preceding|above|foregoing|other|remaining|existing)"
 _TOLD = (
     r"(?:instructions?|rules?|text|context|messages?|passages?|sources?|documents?|pages?|content|input"
-    r"|tasks?"
-    r"|answers?|orders?|prompts?|directions?|directives?|guidelines?|conversation)"
+    r"|tasks?|answers?|orders?|prompts?|directions?|directives?|guidelines?|conversation)"
 )
 #: What orders a model about: one of these is enough.
 _ORDERS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         # Drop what you were told.
-        rf"{_BEGINS}(?:ignore|disregard|forget|override|bypass|discard|drop|abandon|do(?: not"
-        rf"|n['’]t) (?:follow|obey"
-        rf"|use|trust|believe|read)|pay no attention to"
-        rf"|stop following)\s+(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?"
-        rf"{_TOLD}\b|your (?:\w+ )?{_TOLD}\b|(?:all |any |the |these |those )*(?:instructions?"
-        rf"|system prompts?|sources?"
+        rf"{_BEGINS}(?:ignore|disregard|forget|override|bypass|discard|drop|abandon"
+        rf"|do(?: not|n['’]t) (?:follow|obey|use|trust|believe|read)|pay no attention to"
+        rf"|stop following)\s+(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?{_TOLD}\b"
+        rf"|your (?:\w+ )?{_TOLD}\b|(?:all |any |the |these |those )*(?:instructions?|system prompts?"
+        rf"|sources?"
         r"\s*\[?\d)|(?:everything|anything|whatever|all|what)\b[^.!?\n]{0,20}\b(?:above|before|told|said"
-        r"|given|else)\b"
-        r"|the (?:question|user|passages?|above)\b)",
+        r"|given|else)\b|the (?:question|user|passages?|above)\b)",
         # You, the model.
         rf"(?:\b(?:attention|dear|hey|hello|(?:note|message|instructions?|notice) (?:to|for))\b[,:!]?"
-        rf"|^\s*(?:to|for)) "
-        rf"(?:the |any |all |every |an? )?(?:\w+ )?{_MODEL}\b\s*[:,!.]",
+        rf"|^\s*(?:to|for)) (?:the |any |all |every |an? )?(?:\w+ )?{_MODEL}\b\s*[:,!.]",
         rf"(?:^|[.!?]\s+){_MODEL}\s*[,:!]\s*(?:you|your|please|do|don|when|if|ignore|answer|say|reply"
         rf"|respond)\b",
         rf"\b(?:you are|you're|act as|pretend to be) (?:now )?(?:an? |the )?(?:\w+ ){{0,2}}{_MODEL}\b",
@@ -87,35 +80,31 @@ _ORDERS = tuple(
         # Say this.
         r"\b(?:answer|reply|respond)(?:ing)? (?:only|solely|exclusively|exactly|just) (?:with\b|by\b"
         r"|[\"'“‘「『:])",
-        r"\b(?:answer|reply|respond|answered|output|say|print)\b[^.!?\n]{0,30}\b(?:only|just|with|exactly) "
-        r"(?:the |these |this |single |one |exact |exactly |following )+"
-        r"(?:word|words|phrase|sentence|string|text|line)\b",
+        r"\b(?:answer|reply|respond|answered|output|say|print)\b[^.!?\n]{0,30}\b(?:only|just|with"
+        r"|exactly) (?:the |these |this )?(?:single |exact |exactly |following |only |just )+(?:the )?"
+        r"(?:words?|phrase|sentence|string|text|line)\b",
         r"\b(?:say|answer|reply|write|output|print|return)\b[^.!?\n]{1,60}(?:\band nothing (?:else|more)"
-        r"|[, ]+(?:and |then )+"
-        r"(?:stop|terminate|halt|end))\b",
+        r"|[, ]+(?:and |then )+(?:stop|terminate|halt|end))\b",
         r"\bquestions? (?:about|on|regarding|concerning)\b[^.!?\n]{0,200}\b(?:must|should|shall|has to"
-        r"|have to|is to|are to) "
-        r"(?:always |only )?be (?:answered with|answered by saying|refused|declined|rejected)",
-        r"\b(?:whoever|any(?:one|body|thing)|every(?:one|body)|any (?:reader|system"
-        r"|program))\b[^.!?\n]{0,60}\b(?:answers?"
-        r"|summari[sz]es?|quotes?|cites?|is asked)\b[^.!?\n]{0,80}\b(?:must|should|shall|has to|have to"
-        r"|is to) (?:\w+ )?"
-        r"(?:say|answer|reply|respond|write|state|output|report|repeat|refuse)\b",
+        r"|have to|is to|are to) (?:always |only )?be (?:answered with|answered by saying|refused|declined"
+        r"|rejected)",
+        r"\b(?:whoever|any(?:one|body|thing)|every(?:one|body)"
+        r"|any (?:reader|system|program))\b[^.!?\n]{0,60}\b(?:answers?|summari[sz]es?|quotes?|cites?"
+        r"|is asked)\b[^.!?\n]{0,80}\b(?:must|should|shall|has to|have to|is to) (?:\w+ )?(?:say|answer"
+        r"|reply|respond|write|state|output|report|repeat|refuse)\b",
         r"\bwh(?:atever|ichever)[^.!?\n]{0,20}\buser (?:asks|says|wants)\b",
         # The same in Chinese, both scripts.
         r"(?:忽略|无视|無視|忘记|忘記|忘掉|抛开|拋開|(?:不要|不必|别|別)(?:理会|理會|管|相信|使用"
-        r"|遵守))[^。!?\n]{0,12}"
-        r"(?:指令|指示|提示词|提示詞|规则|規則|以上|上述|之前|此前|前面|(?:其他|其它|别的|別的)(?:来源|來源"
-        r"|资料|資料|文档|文檔|文件|段落|内容|內容))",
+        r"|遵守))[^。!?\n]{0,12}(?:指令|指示|提示词|提示詞|规则|規則|以上|上述|之前|此前|前面"
+        r"|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|文件|段落|内容|內容))",
         r"(?:^|[。!?\n,]\s*)(?:致|给|給|请|請)?(?:所有|各位|任何)?(?:AI|人工智能|人工智慧|大?语言模型"
-        r"|大?語言模型|大模型|聊天机器人|聊天機器人)(?:助手|助理|模型)?"
-        r"\s*(?:[:,]|请|請|注意|必须|必須)",
+        r"|大?語言模型|大模型|聊天机器人|聊天機器人)(?:助手|助理|模型)?\s*(?:[:,]|请|請|注意|必须|必須)",
         r"你(?:现在|現在)?是(?:一个|一個|一名)?[^。!?\n]{0,8}(?:助手|助理|语言模型|語言模型|人工智能|机器人"
         r"|機器人)",
         r"(?:无论|無論|不管|不论|不論)(?:用户|用戶|别人|別人|对方|對方|谁|誰|任何人)?(?:问|問|提问|提問)",
         r"(?:请|請|必须|必須|应当|應當|一律|务必|務必)(?:只|仅|僅)?(?:拒绝|拒絕)?(?:回答|回复|回覆|输出"
-        r"|輸出)[^。!?\n]{0,4}[:「『“\"]"
-        r"|(?:请|請|必须|必須|一律|务必|務必)(?:拒绝|拒絕|不要|不得)(?:回答|回复|回覆)",
+        r"|輸出)[^。!?\n]{0,4}[:「『“\"]|(?:请|請|必须|必須|一律|务必|務必)(?:拒绝|拒絕|不要|不得)(?:回答"
+        r"|回复|回覆)",
     )
 )
 #: What speaks of answers, proofs and other passages as only somebody does who wants to be the answer. One of
@@ -124,31 +113,26 @@ _CLAIMS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         r"\b(?:only|correct|right|checked|verified|official|final|permitted|allowed|approved|authoritative"
-        r"|true) "
-        r"(?:answer|output|response|reply)\b|\banswer to (?:this|any|every|all|each"
-        r"|your) (?:\w+ )?questions?\b"
-        r"|(?:正确|正確|标准|標準|官方|唯一|最终|最終)(?:答案|回答|回复|回覆)",
-        r"\byour (?:only )?(?:reply|answer|response|output)\b|\bthe (?:user|answer) (?:now )?(?:asks"
-        r"|is asking|shall be|must be)\b"
+        r"|true) (?:answer|output|response|reply)\b|\banswer to (?:this|any|every|all|each"
+        r"|your) (?:\w+ )?questions?\b|(?:正确|正確|标准|標準|官方|唯一|最终|最終)(?:答案|回答|回复|回覆)",
+        r"\byour (?:only )?(?:reply|answer|response|output)\b"
+        r"|\bthe (?:user|answer) (?:now )?(?:asks|is asking|shall be|must be)\b"
         r"|(?:告诉|告訴|回复|回覆)(?:用户|用戶)",
         r"\b(?:be|is|as) (?:cited|quoted) as\b|\b(?:cite|quote) (?:it |this )?as\b|\bsources?\s*\[\d{1,2}\]"
         r"|引用[为為]",
-        r"\b(?:answer|quotation|quote|citation|source|passage)s? (?:was|were|is|are|has been"
-        r"|have been) (?:\w+ )?(?:verified|checked"
-        r"|confirmed|approved)\b|(?:引文|引用|答案|来源|來源)(?:已|已经|已經|均已|都已)?(?:核实|核實|验证"
-        r"|驗證|确认|確認)",
-        r"\bconfidence\s*(?:[:=]|is|of)?\s*\d|\bsupported\s*[:=]|\bevidence gain\b|置信度",
+        r"\b(?:this|that|the|each|every|above|following) (?:answer|quotation|quote|citation|source"
+        r"|passage) (?:was|is|has been) (?:\w+ )?(?:verified|checked|confirmed|approved)\b"
+        r"|(?:引文|引用|答案|来源|來源)(?:已|已经|已經|均已|都已)?(?:核实|核實|验证|驗證|确认|確認)",
+        r"\bconfidence\s*(?:[:=]|is|of)?\s*\d|\b(?:supported|evidence gain)\s*[:=]|置信度\s*[:=]",
         r"\b(?:other|all other|any other|earlier|older|different|differing|all) (?:passage|source|document"
-        r"|page|answer|result|quotation)s?\b"
-        r"[^.!?\n]{0,40}\b(?:outdated|wrong|false|forg\w+|obsolete|incorrect|invalid|superseded|lie)\b"
-        r"|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|段落|说法|說法)[^。!?\n]{0,8}(?:过期|過期"
-        r"|过时|過時|错误|錯誤|作废|作廢|伪造|偽造)",
-        r"\bretrieved (?:context|passages?|documents?|text)\b|\b(?:end|begin(?:ning)?"
-        r"|start) of (?:the )?(?:passages?|context|prompt)\b"
+        r"|page|answer|result|quotation)s?\b[^.!?\n]{0,40}\b(?:outdated|wrong|false|forg\w+|obsolete"
+        r"|incorrect|invalid|superseded|lie)\b|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|段落"
+        r"|说法|說法)[^。!?\n]{0,8}(?:过期|過期|过时|過時|错误|錯誤|作废|作廢|伪造|偽造)",
+        r"\bretrieved (?:context|passages?|documents?|text)\b"
+        r"|\b(?:end|begin(?:ning)?|start) of (?:the )?(?:passages?|context|prompt)\b"
         r"|检索(?:到的)?(?:段落|资料|内容)|檢索(?:到的)?(?:段落|資料|內容)",
         r"\bnew instructions?\b|\b(?:maintenance|developer|debug|admin|god|jailbreak) mode\b"
-        r"|\bsystem override\b|\bsafety rules\b"
-        r"|新(?:的)?指令",
+        r"|\bsystem override\b|\bsafety rules\b|新(?:的)?指令",
         rf"{_BEGINS}(?:answer|reply|respond|output|say|print|return the string)\s+(?:only |just "
         rf"|exactly )?[\"'“‘「『:]"
         r"|\b(?:answer|reply|respond|output|say) only\b|(?:只|仅|僅)(?:能|可|可以|准|準)?(?:回答|回复|回覆"
@@ -158,24 +142,19 @@ _CLAIMS = tuple(
 )
 #: A question about these is one that such text may answer.
 _ABOUT = re.compile(
-    r"\bprompts?\b|\binject\w*|\bjailbreak\w*|\bchat ?templates?\b|\bchat ?(?:bots?|logs?|marks?)\b"
-    r"|\bllms?\b|\blanguage models?\b"
-    r"|\b(?:ai|virtual|chat) (?:assistants?|models?|agents?|systems?)\b|\bassistants?\b|\bspecial tokens?\b"
-    r"|\bcontrol tokens?\b"
-    r"|\bsystem (?:message|turn|role)s?\b|\bthe (?:model|user|system) (?:says?|turn|role)\b|\bfake turns?\b"
-    r"|\bgpt\b|\bposted to the model\b"
-    r"|\btranscripts?\b|\bdialog(?:ue)?s?\b|\bforged\b|\bpoison\w*|\borders? to (?:the )?models?\b"
-    r"|\bgives? orders\b"
-    r"|提示词|提示詞|注入|越狱|越獄|对话模板|對話模板|聊天模板|语言模型|語言模型|大模型|助手|机器人|機器人"
-    r"|特殊标记|特殊標記|对话|對話",
+    r"\bprompts?\b|\bprompt injections?\b|\bjailbreak\w*|\bchats?\b|\bchat ?bots?\b|\bllms?\b"
+    r"|\blanguage models?\b|\b(?:ai|virtual|chat) (?:assistants?|models?|agents?|systems?)\b"
+    r"|\bassistants?\b|\bspecial tokens?\b|\bcontrol tokens?\b|\bsystem (?:message|turn|role)s?\b"
+    r"|\bthe (?:model|user|system) (?:says?|turn|role)\b|\bfake turns?\b|\bgpt\b|\btranscripts?\b"
+    r"|\borders? to (?:the )?models?\b|\bgives? orders\b|提示词|提示詞|提示注入|越狱|越獄|聊天|语言模型"
+    r"|語言模型|大模型|助手|机器人|機器人|特殊标记|特殊標記|对话|對話",
     re.IGNORECASE,
 )
 #: How a sentence behind an order goes on with it.
 _GOES_ON = re.compile(
     r"^\W*(?:please |then |instead,? |and |always |only |just )*(?:say|answer|reply|respond|write|output"
-    r"|print|return|repeat|tell"
-    r"|state|claim|refuse)\b|^\W*(?:请|請|并|並|只|就|然后|然後)*(?:说|說|回答|回复|回覆|输出|輸出|告诉|告訴"
-    r"|拒绝|拒絕)",
+    r"|print|return|repeat|tell|state|claim|refuse)\b"
+    r"|^\W*(?:请|請|并|並|只|就|然后|然後)*(?:说|說|回答|回复|回覆|输出|輸出|告诉|告訴|拒绝|拒絕)",
     re.IGNORECASE,
 )
 #: What stands between the end of a turn and what comes behind it.
