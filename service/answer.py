@@ -24,7 +24,7 @@ from ingest import rerank
 from ingest.types import SearchResult
 from ingest.widening import widened
 from service import followup, refusal, tracing
-from service.answering import each, joint, quoted
+from service.answering import chosen, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.evidence import script
@@ -32,6 +32,7 @@ from service.generators import Generator, PassageReader, Reads
 from service.reading import orders
 from service.reading.calibrators import Calibrators
 from service.reading.second import FEW_WORDS, seconded
+from service.spans.quoter import Quoter
 
 __all__ = ["Answerer", "Ask", "Search", "Source", "writes"]
 
@@ -116,19 +117,28 @@ class Answerer:
             yield turn.refuse("nothing_found" if found.generation else "nothing_ingested")
         elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
             yield turn.refuse("nothing_relevant")
-        elif ask.mode == "quote" or not writes(
-            turn.generator, ask.question, *(hit.text for hit in turn.heard.hits[:1])
-        ):
-            yield from _traced(turn, quoted.answer(turn, turn.source.quoter))
         else:
-            yield from _traced(turn, self._read(turn))
+            yield from _traced(turn, self._answered(turn))
 
     def _least(self, turn: Turn) -> float:
         """Relevance under which nothing is read: lower where a reader will judge for itself."""
-        reads = (
-            turn.ask.mode == "rag" and turn.ask.reading == "each" and reader_of(turn.generator) is not None
-        )
-        return min(self.refuse_below, READ_FROM) if reads else self.refuse_below
+        judges = _reads(turn) or _chooser(turn) is not None
+        return min(self.refuse_below, READ_FROM) if judges else self.refuse_below
+
+    def _answered(self, turn: Turn) -> Iterator[Event]:
+        """The chosen sentences where these answer; else in the documents' words, or in the generator's."""
+        quoter = _chooser(turn)
+        if quoter is not None:
+            before = turn.reply
+            for event in chosen.answer(turn, quoter):
+                yield event
+                if isinstance(event, Final):
+                    return
+            turn.reply = before
+        if _quotes(turn):
+            yield from quoted.answer(turn, turn.source.quoter)
+        else:
+            yield from self._read(turn)
 
     def _read(self, turn: Turn) -> Iterator[Event]:
         """Each passage apart where there is a reader, else or failing that all in one prompt."""
@@ -146,6 +156,22 @@ class Answerer:
                     return
             turn.reply = before
         yield from joint.answer(turn)
+
+
+def _quotes(turn: Turn) -> bool:
+    """Whether the documents' own words are wanted, or all that the generator cannot spoil."""
+    first = (hit.text for hit in turn.heard.hits[:1])
+    return turn.ask.mode == "quote" or not writes(turn.generator, turn.ask.question, *first)
+
+
+def _reads(turn: Turn) -> bool:
+    """Whether our reader reads each passage."""
+    return turn.ask.mode == "rag" and turn.ask.reading == "each" and reader_of(turn.generator) is not None
+
+
+def _chooser(turn: Turn) -> Quoter | None:
+    """Who chooses sentences for this question: not where a larger model than ours is to write the answer."""
+    return chosen.chooses(turn) if _quotes(turn) or _reads(turn) else None
 
 
 def _arranged(turn: Turn, found: SearchResult) -> SearchResult:

@@ -31,6 +31,7 @@ from model.errors import UnknownModel
 from model.install import installed, kind_of, models_folder
 from model.spans.reader import SpanReader
 from service.answer import Source
+from service.choosing.chooser import Chooser
 from service.errors import InvalidRequest, NameTaken
 from service.ingesting import IngestProcess
 from service.library import CollectionInfo, OnFile, Upload
@@ -73,7 +74,7 @@ class Shelves:
         self._embedders: dict[str, Embedder] = {}
         self._floors: dict[str, float] = {}
         self._originals = Originals(home)
-        self._quoter = Quoter(self._span_reader)
+        self._quoter = Quoter(self._span_reader, chooser=Chooser())
 
     def warm(self) -> None:
         """Load the embedder and the default collection's vectors.

@@ -105,13 +105,19 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
 
 def remarks(question: str, confidence: float, *, conflict: bool) -> list[Statement]:
     """What is said in front of an answer: that the documents differ, or that it may well be wrong."""
-    # A Chinese question may be mostly an English name: a character counts as much as a word.
-    cjk = len(_CJK.findall(question)) > len(_LATIN.findall(question))
     if conflict:
-        return [Statement(DISAGREE_CJK if cjk else DISAGREE, ours=True)]
-    if confidence < UNSURE_BELOW:
-        return [Statement(UNSURE_CJK if cjk else UNSURE, ours=True)]
-    return []
+        return [Statement(DISAGREE_CJK if _in_chinese(question) else DISAGREE, ours=True)]
+    return [unsure(question)] if confidence < UNSURE_BELOW else []
+
+
+def unsure(question: str) -> Statement:
+    """That what follows may well be no answer."""
+    return Statement(UNSURE_CJK if _in_chinese(question) else UNSURE, ours=True)
+
+
+def _in_chinese(question: str) -> bool:
+    """Whether to speak Chinese: a question may be mostly an English name, so a character counts as a word."""
+    return len(_CJK.findall(question)) > len(_LATIN.findall(question))
 
 
 def _read(turn: Turn, reader: PassageReader, hits: Sequence[Hit]) -> Generator[Event, None, Readings]:

@@ -1,4 +1,4 @@
-"""The span reader and its calibrator, loaded when the first question needs them.
+"""The span reader, its calibrator and who chooses sentences by it, loaded when the first question needs them.
 
 Where the encoder that the reader was trained on is not installed, there is none: quoting goes by the best
 sentence, and the log says once why.
@@ -14,6 +14,7 @@ from pathlib import Path
 from ingest.types import Hit, heading_prefix
 from model.errors import ModelError
 from model.spans.reader import SpanReader, SpanReading
+from service.choosing.chooser import Chooser
 from service.reading.calibration import Calibrator
 from service.sentences import split
 from service.spans.candidates import FEATURES, HEARD
@@ -26,14 +27,21 @@ logger = logging.getLogger(__name__)
 class Quoter:
     """Reads passages for spans. Safe from several threads."""
 
-    def __init__(self, load: Callable[[], SpanReader], calibrator: Calibrator | None = None) -> None:
+    def __init__(
+        self,
+        load: Callable[[], SpanReader],
+        calibrator: Calibrator | None = None,
+        chooser: Chooser | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             load: the reader; called once, when it is first needed. May raise ModelError.
             calibrator: of what it finds; the shipped one by default.
+            chooser: of sentences, by what the reader thinks of them and much else; none by default.
         """
         self._load = load
+        self.chooser = chooser
         self.calibrator = calibrator or Calibrator.load(SHIPPED, features=FEATURES)
         self._lock = threading.Lock()
         self._reader: SpanReader | None = None

@@ -1,0 +1,135 @@
+"""The stretches that answer a question for sentences, and how likely the first of them is right.
+
+Every stretch gets a probability from what is known of it; the likeliest speaks. Where the kind of question
+asks for several sentences, those come with it that are nearly as likely and stand in the same section: the
+rest of a way, of a list, of an explanation. Of a list one item is no answer, so the list is taken for it; of
+a comparison the likeliest stretch about the other thing comes along.
+
+Invariant: the chosen stretches are in the order of their document and no two overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import evidence
+from service.choosing.features import FEATURES, Known, describe, leading
+from service.choosing.stretches import Stretch, stretches
+from service.reading import select
+from service.reading.calibration import Calibrator
+from service.spans import kinds
+
+SHIPPED = Path(__file__).with_name("calibrator.json")
+#: A further stretch is at least this likely beside the first one; and this many make an answer at most.
+NEARLY, MOST = 0.5, 5
+#: A list is taken for its likeliest item if it is at least this likely beside it.
+WHOLE_LIST = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What answers."""
+
+    stretches: tuple[Stretch, ...]  #: in their document's order; empty where nothing can be quoted
+    first: Stretch | None  #: the likeliest
+    probability: float  #: that `first` is right
+
+
+class Chooser:
+    """Chooses stretches. Safe from several threads."""
+
+    def __init__(self, calibrator: Calibrator | None = None) -> None:
+        """Choose by this calibrator; the shipped one by default."""
+        self.calibrator = calibrator or Calibrator.load(SHIPPED, features=FEATURES)
+
+    def choose(self, known: Known, doubtful: Collection[int] = ()) -> Choice:
+        """What answers, whether it is likely enough or not.
+
+        Args:
+            known: the question, its passages and what was made of them.
+            doubtful: chunks that are heard only where no other one qualifies.
+        """
+        found = leading(known, stretches(known.hits))
+        described = list(zip(found, describe(known, found), strict=True))
+        return self.decide(known.question, described, doubtful)
+
+    def decide(
+        self,
+        question: str,
+        described: Sequence[tuple[Stretch, tuple[float, ...]]],
+        doubtful: Collection[int] = (),
+    ) -> Choice:
+        """The same of stretches with their features."""
+        calibrator = self.calibrator
+        likely = [(stretch, calibrator.probability(features)) for stretch, features in described]
+        clean = [(s, p) for s, p in likely if s.hit.chunk_id not in doubtful]
+        if any(p >= calibrator.threshold for _, p in clean):
+            likely = clean
+        if not likely:
+            return Choice((), None, 0.0)
+        likely.sort(key=lambda one: (-one[1], one[0].rank, one[0].start))
+        first, probability = likely[0]
+        return Choice(together(question, likely), first, probability)
+
+
+def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[Stretch, ...]:
+    """The likeliest stretch with all that belongs to it, in its document's order.
+
+    Args:
+        question: as asked.
+        ordered: stretches and their probabilities, likeliest first.
+    """
+    first, best = ordered[0]
+    kind = kinds.kind(question)
+    if kind not in kinds.SEVERAL:
+        return (first,)
+    if kind != "comparison" and first.kind in ("item", "row"):
+        held = [s for s, p in ordered if s.kind == "list" and s.touches(first) and p >= WHOLE_LIST * best]
+        first = held[0] if held else first
+    taken = [first]
+    behind = next((s for s, _ in ordered if _behind(first, s)), None)
+    if kind != "comparison" and behind is not None:
+        taken.append(behind)
+    things = select.weighed(question) if kind == "comparison" else None
+    if things is not None and (other := _other(things, first, ordered)) is not None:
+        taken.append(other)
+    for stretch, probability in ordered:
+        near = _section(stretch) == _section(first) or stretch.rank == first.rank
+        if len(taken) == MOST or probability < NEARLY * best:
+            break
+        if near and not any(stretch.touches(one) for one in taken):
+            taken.append(stretch)
+    return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
+
+
+def _other(
+    things: tuple[str, str], first: Stretch, ordered: Sequence[tuple[Stretch, float]]
+) -> Stretch | None:
+    """The likeliest stretch about the one of two things that the first one does not name."""
+    terms = [frozenset(evidence.terms(thing)) for thing in things]
+    having = frozenset(evidence.terms(first.text))
+    missing = [wanted for wanted in terms if wanted and not wanted <= having]
+    if len(missing) != 1:
+        return None
+    return next(
+        (
+            s
+            for s, p in ordered
+            if p >= WHOLE_LIST * ordered[0][1]
+            and not s.touches(first)
+            and missing[0] <= {*evidence.terms(s.text)}
+        ),
+        None,
+    )
+
+
+def _behind(first: Stretch, other: Stretch) -> bool:
+    """Whether a list or code stands right behind a sentence that does not announce it by a colon."""
+    follows = other.rank == first.rank and other.place == first.last + 1
+    return follows and (other.kind in ("list", "code") or other.code) and first.kind == "sentence"
+
+
+def _section(stretch: Stretch) -> tuple[str, tuple[str, ...]]:
+    return stretch.hit.document_id, stretch.hit.heading_path
