@@ -1,6 +1,6 @@
 """Which sentences answer: fits the calibrator of `service.choosing` and compares them with what was before.
 
-    python -m benchmarks.sentence_questions --work DIR [--language en] [--write] [--baseline] [--json FILE]
+    python -m benchmarks.sentence_questions --work DIR [--corpora docs ...] [--write] [--baseline] [--json FILE]
 
 Questions for sentences with every sentence that answers (`examples/sentence_questions`), over real collections
 (`benchmarks.sentence_rows`). A stretch is right if it has a right sentence, at least a fifth of it. Figures
@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -248,10 +248,10 @@ def show(title: str, outcomes: Sequence[Outcome]) -> None:
 
 
 def examples_of(
-    work: Path, language: str | None, *, baseline: bool
+    work: Path, corpora: Collection[str], *, baseline: bool
 ) -> tuple[list[Example], dict[str, Outcome]]:
     """All rows, searched and read, and what the way before makes of them, by id."""
-    rows = [r for r in sentence_rows.rows() if language in (None, r.language) and r.kind != "fact"]
+    rows = [r for r in sentence_rows.rows() if r.corpus in corpora and r.kind != "fact"]
     home = find_home()
     shelves = sentence_rows.collections(work, home, rows)
     fold = folds(rows)
@@ -295,7 +295,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, required=True, help="collections and readings are kept here")
-    parser.add_argument("--language", choices=("en", "zh"))
+    parser.add_argument("--corpora", nargs="+", default=sentence_rows.CORPORA, choices=sentence_rows.CORPORA)
     parser.add_argument("--write", action="store_true", help="ship the calibrator")
     parser.add_argument("--baseline", action="store_true", help="and the way that reads for a few words")
     parser.add_argument("--json", type=Path, help="every outcome, and the figures")
@@ -303,7 +303,7 @@ def main() -> None:
     if not (sentence_rows.DATA / "qa").is_dir():
         sys.exit(f"no data in {sentence_rows.DATA}: set LOREBASE_DATA")
     started = time.perf_counter()
-    everything, finals = examples_of(args.work, args.language, baseline=args.baseline)
+    everything, finals = examples_of(args.work, args.corpora, baseline=args.baseline)
     kept: dict[str, Any] = {}
     threshold = point(cross_fitted(everything))
     outcomes = cross_fitted(everything, threshold)

@@ -40,6 +40,7 @@ ROWS = Path("examples/sentence_questions")
 K = 5
 #: CMRC and DRCD: of this many parts of all documents, one stands beside those that rows name.
 PARTS = {"cmrc_train": 20, "drcd_a": 8}
+CORPORA = ("docs", "documents", "squad_train", "maint_guide", "cmrc_train", "drcd_a")
 SETS = {"squad_train": "squad_train", "cmrc_train": "cmrc2018_train", "drcd_a": "drcd_a"}
 GUIDE = "zh_debian_maint_guide"
 

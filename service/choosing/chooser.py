@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from service import evidence
@@ -42,7 +43,12 @@ class Chooser:
 
     def __init__(self, calibrator: Calibrator | None = None) -> None:
         """Choose by this calibrator; the shipped one by default."""
-        self.calibrator = calibrator or Calibrator.load(SHIPPED, features=FEATURES)
+        self._given = calibrator
+
+    @cached_property
+    def calibrator(self) -> Calibrator:
+        """From what is known of a stretch to a probability; read when the first question needs it."""
+        return self._given or Calibrator.load(SHIPPED, features=FEATURES)
 
     def choose(self, known: Known, doubtful: Collection[int] = ()) -> Choice:
         """What answers, whether it is likely enough or not.

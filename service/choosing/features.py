@@ -1,8 +1,7 @@
 """What is known of a stretch as an answer: the features from which a calibrator makes its probability.
 
 Most come twice over: as they are, and as the distance to the best of the question's, since what is good for
-one question is poor for another. What somebody did not look at is 0: the generator's features where it does
-not write the question's language, the span reader's where it is not installed.
+one question is poor for another.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ingest.types import Hit
-from model.spans.reader import SpanReading
+from model.spans.reader import Span, SpanReading
 from service import evidence
 from service.choosing.stretches import Stretch
 from service.quoting import Similarity
 from service.reading import definitions, select
-from service.reading.readings import PassageReading
 from service.refusal import Rarity
 from service.spans import kinds, wanted
 
@@ -45,11 +43,6 @@ FEATURES = (
     "score_below",
     "rank",
     "relevance",
-    "here",
-    "here_below",
-    "chosen",
-    "chosen_here",
-    "chosen_first",
     "tells",
     "tells_below",
     "mass",
@@ -66,6 +59,7 @@ FEATURES = (
     "question",
     "how_command",
     "how_code",
+    "else_code",
     "how_order",
     "how_list",
     "list_parts",
@@ -117,7 +111,6 @@ class Known:
         rarity: inverse document frequencies; without it all words count the same.
         unrelated: cosine of unrelated texts.
         spans: the span reader's readings, of each hit; empty where it did not look.
-        readings: the generator's; empty where it did not.
     """
 
     question: str
@@ -127,7 +120,6 @@ class Known:
     rarity: Rarity | None = None
     unrelated: float = 0.0
     spans: Sequence[SpanReading] = ()
-    readings: Sequence[PassageReading] = ()
     seen: dict[str, frozenset[str]] = field(default_factory=dict)  #: terms of texts, kept
 
     def terms(self, text: str) -> frozenset[str]:
@@ -179,10 +171,8 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
     leader = max(range(len(found)), key=lambda i: meaning[i])
     best_heading = max(by_heading.values())
     best_score = max(hit.score for hit in known.hits)
-    here = {r.rank: _logit(1.0 - r.not_here) for r in known.readings if r.by == "generator"}
     tells = {rank: _logit(1.0 - reading.not_here) for rank, reading in enumerate(known.spans)}
-    best_here, best_tells = max(here.values(), default=0.0), max(tells.values(), default=0.0)
-    chosen = _chosen(known.readings)
+    best_tells = max(tells.values(), default=0.0)
     top_span = max((s.score for reading in known.spans for s in reading.spans), default=0.0)
     asked_terms = frozenset(asked)
     rows: list[tuple[float, ...]] = []
@@ -195,7 +185,6 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
         heading_is = 2 * both / (len(last) + len(asked_terms)) if last and asked_terms else 0.0
         own = [span.score for span in _spans(known.spans, stretch)]
         mass = known.spans[rank].mass(stretch.start, stretch.end) if rank < len(known.spans) else 0.0
-        picked = [order for first, order in chosen if _touch(stretch, first)]
         list_like = stretch.kind == "list"
         command = bool(_COMMAND.search(text)) or stretch.code
         items = stretch.parts or sum(bool(part.strip()) for part in _BETWEEN.split(text))
@@ -225,11 +214,6 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
                 hit.score - best_score,
                 1.0 / (1 + rank),
                 _logit(known.relevance),
-                here.get(rank, 0.0),
-                here[rank] - best_here if rank in here else (-MOST_LOGIT if here else 0.0),
-                float(bool(picked)),
-                (here.get(rank, 0.0) if picked else 0.0),
-                float(0 in picked),
                 tells.get(rank, 0.0),
                 tells[rank] - best_tells if rank in tells else 0.0,
                 mass,
@@ -246,6 +230,7 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
                 float(_ENDS_ASKING.search(text) is not None),
                 float(kind == "how-to" and command),
                 float(kind == "how-to" and stretch.code),
+                float(kind != "how-to" and stretch.code),
                 float(kind == "how-to" and _ORDER.search(text) is not None),
                 float(kind == "how-to" and list_like),
                 min(1.0, math.log1p(items) / 3) if kind == "list" else 0.0,
@@ -271,22 +256,7 @@ def _meaning(known: Known, texts: Sequence[str]) -> list[float]:
     return [(c - known.unrelated) / max(1e-6, 1.0 - known.unrelated) for c in cosines]
 
 
-def _chosen(readings: Sequence[PassageReading]) -> list[tuple[tuple[str, int, int], int]]:
-    """The sentences that the generator took, with the order of their passage by how likely it tells."""
-    written = sorted((r for r in readings if r.written and r.by == "generator"), key=lambda r: r.not_here)
-    return [
-        ((r.hit.document_id, r.hit.char_start + a, r.hit.char_start + b), order)
-        for order, r in enumerate(written)
-        for a, b in r.sentences
-    ]
-
-
-def _touch(stretch: Stretch, place: tuple[str, int, int]) -> bool:
-    one, a, b = stretch.key
-    return one == place[0] and a < place[2] and place[1] < b
-
-
-def _spans(readings: Sequence[SpanReading], stretch: Stretch) -> list:  # type: ignore[type-arg]
+def _spans(readings: Sequence[SpanReading], stretch: Stretch) -> list[Span]:
     if stretch.rank >= len(readings):
         return []
     return [s for s in readings[stretch.rank].spans if s.start < stretch.end and stretch.start < s.end]
