@@ -34,7 +34,7 @@ _CLOSES = re.compile(
 #: Labels of a dialogue with a model, at the beginning of a line or behind a sentence.
 _LINE = r"(?:^|(?<=[.?!。>]))[ \t>*]*"
 _ASSISTANT = re.compile(
-    rf"{_LINE}(?:(?:assistant|AI|chat ?bot|gpt|model|助手|助理|机器人|機器人)[ \t*]*"
+    rf"{_LINE}(?:(?:assistant|AI|chat ?bot|gpt|助手|助理|机器人|機器人)[ \t*]*"
     r"|#{1,6} *(?:assistant|response) *):|[\"']role[\"']\s*:\s*[\"']assistant[\"']",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -52,7 +52,7 @@ _BEGINS = (
     r"(?:^|[.!?:;,。\n(\"“—–]\s*|\b(?:please|must|should|shall|and|then|now|also|always|just|to|you"
     r"|simply)\s+)"
 )
-_BEFORE = r"(?:previous|prior|earlier|preceding|above|foregoing|other|remaining|existing)"
+_BEFORE = r"(?:previous|prior|earlier|preceding|above|foregoing|other|remaining)"
 _TOLD = (
     r"(?:instructions?|rules?|text|context|messages?|passages?|sources?|documents?|pages?|content|input"
     r"|tasks?|answers?|orders?|prompts?|directions?|directives?|guidelines?|conversation)"
@@ -62,13 +62,15 @@ _ORDERS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         # Drop what you were told.
-        rf"{_BEGINS}(?:ignore|disregard|forget|override|bypass|discard|drop|abandon"
-        rf"|do(?: not|n['’]t) (?:follow|obey|use|trust|believe|read)|pay no attention to"
-        rf"|stop following)\s+(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?{_TOLD}\b"
-        rf"|your (?:\w+ )?{_TOLD}\b|(?:all |any |the |these |those )*(?:instructions?|system prompts?"
-        rf"|sources?"
-        r"\s*\[?\d)|(?:everything|anything|whatever|all|what)\b[^.!?\n]{0,20}\b(?:above|before|told|said"
-        r"|given|else)\b|the (?:question|user|passages?|above)\b)",
+        rf"{_BEGINS}(?:ignore|disregard|forget|do(?: not|n['’]t) (?:follow|obey|use|trust|believe|read)"
+        rf"|pay no attention to|stop following)\s+(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?{_TOLD}\b"
+        rf"|your (?:\w+ )?{_TOLD}\b|(?:all |any |the |these |those )*(?:instructions?|system prompts?)"
+        r"|sources?\s*\[?\d|(?:everything|anything|whatever|all|what)\b[^.!?\n]{0,20}\b(?:above|before|told"
+        r"|said|given|else)\b|the (?:question|user|passages?|above)\b)",
+        rf"{_BEGINS}(?:override|bypass|discard|drop|abandon)\s+(?:[\w'’]+[\s,]+){{0,4}}?"
+        rf"(?:your (?:\w+ )?{_TOLD}"
+        rf"|(?:previous|prior|earlier|preceding|above) (?:\w+ )?(?:instructions?|prompts?|directives?"
+        rf"|guidelines?|tasks?))\b",
         # You, the model.
         rf"(?:\b(?:attention|dear|hey|hello|(?:note|message|instructions?|notice) (?:to|for))\b[,:!]?"
         rf"|^\s*(?:to|for)) (?:the |any |all |every |an? )?(?:\w+ )?{_MODEL}\b\s*[:,!.]",
@@ -84,7 +86,7 @@ _ORDERS = tuple(
         r"|exactly) (?:the |these |this )?(?:single |exact |exactly |following |only |just )+(?:the )?"
         r"(?:words?|phrase|sentence|string|text|line)\b",
         r"\b(?:say|answer|reply|write|output|print|return)\b[^.!?\n]{1,60}(?:\band nothing (?:else|more)"
-        r"|[, ]+(?:and |then )+(?:stop|terminate|halt|end))\b",
+        r"|[, ]+(?:and |then )+(?:stop|terminate|halt|end)\W*$)",
         r"\bquestions? (?:about|on|regarding|concerning)\b[^.!?\n]{0,200}\b(?:must|should|shall|has to"
         r"|have to|is to|are to) (?:always |only )?be (?:answered with|answered by saying|refused|declined"
         r"|rejected)",
@@ -92,7 +94,7 @@ _ORDERS = tuple(
         r"|any (?:reader|system|program))\b[^.!?\n]{0,60}\b(?:answers?|summari[sz]es?|quotes?|cites?"
         r"|is asked)\b[^.!?\n]{0,80}\b(?:must|should|shall|has to|have to|is to) (?:\w+ )?(?:say|answer"
         r"|reply|respond|write|state|output|report|repeat|refuse)\b",
-        r"\bwh(?:atever|ichever)[^.!?\n]{0,20}\buser (?:asks|says|wants)\b",
+        r"\bwh(?:atever|ichever)[^.!?\n]{0,20}\buser asks\b",
         # The same in Chinese, both scripts.
         r"(?:忽略|无视|無視|忘记|忘記|忘掉|抛开|拋開|(?:不要|不必|别|別)(?:理会|理會|管|相信|使用"
         r"|遵守))[^。!?\n]{0,12}(?:指令|指示|提示词|提示詞|规则|規則|以上|上述|之前|此前|前面"
@@ -180,7 +182,7 @@ def silent(text: str, *, dialogues: bool = True) -> list[Span]:
     sentences = [(s.start, s.end, s.kind) for s in split(text)]
     code = [(a, b) for a, b, kind in sentences if kind == "code"]
     code += [found.span() for found in _INLINE_CODE.finditer(text)]
-    marks = [m for m in _MARK.finditer(plain) if not _inside(at[m.start()], code)]
+    marks = [m for m in _MARK.finditer(plain) if not (_inside(at[m.start()], code) or _struck(plain, m))]
     found = [(_begin(sentences, at[a]), at[b]) for a, b in _turns(marks, plain)]
     talk = dialogue(text) if dialogues else None
     if talk is not None:
@@ -198,6 +200,12 @@ def dialogue(text: str) -> int | None:
         for label in (_ASSISTANT, _OTHER)
     ]
     return None if None in places else min(place for place in places if place is not None)
+
+
+def _struck(plain: str, mark: re.Match[str]) -> bool:
+    """Whether a mark ends words that are struck out, as HTML writes them."""
+    line = plain[plain.rfind("\n", 0, mark.start()) + 1 : mark.start()]
+    return mark[0].casefold() == "</s>" and "<s>" in line.casefold()
 
 
 def _turns(marks: Sequence[re.Match[str]], plain: str) -> Iterator[Span]:
