@@ -3,7 +3,6 @@
 A way to do something, a list, a comparison, a reason, an explanation, a summary, a definition, yes or no:
 these are answered by sentences, and which sentences answer depends on the kind (`service.choosing`). Other
 languages, and questions for a few words, have none.
-
 """
 
 from __future__ import annotations
@@ -69,7 +68,10 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
         rf"(?:有|{_WHAT}|哪些|[么麼]大的?)(?:不同|不一样|不一樣)|不同(?:点|點|之处|之處|在|\W*$)"
         r"|区别|區別|区分|區分|差别|差別|差异|差異|相比|对比|對比|差在哪|哪[个個]更?好|各自|分别用|分別用",
     ),
-    ("why", rf"(?<![作成称稱认認视視名改])[为為]{_WHAT}|什[么麼]原因|原因[是有](?:什[么麼]|哪)"),
+    (
+        "why",
+        rf"(?<![作成称稱认認视視名改现現])[为為]{_WHAT}(?![样樣])|什[么麼]原因|原因[是有](?:什[么麼]|哪)",
+    ),
     ("summary", r"总结|總結|概括|概述|介绍|介紹|简述|簡述|主要(?:讲|講|内容|內容|说|說)|大意"),
     (
         "explain",
