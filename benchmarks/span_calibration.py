@@ -50,7 +50,7 @@ def candidates(source: Source, reader: SpanReader, question: Question, *, hidden
     hits = hits[:K]
     relevance = refusal.relevance(question.text, hits, source.rarity, source.unrelated_cosine).probability
     fitting = best_sentences(question.text, hits, source.similarity, CANDIDATES)
-    found = gather(question.text, hits, read(reader, question.text, hits), fitting, relevance)
+    found = gather(question.text, hits, read(reader, question.text, hits), fitting)
     return {
         "hidden": hidden,
         "half": hashlib.sha256(question.path.encode()).digest()[0] % 2,
@@ -97,7 +97,7 @@ def main() -> None:
         source = shelves.source(args.data)
         if source.quoter is None or (reader := source.quoter.reader) is None:
             sys.exit("the span reader cannot be loaded; the log says why")
-        kept = work / f"candidates-{weights}.jsonl"
+        kept = work / f"candidates-{len(FEATURES)}-{weights}.jsonl"
         lines = kept.read_text(encoding="utf-8").splitlines() if kept.is_file() else []
         known: dict[str, Any] = dict(json.loads(line) for line in lines)
         chosen = random.Random(0).sample(questions, min(args.limit, len(questions)))

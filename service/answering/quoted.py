@@ -51,7 +51,7 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
 
     def weigh(some: Sequence[Hit]) -> list[candidates.Candidate]:
         seen = [reading for hit, reading in zip(hits, readings, strict=True) if hit in some]
-        found = candidates.gather(ask.question, some, seen, fitting, turn.relevance)
+        found = candidates.gather(ask.question, some, seen, fitting)
         return with_cells(turn, some, candidates.weigh(found, quoter.calibrator), candidates.Candidate)
 
     weighed = heard.trusted(weigh, quoter.calibrator.threshold)

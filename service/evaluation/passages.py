@@ -1,17 +1,26 @@
-"""Where a question's passages come from: its own, ranked like retrieved ones, or a collection's search."""
+"""Where a question's passages come from: its own, ranked like retrieved ones, or a collection's search.
+
+Own passages get scores on the search's scale (`ingest.search`): what judges answers was fitted on those. How
+rare a word is nobody can tell from a handful of passages, so all of the question's words weigh the same.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ingest import words
 from ingest.filters import Filter
+from ingest.search import DENSE_SHARE, fuse
 from ingest.types import Hit, SearchMode, SearchResult
 from service.answer import Source
 from service.evaluation import scoring
 from service.evaluation.questions import Passage, Question
 
 OWN = "own/"
+#: BM25's constants, as the keyword arm has them.
+K1, B = 1.2, 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +32,26 @@ class OwnPassages:
 
     passages: Sequence[Passage]
     cosines: Sequence[float] | None
+    floor: float = 0.0  #: the cosine of texts that have nothing to do with each other
 
     def search(
         self,
-        query: str,  # noqa: ARG002 - ranked already
+        query: str,
         k: int,
         mode: SearchMode,  # noqa: ARG002
         where: Filter | None = None,  # noqa: ARG002
     ) -> SearchResult:
         """The best `k` of the passages."""
-        cosines = self.cosines
-        order = list(range(len(self.passages)))
-        if cosines is not None:
-            order.sort(key=lambda i: -cosines[i])
-        hits = tuple(
-            self._hit(i, rank, None if cosines is None else cosines[i]) for rank, i in enumerate(order, 1)
-        )
-        return SearchResult(hits[:k], 1, 0.0)
+        if self.cosines is None:
+            hits = [self._hit(place, 1.0 / (place + 1), None) for place in range(len(self.passages))]
+            return SearchResult(tuple(hits[:k]), 1, 0.0)
+        found = dict(enumerate(coverage(query, [f"{p.title}\n{p.text}" for p in self.passages])))
+        dense = dict(enumerate(self.cosines))
+        scores = fuse(dense, found, share=DENSE_SHARE, floor=self.floor, most=1.0)
+        order = sorted(scores, key=lambda place: (-scores[place], -dense[place]))
+        return SearchResult(tuple(self._hit(i, scores[i], dense[i]) for i in order[:k]), 1, 0.0)
 
-    def _hit(self, place: int, rank: int, cosine: float | None) -> Hit:
+    def _hit(self, place: int, score: float, cosine: float | None) -> Hit:
         passage = self.passages[place]
         return Hit(
             chunk_id=place + 1,
@@ -55,10 +65,27 @@ class OwnPassages:
             page_first=None,
             page_last=None,
             heading_path=(),
-            score=1.0 / rank,
+            score=score,
             dense_score=cosine,
             keyword_score=None,
         )
+
+
+def coverage(query: str, texts: Sequence[str]) -> list[float]:
+    """BM25 of each text, as a share of the most that the query's words can reach; 0 to 1.
+
+    Source: Robertson and Zaragoza, The Probabilistic Relevance Framework, 2009; every word weighs the same.
+    """
+    asked = set(words.query_terms(query))
+    counts = [Counter(words.terms(text)) for text in texts]
+    mean = sum(count.total() for count in counts) / max(1, len(counts))
+    if not asked or not mean:
+        return [0.0] * len(texts)
+    lengths = [K1 * (1 - B + B * count.total() / mean) for count in counts]
+    return [
+        sum(count[word] / (count[word] + length) for word in asked) / len(asked)
+        for count, length in zip(counts, lengths, strict=True)
+    ]
 
 
 def own_source(question: Question, like: Source) -> Source:
@@ -70,7 +97,7 @@ def own_source(question: Question, like: Source) -> Source:
     if like.similarity is not None:
         cosines = like.similarity(question.text, [f"{p.title}\n{p.text}".strip() for p in question.passages])
     return Source(
-        OwnPassages(question.passages, cosines),
+        OwnPassages(question.passages, cosines, like.unrelated_cosine),
         like.similarity,
         None,
         like.unrelated_cosine,

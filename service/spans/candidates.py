@@ -2,8 +2,8 @@
 
 The likeliest spans of each passage are heard, of a sentence one. What is known of one (`FEATURES`) gives the
 probability that it is right (`service.reading.calibration`): how far it stands above "not here", how well its
-sentence fits by words and meaning (`service.quoting`), what the search thinks of its passage, what the
-likeliest spans of the other passages say.
+sentence fits by words and meaning (`service.quoting`), what the likeliest spans of the other passages say.
+Not what the search thinks of its passage: that differs between collections and tells nothing beside the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from service.reading.select import repeats, same
 from service.sentences import Span, split
 
 #: In this order; see `describe`.
-FEATURES = ("here", "passage", "sure", "fits", "score", "rank", "relevance", "agree", "differ", "asked")
+FEATURES = ("here", "passage", "sure", "fits", "agree", "differ", "asked")
 #: Spans of each passage that are heard.
 HEARD = 6
 #: Logits are cut here: beyond, they tell of rounding.
@@ -48,7 +48,6 @@ def gather(
     hits: Sequence[Hit],
     readings: Sequence[SpanReading],
     fitting: Sequence[Quote],
-    relevance: float,
 ) -> list[Candidate]:
     """All candidates with what is known of them, not yet weighed.
 
@@ -57,7 +56,6 @@ def gather(
         hits: the passages.
         readings: of these.
         fitting: their sentences ranked by words and meaning, as `service.quoting.best_sentences` gives them.
-        relevance: the retrieval's probability that the passages are about the question.
     """
     made: list[tuple[PassageReading, SpanReading, float]] = []
     seen: set[tuple[str, int, int]] = set()
@@ -78,7 +76,7 @@ def gather(
             made.append((found, reading, span.score))
     leading = list({one.rank: one for one, *_ in reversed(made)}.values())
     return [
-        Candidate(one, describe(question, one, reading, score, leading, fitting, relevance))
+        Candidate(one, describe(question, one, reading, score, leading, fitting))
         for one, reading, score in made
     ]
 
@@ -90,7 +88,6 @@ def describe(  # noqa: PLR0917
     score: float,
     leading: Sequence[PassageReading],
     fitting: Sequence[Quote],
-    relevance: float,
 ) -> tuple[float, ...]:
     """The features of a candidate.
 
@@ -98,9 +95,6 @@ def describe(  # noqa: PLR0917
     passage     logit of the passage's probability to tell at all
     sure        share of the passage's probability that begins in the span's sentence
     fits        how well that sentence fits by words and meaning, beside the one that fits best
-    score       the search's, of the passage
-    rank        1 for the search's best passage, 1/2, 1/3 ... behind it
-    relevance   logit of the retrieval's probability that the passages are about the question
     agree       of other passages whose likeliest span says the same, how likely the likeliest tells
     differ      the same of those that say something else
     asked       share of the question's content words in the sentence and its heading
@@ -123,9 +117,6 @@ def describe(  # noqa: PLR0917
         _logit(told),
         reading.mass(start, end),
         max(here, default=0.0) / best if best > 0 else 0.0,
-        one.hit.score,
-        1.0 / (1 + one.rank),
-        _logit(relevance),
         max((1.0 - o.not_here for o, equal in others if equal is True), default=0.0),
         max((1.0 - o.not_here for o, equal in others if equal is False), default=0.0),
         evidence.share(wanted, frozenset(evidence.terms(around))),

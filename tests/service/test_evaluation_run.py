@@ -220,6 +220,9 @@ def test_own_passages_are_ranked_by_similarity_and_cut_at_k() -> None:
         ("near", "own/2", 0.9),
         ("middle", "own/3", 0.5),
     ]
+    assert [h.score for h in found.hits] == [0.45, 0.25]  # half of the closeness, and no word in common
+    closer = OwnPassages(passages, [0.9] * 3, 0.8).search("Is it in the middle?", 3, "hybrid").hits
+    assert closer[0].text == "middle" and closer[0].score > closer[1].score == pytest.approx(0.25)
     plain = OwnPassages(passages, None).search("?", 3, "hybrid")
     assert [(h.text, h.dense_score) for h in plain.hits] == [("far", None), ("near", None), ("middle", None)]
 

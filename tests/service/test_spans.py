@@ -83,7 +83,7 @@ def phrase(*phrases: str, score: float = 8.0) -> Script:
     return script
 
 
-CALIBRATOR = Calibrator("by hand", FEATURES, (1.0, *[0.0] * 9), 0.0, 0.5)
+CALIBRATOR = Calibrator("by hand", FEATURES, (1.0, *[0.0] * (len(FEATURES) - 1)), 0.0, 0.5)
 
 
 class SpanLibrary(MemoryLibrary):
@@ -304,14 +304,14 @@ def test_the_likelier_passage_wins_and_agreement_counts() -> None:
         ScriptedSpans._reading(h.text, phrase("600 米", "3 米", score=s)("", h.text))
         for h, s in zip(hits, (2.0, 5.0, 1.0), strict=True)
     ]
-    found = gather("塔有多高？", hits, readings, [], 0.9)
+    found = gather("塔有多高？", hits, readings, [])
     ranked = weigh(found, CALIBRATOR)
     assert [c.reading.hit.document_id for c in ranked] == ["b", "a", "c"]
     agree, differ = FEATURES.index("agree"), FEATURES.index("differ")
     first = next(c for c in found if c.reading.hit.document_id == "a")
     assert first.features[agree] == pytest.approx(1 - readings[1].not_here)
     assert first.features[differ] == pytest.approx(1 - readings[2].not_here)
-    twice = gather("塔有多高？", [hits[0], hits[0]], [readings[0]] * 2, [], 0.9)
+    twice = gather("塔有多高？", [hits[0], hits[0]], [readings[0]] * 2, [])
     assert len(twice) == 1, "passages overlap: one place is one candidate"
 
 
