@@ -42,6 +42,8 @@ _NEGATION = re.compile(
     r"\b(?:not|no|never|none|neither|nor|cannot|without|\w+n['’]t)\b|[不没無无未非]", re.IGNORECASE
 )
 
+_CJK, _LATIN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"), re.compile(r"[A-Za-zÀ-ɏ]+")
+
 NUMBER_WEIGHT = 2.0
 ECHO_WEIGHT = 0.34  #: of a term that the question already contains: repeating the question supports nothing
 
@@ -88,3 +90,8 @@ def script(text: str) -> str:
     for name, count in counts.items():
         together["CJK" if name in _CJK_NAMES else name] += count
     return together.most_common(1)[0][0] if together else ""
+
+
+def in_chinese(question: str) -> bool:
+    """Whether to speak Chinese to who asks: it may be mostly an English name, so a character is a word."""
+    return len(_CJK.findall(question)) > len(_LATIN.findall(question))

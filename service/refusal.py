@@ -80,15 +80,24 @@ def _whole(hit: Hit) -> str:
     return " ".join((hit.title, *hit.heading_path, hit.text))
 
 
-def explain(reason: Refusal, collection: str) -> str:
-    """What the reply says instead of an answer."""
-    if reason == "nothing_ingested":
-        return (
-            f"Nothing has been ingested into the collection {collection!r} yet. "
-            f"Run: python -m ingest ./docs --collection {collection}"
-        )
-    if reason == "nothing_found":
-        return "The documents hold no passage with any of these words or anything like them."
-    if reason == "not_in_passages":
-        return "The passages that were found do not tell. The nearest ones are listed as sources."
-    return "The documents do not seem to answer this question. The nearest passages are listed as sources."
+def explain(reason: Refusal, collection: str, question: str = "") -> str:
+    """What the reply says instead of an answer, in Chinese where the question is."""
+    command = f"python -m ingest ./docs --collection {collection}"
+    if evidence.in_chinese(question):
+        return {
+            "nothing_ingested": f"集合 {collection!r} 中还没有任何文档。请运行：{command}",
+            "nothing_found": "文档里没有与这些词相同或相近的段落。",
+            "not_in_passages": "找到的段落没有给出答案。最接近的段落列在来源中。",
+        }.get(reason, "这些文档似乎没有回答这个问题。最接近的段落列在来源中。")
+    return {
+        "nothing_ingested": (
+            f"Nothing has been ingested into the collection {collection!r} yet. Run: {command}"
+        ),
+        "nothing_found": "The documents hold no passage with any of these words or anything like them.",
+        "not_in_passages": (
+            "The passages that were found do not tell. The nearest ones are listed as sources."
+        ),
+    }.get(
+        reason,
+        "The documents do not seem to answer this question. The nearest passages are listed as sources.",
+    )

@@ -6,7 +6,6 @@ themselves where they do not. So every word is either in a cited sentence or the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
@@ -32,7 +31,6 @@ UNSURE_CJK = "不确定下面的内容是否回答了问题。"
 #: A single answer less likely than this is given with a warning in front, which every program shows.
 UNSURE_BELOW = 0.15
 
-_CJK, _LATIN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"), re.compile(r"[A-Za-zÀ-ɏ]+")
 
 #: What is said of a check that was made, and of one that the documents' own words do not need.
 DONE, NOT_NEEDED = "done", "not needed: the words are the documents' own"
@@ -106,18 +104,13 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
 def remarks(question: str, confidence: float, *, conflict: bool) -> list[Statement]:
     """What is said in front of an answer: that the documents differ, or that it may well be wrong."""
     if conflict:
-        return [Statement(DISAGREE_CJK if _in_chinese(question) else DISAGREE, ours=True)]
+        return [Statement(DISAGREE_CJK if evidence.in_chinese(question) else DISAGREE, ours=True)]
     return [unsure(question)] if confidence < UNSURE_BELOW else []
 
 
 def unsure(question: str) -> Statement:
     """That what follows may well be no answer."""
-    return Statement(UNSURE_CJK if _in_chinese(question) else UNSURE, ours=True)
-
-
-def _in_chinese(question: str) -> bool:
-    """Whether to speak Chinese: a question may be mostly an English name, so a character counts as a word."""
-    return len(_CJK.findall(question)) > len(_LATIN.findall(question))
+    return Statement(UNSURE_CJK if evidence.in_chinese(question) else UNSURE, ours=True)
 
 
 def _read(turn: Turn, reader: PassageReader, hits: Sequence[Hit]) -> Generator[Event, None, Readings]:

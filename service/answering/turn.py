@@ -93,7 +93,7 @@ class Turn:
 
     def refuse(self, reason: Refusal) -> Final:
         """The reply that says why there is no answer."""
-        told = Statement(refusal.explain(reason, self.ask.collection))
+        told = Statement(refusal.explain(reason, self.ask.collection, self.ask.question))
         return self.final((told,), answered=False, refusal_reason=reason)
 
     def final(self, statements: tuple[Statement, ...], **changes: object) -> Final:

@@ -79,12 +79,12 @@ def build(
 
 
 def _unread(modes: Sequence[Mode], replies: Replies) -> list[str]:
-    """A note for each mode that was to read each passage apart and never did."""
+    """A note for each mode that was to read each passage apart and put all into one prompt instead."""
     wanting = [
         m.name
         for m in modes
         if m.ask is not None and m.ask.mode == "rag" and m.ask.reading == "each"
-        and not any(r.reading == "each" for r in replies[m.name].values())
+        and {r.reading for r in replies[m.name].values()} & {"each", "joint"} == {"joint"}
     ]  # fmt: skip
     return [
         f"{name} read no passage apart: the reading adapter is not installed, or does not fit the model. It "

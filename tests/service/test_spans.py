@@ -160,6 +160,7 @@ def test_what_stands_nowhere_is_refused(asking: Any) -> None:
     library = SpanLibrary({"tower.md": TOWER}, phrase("600 米", score=-6.0))
     reply = asking(library, "广州塔用了多少钢材？")
     assert not reply["answered"] and reply["refusal_reason"] == "not_in_passages"
+    assert reply["answer"].startswith("找到的段落没有给出答案")
     assert reply["confidence"] < 0.1 and reply["sources"] and not reply["citations"]
     reply = asking(library, "广州塔用了多少钢材？", on_no_answer="answer")
     assert reply["answered"] and reply["answer"] == f"{UNSURE_CJK}\n\n600 米 [1]"
