@@ -188,7 +188,8 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
         return None  # none, or a list
     row, at = rows[0]
     key = _plain(hit.text[slice(*row.cells[at])])
-    columns = [c for c in range(len(table.header)) if c != at and table.header[c] and c < len(row.cells)]
+    # A row's name stands left of what it tells.
+    columns = [c for c in range(at + 1, min(len(table.header), len(row.cells))) if table.header[c]]
     named = [c for c in columns if asked.names(table.header[c]) and table.header[c] not in key]
     if named:
         column = max(named, key=lambda c: len(table.header[c]))

@@ -58,6 +58,11 @@ def said(question: str, *texts: str) -> list[tuple[str, str | None]]:
         ("What does GET /keys/NAME do?", ROUTES, ("beside", "one key")),
         ("What does GET /keys do?", ROUTES, ("beside", "all keys")),
         ("Which city had 425 parks in 1990?", FORM, None),
+        (
+            "What is the total of Gabriel Diaz's estimate?",
+            FORM + "| Order | RO-1 | Estimator | Ellis |\n",
+            None,
+        ),
     ],
 )
 def test_the_cell_that_a_question_names(question: str, text: str, expected: tuple[str, str] | None) -> None:
