@@ -99,7 +99,8 @@ def test_idle_sockets_keep_nobody_out(app: FastAPI) -> None:
             began = time.monotonic()
             assert httpx.post(f"{address}/ask", json=QUESTION, timeout=60).status_code == 200
             assert time.monotonic() - began < 60
-            assert app.state.parts.runner.running == app.state.parts.runner.waiting == 0
+            runner = app.state.parts.runner
+            until(lambda: runner.running == runner.waiting == 0)  # a slot is free a moment after its reply
         finally:
             for connection in idle:
                 connection.close()
