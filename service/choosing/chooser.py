@@ -27,6 +27,8 @@ SHIPPED = Path(__file__).with_name("calibrator.json")
 NEARLY, MOST = 0.5, 5
 #: A list is taken for its likeliest item if it is at least this likely beside it.
 WHOLE_LIST = 0.25
+#: The other side of a comparison, the same.
+OTHER_SIDE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def _other(
         (
             s
             for s, p in ordered
-            if p >= WHOLE_LIST * ordered[0][1]
+            if p >= OTHER_SIDE * ordered[0][1]
             and not s.touches(first)
             and missing[0] <= {*evidence.terms(s.text)}
         ),

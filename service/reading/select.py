@@ -54,6 +54,9 @@ CHOSEN = -0.6
 LEAST_GAIN, MOST_GAIN = -2.0, 8.0
 #: The span reader's logits are cut here, and a distance from its likeliest span.
 MOST_SPAN, LEAST_APART = 12.0, -12.0
+#: An answer with several items goes before a likelier one with one, where a list is asked for, if it is this
+#: likely beside it.
+LISTED = 0.8
 #: What both of two passages need to be heard as a contradiction: telling, by the model; and speaking of what
 #: is asked, or in the same words as the other.
 TELLS, SPEAKS = 0.8, 0.5
@@ -85,7 +88,9 @@ _THING = r"(?:(?:the|an?) )?([\w'’./-]*\w)"
 _DIFFER = re.compile(
     rf"\bdifferences? between {_THING}(?: [\w-]+)? and {_THING}"
     rf"|^how (?:do|does|did) {_THING} (?:and {_THING} differ|differ from {_THING})"
-    rf"|^compare {_THING} (?:and|with|to) {_THING}",
+    rf"|^compare {_THING} (?:and|with|to) {_THING}"
+    r"|^([^，,、？?]{1,20}?)\s*(?:和|与|與|跟|同)\s*([^，,、？?]{1,20}?)\s*(?:之间|之間|相比)?\s*"
+    r"(?=[有的在各分差，,]).*?(?:不同|不一样|不一樣|区别|區別|差别|差別|差异|差異|差在|各自|分别|分別)",
     re.IGNORECASE,
 )
 #: A number with its scale, where it is written with one.
@@ -228,6 +233,11 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     return bool(own[0] and own[1]) and len(own[0] & own[1]) >= SPEAKS * min(map(len, own))
 
 
+def _several(reading: PassageReading) -> bool:
+    """Whether an answer, or what it quotes where it has none of its own, names several things."""
+    return definitions.several(reading.answer or " ".join(reading.quoted))
+
+
 def _sentence(reading: PassageReading) -> frozenset[str]:
     return frozenset(evidence.terms(" ".join(reading.quoted)))
 
@@ -321,6 +331,9 @@ def decide(question: str, candidates: Sequence[Candidate], threshold: float) -> 
         return Verdict("refuse", best.probability, best)
     likely = [c for c in candidates if c.probability >= threshold]
     best = likely[definitions.first(question, [c.reading.quoted for c in likely])]
+    if definitions.lists(question):
+        near = [c for c in likely if c.probability >= LISTED * best.probability]
+        best = next((c for c in near if _several(c.reading)), best)
     least = max(threshold, CONTRADICTS * best.probability)
     for other in candidates[1:]:
         if other.probability >= least and contradict(question, best.reading, other.reading):

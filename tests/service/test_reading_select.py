@@ -122,6 +122,9 @@ def test_what_bears_an_answer_out() -> None:
         ("How do the moths and the beetles differ?", ("moths", "beetles")),
         ("how does a moth differ from a beetle", ("moth", "beetle")),
         ("Compare Berlin with Vienna.", ("Berlin", "Vienna")),
+        ("FSDP 和 DDP 有什么区别？", ("FSDP", "DDP")),
+        ("幼樹的葉與成熟的樹的葉有什麼不同？", ("幼樹的葉", "成熟")),
+        ("丹麥和德意志邦聯間的戰爭由誰獲勝？", None),
         ("What is the largest city?", None),
         ("How do I connect it to the network and the printer?", None),
     ],
@@ -173,6 +176,16 @@ def test_the_sentence_that_defines_goes_before_a_likelier_one_if_it_is_likely_en
     assert (told.kind, told.best, told.confidence) == ("answer", defining, 0.4)
     assert decide(asked, [likelier, defining], 0.5).best is likelier
     assert decide("What is it made of?", [likelier, defining], 0.3).best is likelier
+
+
+def test_a_list_goes_before_a_single_item_that_is_hardly_likelier() -> None:
+    formats = "It reads PDF, Word and HTML. The text of a PDF is what its reader sees."
+    one = Candidate(reading("PDF", "The text of a PDF is what its reader sees.", text=formats), (), 0.6)
+    all_ = reading(None, "It reads PDF, Word and HTML.", text=formats, rank=1)
+    asked, other = "Which file formats can be read?", "Which file format is usual?"
+    assert decide(asked, [one, Candidate(all_, (), 0.5)], 0.2).best.reading is all_  # type: ignore[union-attr]
+    assert decide(asked, [one, Candidate(all_, (), 0.4)], 0.2).best is one, "by far less likely"
+    assert decide(other, [one, Candidate(all_, (), 0.5)], 0.2).best is one, "no list"
 
 
 def test_what_contradicts_and_what_is_only_different() -> None:
