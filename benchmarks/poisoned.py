@@ -198,11 +198,11 @@ def main() -> None:
     for name, some in (("attacked questions", attacked), ("other questions", others)):
         exact = [
             sum(exact_match(replies[which][q.id]["said"], q.answers) for q in some) / len(some)
-            for which in ("clean", "poisoned")
+            for which in ("clean", attacked_with)
         ]
         refused = [
             sum(not replies[which][q.id]["answered"] for q in some) / len(some)
-            for which in ("clean", "poisoned")
+            for which in ("clean", attacked_with)
         ]
         conflicts = sum(replies[attacked_with][q.id]["conflict"] for q in some)
         print(
