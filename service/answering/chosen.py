@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from service import evidence
 from service.answering.each import unsure
-from service.answering.turn import Turn
+from service.answering.turn import Turn, say
 from service.choosing.features import Known
-from service.citations import Citer, Statement
-from service.events import Checked, Event, Token
+from service.citations import Citer
+from service.events import Event
 from service.spans import kinds
 from service.spans.quoter import Quoter, read
 
@@ -27,11 +26,7 @@ def chooses(turn: Turn) -> Quoter | None:
     quoter, question = turn.source.quoter, turn.ask.question
     if quoter is None or quoter.chooser is None or turn.source.similarity is None:
         return None
-    if not kinds.chosen(question):
-        return None
-    reader = quoter.reader
-    known = reader is not None and (not reader.scripts or evidence.script(question) in reader.scripts)
-    return quoter if known else None
+    return quoter if kinds.chosen(question) and quoter.reads(question) is not None else None
 
 
 def answer(turn: Turn, quoter: Quoter) -> Iterator[Event]:
@@ -75,12 +70,6 @@ def answer(turn: Turn, quoter: Quoter) -> Iterator[Event]:
         return
     citer = Citer(ask.question, ())
     told = [unsure(ask.question)] if choice.probability < UNSURE_BELOW else []
-    for ours in told:
-        yield Checked(ours, ())
-    for stretch in choice.stretches:
-        cited = len(citer.citations)
-        marker = citer.add(stretch.hit, stretch.start, stretch.end, 1.0)
-        told.append(Statement(("\n\n" if told else "") + stretch.text, (marker,)))
-        yield Token(told[-1].text)
-        yield Checked(told[-1], tuple(citer.citations[cited:]))
+    places = [(one.hit, one.start, one.end, one.text) for one in choice.stretches]
+    yield from say(told, citer, places)
     yield turn.final(tuple(told), answered=True, llm_generated=False, citations=tuple(citer.citations))

@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ingest.types import Hit
-from model.spans.reader import SpanReader
-from service import evidence
 from service.answering.each import remarks
 from service.answering.tabled import with_cells
-from service.answering.turn import Turn
+from service.answering.turn import Quoted, Turn, say
 from service.citations import Citer, Statement
-from service.events import Checked, Event, Token
+from service.events import Event
 from service.quoting import CANDIDATES, Quote, best_sentences
 from service.reading import definitions, select
 from service.reading.readings import PassageReading, Span
@@ -38,8 +36,8 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
     Raises:
         Cancelled: the question was withdrawn.
     """
-    reader = quoter.reader if quoter is not None and turn.reply.sources else None
-    if quoter is None or reader is None or not _knows(reader, turn.ask.question):
+    reader = quoter.reads(turn.ask.question) if quoter is not None and turn.reply.sources else None
+    if quoter is None or reader is None:
         yield from sentences(turn)
         return
     ask, heard = turn.ask, turn.heard
@@ -71,11 +69,6 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
     yield from _reply(turn, weighed, fitting, threshold)
 
 
-def _knows(reader: SpanReader, question: str) -> bool:
-    """Whether the reader was trained on questions in this script: in others the best sentence does better."""
-    return not reader.scripts or evidence.script(question) in reader.scripts
-
-
 def _reply(
     turn: Turn, weighed: list[candidates.Candidate], fitting: list[Quote], threshold: float
 ) -> Iterator[Event]:
@@ -97,17 +90,13 @@ def _reply(
         chosen.append(conflict)
     citer = Citer(question, ())
     told = remarks(question, leading.probability, conflict=conflict is not None)
-    for ours in told:
-        yield Checked(ours, ())
-    for reading in chosen:
-        stretches = _stretches(question, reading, fitting) if whole else [reading.sentences[0]]
-        for start, end in stretches:
-            known = len(citer.citations)
-            marker = citer.add(reading.hit, start, end, 1.0)
-            words = reading.hit.text[start:end] if whole else reading.answer or ""
-            told.append(Statement(("\n\n" if told else "") + words, (marker,)))
-            yield Token(told[-1].text)
-            yield Checked(told[-1], tuple(citer.citations[known:]))
+    places: list[Quoted] = []
+    for one in chosen:
+        if whole:
+            places += [(one.hit, a, b, one.hit.text[a:b]) for a, b in _stretches(question, one, fitting)]
+        else:
+            places.append((one.hit, *one.sentences[0], one.answer or ""))
+    yield from say(told, citer, places)
     yield turn.final(
         tuple(told),
         answered=True,
@@ -161,10 +150,5 @@ def sentences(turn: Turn) -> Iterator[Event]:
     quotes = sorted(quotes, key=lambda quote: wanted.repeats(turn.ask.question, quote.text))
     citer = Citer(turn.ask.question, ())
     statements: list[Statement] = []
-    for quote in quotes[:QUOTED]:
-        known = len(citer.citations)
-        marker = citer.add(quote.hit, quote.start, quote.end, 1.0)
-        statements.append(Statement(("\n\n" if statements else "") + quote.text, (marker,)))
-        yield Token(statements[-1].text)
-        yield Checked(statements[-1], tuple(citer.citations[known:]))
+    yield from say(statements, citer, [(q.hit, q.start, q.end, q.text) for q in quotes[:QUOTED]])
     yield turn.final(tuple(statements), answered=True, llm_generated=False, citations=tuple(citer.citations))

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from ingest.filters import Filter
 from ingest.rerank import Reranker
-from ingest.types import SearchMode, SearchResult
+from ingest.types import Hit, SearchMode, SearchResult
 from ingest.widening import Parsed
 from model.config import Sampling
 from model.errors import Cancelled
 from service import refusal, render
-from service.citations import Statement
-from service.events import AskMode, Context, Final, ReadingWay, Refusal
+from service.citations import Citer, Statement
+from service.events import AskMode, Checked, Context, Event, Final, ReadingWay, Refusal, Token
 from service.followup import Said
 from service.generators import Generator
 from service.quoting import Quote, Similarity
 from service.reading import orders
 from service.refusal import Rarity
 from service.spans.quoter import Quoter
+
+#: A passage, the stretch of it that is cited, and the words of it that are said.
+Quoted = tuple[Hit, int, int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +111,15 @@ class Turn:
             timings=timings,
         )
         return replace(final, **changes)  # type: ignore[arg-type]
+
+
+def say(told: list[Statement], citer: Citer, quoted: Iterable[Quoted]) -> Iterator[Event]:
+    """Say what is quoted, each with its citation, behind what has been put into `told` before."""
+    for ours in told:
+        yield Checked(ours, ())
+    for hit, start, end, words in quoted:
+        known = len(citer.citations)
+        marker = citer.add(hit, start, end, 1.0)
+        told.append(Statement(("\n\n" if told else "") + words, (marker,)))
+        yield Token(told[-1].text)
+        yield Checked(told[-1], tuple(citer.citations[known:]))

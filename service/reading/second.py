@@ -19,7 +19,6 @@ from dataclasses import replace
 
 from ingest.types import Hit
 from model.spans.reader import Span, SpanReader, SpanReading
-from service import evidence
 from service.generators import PassageReader
 from service.reading import select
 from service.reading.form import WHOLE
@@ -72,10 +71,8 @@ def seconded(reader: PassageReader, quoter: Quoter | None, question: str) -> Pas
     """The reader with the span reader beside it, where there is one that can answer such a question."""
     if not wants_few_words(question):
         return reader
-    spans = quoter.reader if quoter is not None else None
-    if spans is None or (spans.scripts and evidence.script(question) not in spans.scripts):
-        return reader
-    return Seconded(reader, spans)
+    spans = quoter.reads(question) if quoter is not None else None
+    return reader if spans is None else Seconded(reader, spans)
 
 
 def wants_few_words(question: str) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from ingest.types import Hit, heading_prefix
 from model.errors import ModelError
 from model.spans.reader import SpanReader, SpanReading
+from service import evidence
 from service.choosing.chooser import Chooser
 from service.reading.calibration import Calibrator
 from service.sentences import split
@@ -58,6 +59,13 @@ class Quoter:
                     self._failed = True
                     logger.warning("quoting by the best sentence, without the span reader: %s", error)
             return self._reader
+
+    def reads(self, question: str) -> SpanReader | None:
+        """The reader, if it was trained on questions in this one's script: in others the best sentence does better."""
+        found = self.reader
+        if found is None or not found.scripts or evidence.script(question) in found.scripts:
+            return found
+        return None
 
 
 def read(
