@@ -61,7 +61,7 @@ class Quoter:
             return self._reader
 
     def reads(self, question: str) -> SpanReader | None:
-        """The reader, if it was trained on questions in this one's script: in others the best sentence does better."""
+        """The reader, if it was trained on questions in this script: else the best sentence is better."""
         found = self.reader
         if found is None or not found.scripts or evidence.script(question) in found.scripts:
             return found
