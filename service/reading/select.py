@@ -184,11 +184,16 @@ def repeats(question: str, text: str) -> bool:
 
 
 def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageReading]:
-    """The readings that say something: neither their answer nor all they quote is the question over again."""
+    """The readings that say something.
+
+    Neither their answer nor all they quote is the question over again, and a bare yes or no answers only
+    what asks for one.
+    """
     return [
         reading
         for reading in readings
         if reading.sentences
+        and (reading.polar or words(reading.answer or "") not in (["yes"], ["no"]))
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,6 +174,14 @@ def test_a_question_over_again_is_no_answer(question: str, text: str, again: boo
     assert repeats(question, text) is again
     one = PassageReading(hit(text), 0, 0.1, True, text, (0, len(text)), sentences=((0, len(text)),))
     assert heard(question, [one]) == ([] if again else [one])
+
+
+def test_a_bare_yes_or_no_answers_only_what_asked_for_one() -> None:
+    text = "Answers that are only different are no contradiction."
+    one = PassageReading(hit(text), 0, 0.1, True, "No", sentences=((0, len(text)),))
+    assert heard("How sure is an answer?", [one]) == []
+    polar = replace(one, polar=True)
+    assert heard("Is it a contradiction?", [polar]) == [polar]
 
 
 @dataclass(frozen=True)
