@@ -96,6 +96,14 @@ def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.005)
 
 
+def ready(address: str) -> bool:
+    """Whether a service answers there; it says its address a moment before it listens."""
+    try:
+        return httpx.get(address.rstrip("/") + "/readyz", timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def read_events(response: httpx.Response) -> list[tuple[str, str]]:
     """Names and data of server-sent events."""
     blocks = "".join(response.iter_text()).strip().split("\n\n")

@@ -20,7 +20,7 @@ from service.database import records
 from service.keys import Keys
 from tests.milvus import Milvus
 from tests.postgres import PostgresServer, programs
-from tests.service.conftest import TOWER, until
+from tests.service.conftest import TOWER, ready, until
 
 for needed in ("pymilvus", "milvus_lite", "sqlalchemy", "psycopg"):
     pytest.importorskip(needed, reason=f"{needed} is not installed")
@@ -51,7 +51,7 @@ def processes(tmp_path: Path, settings: dict[str, str]) -> Iterator[list[tuple[h
             client = httpx.Client(base_url=process.stdout.readline().strip(), timeout=30)
             clients.append((stack.enter_context(client), process))
         for client, _ in clients:
-            until(lambda client=client: client.get("/readyz").status_code == 200, 60)  # type: ignore[misc]
+            until(lambda client=client: ready(str(client.base_url)), 60)  # type: ignore[misc]
         yield clients
 
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from tests.service.conftest import TOWER, serving, until
+from tests.service.conftest import TOWER, ready, serving, until
 
 QUESTION = {"question": "How tall is the Eiffel Tower?"}
 ROOT = Path(__file__).resolve().parents[3]
@@ -69,13 +69,6 @@ sys.exit(serve.run(ServiceSettings(model="scripted", port=0), Path({str(tmp_path
     finally:
         process.kill()
         process.wait()
-
-
-def ready(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz", timeout=5).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def busy(address: str) -> int:
