@@ -21,6 +21,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -191,7 +192,7 @@ class Database:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _log_ahead(connection)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")  # what was deleted is not left in free pages
@@ -222,6 +223,23 @@ class Database:
                 f"{FILE_NAME} in the data folder cannot be used: {error}. Check the folder's permissions and "
                 "its disk; a damaged file can be moved away, which loses keys and conversations only."
             ) from error
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log, waiting up to `BUSY_S` for another process that does the same.
+
+    SQLite does not call its own busy handler where two connections that read ask for the exclusive lock at
+    once, since waiting could be forever: one of them is told SQLITE_BUSY and has to let go and ask again.
+    """
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(0.001 + 0.02 * int.from_bytes(os.urandom(1)) / 255)  # apart, or both ask at once again
 
 
 def _version(connection: sqlite3.Connection) -> int:
