@@ -1,7 +1,7 @@
 """How often is the reader right when it says so? Fits the shipped calibrator and sets the operating point.
 
     python -m benchmarks.reading_calibration [--adapter grounded-qa] [--data squad_dev_a.json.gz]
-        [--articles TITLE ...] [--questions 300] [--alone] [--work DIR]
+        [--articles TITLE ...] [--questions 300] [--seed 0 ...] [--alone] [--work DIR]
         [--write service/reading/calibrator.json]
         [--picture benchmarks/reading_calibration.png]
 
@@ -64,8 +64,11 @@ PICTURE = Path(__file__).with_name("reading_calibration.png")
 CACHE_MB = 1024
 
 
-def asked(articles: Sequence[dict[str, Any]], most: int, seed: int) -> list[Trial]:
-    """Trials of these articles: half answerable, a quarter hidden, a quarter unanswerable; by paragraph."""
+def asked(articles: Sequence[dict[str, Any]], most: int, seeds: Sequence[int]) -> list[Trial]:
+    """Trials of these articles: half answerable, a quarter hidden, a quarter unanswerable; by paragraph.
+
+    Each seed draws as many; a trial that several draw is there once.
+    """
     kinds: dict[str, list[Trial]] = {"answerable": [], "hidden": [], "unanswerable": []}
     for article in articles:
         for number, paragraph in enumerate(article["paragraphs"]):
@@ -78,10 +81,13 @@ def asked(articles: Sequence[dict[str, Any]], most: int, seed: int) -> list[Tria
                     kinds["answerable"].append(Trial("answerable", question, (accepted,), group))
                     kinds["hidden"].append(Trial("hidden", question, (accepted,), group))
     half = min(most, len(kinds["answerable"]), 2 * len(kinds["unanswerable"]) or most)
-    draw = random.Random(seed)
     shares = {"answerable": half, "hidden": half // 2, "unanswerable": half // 2}
-    drawn = [t for kind, n in shares.items() for t in draw.sample(kinds[kind], min(n, len(kinds[kind])))]
-    return sorted(drawn, key=lambda trial: trial.group)
+    drawn: dict[str, Trial] = {}
+    for seed in seeds:
+        draw = random.Random(seed)
+        for kind, n in shares.items():
+            drawn |= {t.key: t for t in draw.sample(kinds[kind], min(n, len(kinds[kind])))}
+    return sorted(drawn.values(), key=lambda trial: trial.group)
 
 
 def collection(articles: Sequence[dict[str, Any]], work: Path, home: Path) -> Shelves:
@@ -176,7 +182,9 @@ def main() -> None:
     parser.add_argument(
         "--questions", type=int, default=300, help="answerable ones of each half; as many others"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, nargs="+", default=[0], help="one draw of questions each; all are used"
+    )
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument(
         "--alone", action="store_true", help="the generator without the span reader beside it"
