@@ -52,6 +52,8 @@ CREATE TABLE turns (
     FOREIGN KEY (owner, session) REFERENCES sessions (owner, id) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
 """
+#: Who finds a file that another thread is making waits until that one has closed it.
+_making = threading.Lock()
 #: What takes the file from one version to the next. One that was published is never changed.
 MIGRATIONS = (_FIRST,)
 
@@ -179,7 +181,7 @@ class Database:
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would ask the umask
+            self._make()
             connection = sqlite3.connect(
                 self.file, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
@@ -190,6 +192,16 @@ class Database:
                 raise
             self._connection = connection
         return self._connection
+
+    def _make(self) -> None:
+        """Make the file where there is none, for its owner only: SQLite would ask the umask.
+
+        One that is there is not touched. Closing any descriptor of a file ends all locks of this process on
+        it (fcntl(2), POSIX), those of another connection included; then the next process to leave would take
+        itself for the last one and remove the log that this one still reads and writes.
+        """
+        with _making, contextlib.suppress(FileExistsError):
+            os.close(os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         _log_ahead(connection)

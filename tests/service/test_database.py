@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,6 +134,27 @@ def test_writers_of_several_processes_lose_nothing(opened: Callable[[], Records]
         thread.join()
     assert not failed and len(made) == 1
     assert Sessions(opened()).all("a")[0].turns == 20
+
+
+def test_a_process_that_leaves_does_not_take_the_log_of_one_that_stays(tmp_path: Path) -> None:
+    """Else the one that stays lets a revoked key in for ever after, and writes where nobody reads.
+
+    Two connections of one process to one file, as a service has; the locks of a process on a file end when it
+    closes any descriptor of it.
+    """
+    keys, sessions = Keys(records("sqlite", tmp_path)), Sessions(records("sqlite", tmp_path))
+    texts = [keys.create(name, "reader")[1] for name in ("ann", "bob")]
+    assert sessions.all("a") == []
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom service.database import records\n"
+        "from service.keys import Keys\n"
+        "for name in ('ann', 'bob'):\n"
+        "    keys = Keys(records('sqlite', Path(sys.argv[1])))\n    keys.revoke(name)\n    keys.close()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert [keys.find(text) for text in texts] == [None, None]
+    sessions.add("a", "s", Exchange.of("q", "default", ANSWER))
+    assert [s.id for s in Sessions(records("sqlite", tmp_path)).all("a")] == ["s"]
 
 
 # --- older and newer schemas ------------------------------------------------------------------------------------------
@@ -340,9 +363,6 @@ def test_no_password_is_shown(setting: str) -> None:
 
 
 def test_the_embedded_file_needs_none_of_it(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys, json\nfrom pathlib import Path\nfrom service.database import records\n"
         "from service.keys import Keys\nKeys(records('sqlite', Path(sys.argv[1]))).create('a', 'reader')\n"
