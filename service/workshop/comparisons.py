@@ -12,6 +12,7 @@ runs exactly as long as its lock is held, whatever became of the service that st
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,8 @@ from service.workshop.sets import DataSets
 FOLDER = "evaluations"
 REPORT, PAGE = "report.json", "report.html"
 LOG_LINES = 40
+#: Who looks whether a comparison runs has its lock for an instant: one that begins waits that instant out.
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +118,11 @@ class Comparisons:
     def stop(self, name: str) -> Comparison:
         """Let it write its report and end; one that has ended stays as it is. Raises UnknownName."""
         folder = self._find(name)
-        pid = _json(folder / "pid.json")
-        if self._running(folder) and pid is not None and isinstance(pid.get("pid"), int):
-            os.kill(pid["pid"], signal.SIGINT)
+        with self._lock:  # while one begins, the number is that of the process before it
+            pid = _json(folder / "pid.json")
+            if self._running(folder) and pid is not None and isinstance(pid.get("pid"), int):
+                with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                    os.kill(pid["pid"], signal.SIGINT)
         return self._seen(folder)
 
     def _launch(self, folder: Path, questions: Path, flags: Mapping[str, str]) -> None:
@@ -125,7 +131,7 @@ class Comparisons:
         command += [word for key, value in flags.items() for word in (f"--{key}", value)]
         lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(lock, folder.name)
             with (folder / "log").open("wb") as log:
                 process = subprocess.Popen(
                     command,
@@ -148,7 +154,7 @@ class Comparisons:
         except OSError:
             return False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # several may look at once
         except OSError:
             return True
         finally:
@@ -201,6 +207,21 @@ class Comparisons:
         if "limit" in request:
             questions = min(questions, int(request["limit"]))
         return questions * (len(str(request.get("modes", "")).split(",")) + len(BASELINES))
+
+
+def _take(lock: int, name: str) -> None:
+    """Take the lock of a comparison that begins. Raises RunActive where a process has it."""
+    until = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > until:
+                raise RunActive(
+                    f"the comparison {name} is running: wait until it ends, or stop it"
+                ) from error
+        time.sleep(0.005)
 
 
 def _json(file: Path) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from service.evaluation import report
 from service.evaluation.modes import Asking, modes
 from service.evaluation.questions import Question
 from service.evaluation.replies import Reply
+from service.workshop import comparisons
 from tests.service.browsing import Opener, axe_script, breaches, browser, visit  # noqa: F401 - fixtures
 from tests.service.conftest import until
 
@@ -83,6 +85,37 @@ def test_a_comparison_runs_in_a_process_of_its_own(client: TestClient, app: Fast
     assert ended["state"] == "failed"  # the model is not installed here, and the log says so
     assert "scripted" in ended["log"] or "is empty" in ended["log"], ended["log"]
     assert code(client.post("/evaluations", json=good | {"modes": ["rag"]}), 409) == "name_taken"
+
+
+def test_looking_at_a_comparison_from_several_sides_starts_and_stops_nothing(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look is to have its lock for an instant: nobody takes another one's look for a comparison that runs."""
+    client.post("/datasets", files={"file": ("asked.jsonl", b'{"question": "Who?", "answers": ["Lore"]}\n')})
+    begun, killed, flock = comparisons.subprocess.Popen, [], comparisons.fcntl.flock
+    monkeypatch.setattr(
+        comparisons.subprocess, "Popen", lambda _, **more: begun([sys.executable, "-c", ""], **more)
+    )
+    good = {"name": "one", "questions": "asked.jsonl", "modes": ["base"]}
+    assert client.post("/evaluations", json=good).status_code == 201
+    until(lambda: client.get("/evaluations/one").json()["state"] != "running")
+    monkeypatch.setattr(comparisons.os, "kill", lambda pid, _: killed.append(pid))
+    asked = [client.get, client.delete]
+    seen = []
+
+    def looked_at_meanwhile(lock: int, how: int) -> None:
+        flock(lock, how)
+        if asked:
+            seen.append(asked.pop()("/evaluations/one").json()["state"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparisons.fcntl, "flock", looked_at_meanwhile)
+        seen.append(client.get("/evaluations/one").json()["state"])
+    assert seen == ["failed"] * 3 and not killed  # that number may be anybody's by now
+    lock = (app.state.parts.home / "evaluations" / "one" / ".lock").open("rb+")
+    flock(lock, comparisons.fcntl.LOCK_SH)
+    monkeypatch.setattr(comparisons.time, "sleep", lambda _: lock.close())
+    assert client.post("/evaluations", json=good).status_code == 201
 
 
 @pytest.mark.browser
