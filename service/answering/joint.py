@@ -13,7 +13,7 @@ from service.answering.turn import Turn
 from service.citations import Citer
 from service.events import Event, Final, Usage
 from service.generators import Scores
-from service.quoting import best_sentences, focus
+from service.quoting import focus
 from service.writing import Writing
 
 #: How much of a small generator's answer must stand in the passages; below it the documents speak.
@@ -27,10 +27,10 @@ def answer(turn: Turn) -> Iterator[Event]:
         Cancelled: the question was withdrawn.
     """
     ask, generator = turn.ask, turn.generator
-    hits, sampling = turn.heard.hits, ask.sampling
+    heard, sampling = turn.heard, ask.sampling
+    hits = tuple(sorted(heard.hits, key=heard.steers))
     if generator.focus_sentences:
-        turn.quotes = best_sentences(ask.question, hits, turn.source.similarity, quoted.QUOTES)
-        turn.check_cancel()
+        turn.quotes = quoted.ranked(turn)
         hits = tuple(focus(turn.quotes[: generator.focus_sentences])) or hits
         sampling = replace(sampling, stop=(*sampling.stop, *prompt.STOP))
     room = generator.context_tokens - sampling.max_tokens

@@ -139,9 +139,7 @@ def _stretches(question: str, reading: PassageReading, fitting: list[Quote]) -> 
 
 def sentences(turn: Turn) -> Iterator[Event]:
     """The best sentences of the passages by words and meaning, word for word."""
-    sources = turn.heard.hits
-    quotes = turn.quotes or best_sentences(turn.ask.question, sources, turn.source.similarity, QUOTES)
-    turn.check_cancel()
+    quotes = turn.quotes or ranked(turn)
     turn.reply = replace(turn.reply, quoted_by="sentences")
     if not quotes:
         yield turn.refuse("nothing_relevant")
@@ -152,3 +150,15 @@ def sentences(turn: Turn) -> Iterator[Event]:
     statements: list[Statement] = []
     yield from say(statements, citer, [(q.hit, q.start, q.end, q.text) for q in quotes[:QUOTED]])
     yield turn.final(tuple(statements), answered=True, llm_generated=False, citations=tuple(citer.citations))
+
+
+def ranked(turn: Turn) -> list[Quote]:
+    """The best sentences of the passages, best first; all of passages that steer nobody before any other.
+
+    Raises:
+        Cancelled: the question was withdrawn.
+    """
+    heard = turn.heard
+    quotes = best_sentences(turn.ask.question, heard.hits, turn.source.similarity, CANDIDATES)
+    turn.check_cancel()
+    return sorted(quotes, key=lambda quote: heard.steers(quote.hit))[:QUOTES]

@@ -48,6 +48,10 @@ class Heard:
     hits: tuple[Hit, ...]  #: in their order; of one passage several, where something between was left out
     doubtful: frozenset[int] = frozenset()  #: chunks that steer, by their ids
 
+    def steers(self, hit: Hit) -> bool:
+        """Whether a hit is what is left of a passage that steers: sorted by this, the others come first."""
+        return hit.chunk_id in self.doubtful
+
     def trusted(self, weigh: Callable[[Sequence[Hit]], list[J]], threshold: float) -> list[J]:
         """The candidates of the passages that steer nobody, if one of them qualifies; otherwise of all.
 
@@ -55,7 +59,7 @@ class Heard:
             weigh: the candidates of some of the passages. The others have no say in them.
             threshold: probability from which on a candidate qualifies.
         """
-        clean = [hit for hit in self.hits if hit.chunk_id not in self.doubtful]
+        clean = [hit for hit in self.hits if not self.steers(hit)]
         if len(clean) < len(self.hits):
             found = weigh(clean)
             if any(candidate.probability >= threshold for candidate in found):
@@ -107,7 +111,9 @@ def _baits(question: str, text: str) -> bool:
     asked = select.words(question)
     if len(asked) < select.LEAST_REPEATED:
         return False
-    return f" {' '.join(select.words(text))} ".count(f" {' '.join(asked)} ") > 1
+    # Each word between its own two marks: one repetition may begin right where another ends.
+    said, whole = ("".join(f" {word} " for word in some) for some in (select.words(text), asked))
+    return said.count(whole) > 1
 
 
 def _tells(question: str, sentence: str) -> bool:
