@@ -38,6 +38,8 @@ START_TIMEOUT_S = 60.0
 BEGIN_TIMEOUT_S = 600.0
 #: `alive` takes the lock for an instant: whoever wants to train waits that instant out.
 LOCK_TIMEOUT_S = 1.0
+#: Another one's `alive` is no training: how long that instant is waited out before a run counts as trained.
+LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ class Run:
         if not (self.path / ".lock").exists():
             return False
         try:
-            with FileLock(self.path / ".lock", timeout=0):
+            with FileLock(self.path / ".lock", timeout=LOOK_S, poll_interval=LOOK_S / 4):
                 return False
         except (Timeout, OSError):
             return True
@@ -267,7 +269,10 @@ def stop(run: Run) -> bool:
     """Ask a run to save and end; False where nobody trains it."""
     if not run.alive() or not isinstance(pid := run.status().get("pid"), int):
         return False
-    os.kill(pid, signal.SIGTERM)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:  # it has ended just now
+        return False
     return True
 
 

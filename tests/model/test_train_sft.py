@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from model import checkpoint, lora, template_export
@@ -268,6 +269,21 @@ def test_in_the_background(home: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert main(["sft", "--home", str(home), "--resume", "lore", "--detach"]) == 0
     os.kill(run.status()["pid"], signal.SIGKILL)
     wait_for(lambda: run.status()["state"] == "killed")
+
+
+def test_a_look_at_a_run_is_not_taken_for_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that was killed looks alive to the second who looks, and a stranger's process is stopped."""
+    run = runs.create(tmp_path, "lore", {"command": "sft"})
+    run.set_status("running")
+    look = FileLock(run.path / ".lock")
+    look.acquire()
+    monkeypatch.setattr("filelock._api.time.sleep", lambda _: look.release())
+    assert not run.alive() and run.status()["state"] == "killed"
+    look.acquire()
+    monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("nobody trains it"))
+    assert not runs.stop(run)
 
 
 def test_wrong_settings_are_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
