@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     0 done, 1 some files failed, 2 nothing could be done, 130 interrupted.
     """
     given = sys.argv[1:] if argv is None else argv
+    terminal.speak_any_name()
     arguments = command_line.parse(given)
     try:
         home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()

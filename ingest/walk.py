@@ -70,6 +70,12 @@ def chosen(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
     return (not include or matches(path, include)) and not matches(path, exclude)
 
 
+def only_named(path: str, root: str) -> bool:
+    """Whether a walk of `root` passes over a file below it of this path, so that it must have been named."""
+    inside = path.removeprefix(root.rstrip("/") + "/").split("/")
+    return not supported(path) or any(is_hidden(part) or part in SKIPPED_FOLDERS for part in inside)
+
+
 def find_files(
     paths: Sequence[Path | str],
     base: Path,
@@ -202,7 +208,10 @@ def _behind(walk: Walk, link: Path, root: Path, base: Path, real: set[Path]) -> 
 def _take(walk: Walk, file: Path, base: Path, seen: set[str], *, named: bool) -> None:
     path = identity(file, base)
     if path in seen:
-        return
+        passed_over = next((r for r in walk.reports if r.path == path and r.status == "skipped"), None)
+        if not named or passed_over is None:
+            return
+        walk.reports.remove(passed_over)  # by the walk of its folder: now it is named
     seen.add(path)
     try:
         status = file.stat()

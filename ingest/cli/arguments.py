@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -26,6 +27,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(_command_first(list(argv)))
 
 
+def _seconds(text: str) -> float:
+    """A time to wait; one without an end is as long as the system can wait."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not seconds >= 0:  # nor is NaN
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of seconds, 0 or more")
+    return min(seconds, threading.TIMEOUT_MAX)
+
+
 def _command_first(argv: list[str]) -> list[str]:
     """Options may stand before the command; `add` may be left out, and a folder `list` is `./list`."""
     takes_value = {
@@ -44,7 +56,7 @@ def _command_first(argv: list[str]) -> list[str]:
         "--filter",
         "--chunking",
     }
-    takes_value |= {"-k", "--mode"}
+    takes_value |= {"-k", "--mode", "--rerank"}
     at = 0
     while at < len(argv) and argv[at].startswith("-") and argv[at] != "--":
         at += 2 if argv[at] in takes_value else 1
@@ -72,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     shared.add_argument("--json", action="store_true", help="print one JSON object a line")
     shared.add_argument(
-        "--wait", type=float, default=10.0, metavar="SECONDS", help="how long to wait for another writer"
+        "--wait", type=_seconds, default=10.0, metavar="SECONDS", help="how long to wait for another writer"
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     made = {name: commands.add_parser(name, help=text, parents=[shared]) for name, text in COMMANDS.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -27,8 +28,15 @@ def printable(text: str) -> str:
 
 
 def json_line(value: Any) -> None:
-    """One JSON object, one line."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    """One JSON object, one line; in ASCII where the reader's encoding has not every character."""
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(value, ensure_ascii=not is_unicode), flush=True)
+
+
+def speak_any_name() -> None:
+    """Let stdout spell what its encoding has not, as stderr does: a name must not end a run."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def note(text: str) -> None:

@@ -140,7 +140,7 @@ def ingest_path(
         )
         if sync and not run.cancelled:
             for root in walk.roots:
-                run.forget_missing(root, walk, lambda p: chosen(p, include, exclude), all_=allow_empty)
+                run.forget_missing(root, base, walk, lambda p: chosen(p, include, exclude), all_=allow_empty)
     store.compact()
     return run.report()
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ingest.settings import IngestSettings, chunked
 from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
 from ingest.types import Chunk, Document, FileReport, FileStatus, IngestReport, Value
-from ingest.walk import Walk, below
+from ingest.walk import Walk, below, only_named
 
 _SLICE = 256  # texts between two looks at `cancel`
 _BATCH_TEXTS = 512  # texts that are embedded together, over files
@@ -246,8 +247,12 @@ class Run:
             self.tell(None)
         return vectors
 
-    def forget_missing(self, root: str, walk: Walk, is_chosen: Callable[[str], bool], *, all_: bool) -> None:
+    def forget_missing(
+        self, root: str, base: Path, walk: Walk, is_chosen: Callable[[str], bool], *, all_: bool
+    ) -> None:
         """Forget documents below `root` whose files are gone, but none that this walk could not see.
+
+        A file that was named once, and that a walk passes over, is looked for by itself (from `base`).
 
         Where nothing is left in the folder, only if `all_` says so: its disk may not be mounted.
         """
@@ -259,6 +264,7 @@ class Run:
                 and path not in there
                 and is_chosen(path)
                 and not any(below(path, unseen) for unseen in walk.blind)
+                and not (only_named(path, root) and (base / path).is_file())
             )
 
         gone = [path for path, source in self.known.items() if source.origin == "file" and is_gone(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -147,7 +148,10 @@ def test_watching_tells_what_changes_and_ends_with_ctrl_c(
         (["./docs", "--collection", "new", "--chunking", "long"], 2, "no way of cutting"),
         (["./docs", "--collection", "new", "--chunking", "64-8"], 0, "2 added"),
         (["rebuild", "--chunking", "64-8"], 0, "2 updated"),
-        (["list", "--wait", "soon"], 2, "invalid float"),
+        (["list", "--wait", "soon"], 2, "0 or more"),
+        (["./docs", "--wait", "nan"], 2, "0 or more"),
+        (["./docs", "--wait", "inf"], 0, "2 unchanged"),
+        (["--rerank", "nobody", "search", "x"], 2, "'nobody'"),
         (["list", "--filter", "year >="], 2, "character 8: expected a value after >="),
         (["search", "x", "--filter", "a = (1"], 2, "character 5: expected a value"),
         (["./docs", "--set", "year"], 2, "key=value"),
@@ -209,6 +213,22 @@ def test_names_cannot_drive_the_terminal(project: Path, capsys: pytest.CaptureFi
         assert main(command) == 0
     out, err = capsys.readouterr()
     assert "\x1b" not in out + err and "\x07" not in out
+
+
+def test_an_encoding_that_lacks_a_character_ends_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "docs" / "乌龟é.md").write_text("乌龟 née tortoise", encoding="utf-8")
+    for options in ([], ["--json"]):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        monkeypatch.setattr(sys, "stdout", stdout)
+        for command in (["docs"], ["list"], ["search", "tortoise"], ["show", "docs/乌龟é.md"]):
+            assert main([*command, *options]) == 0
+        stdout.flush()
+        lines = stdout.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
+        assert any("\\u4e4c" in line for line in lines)
+        if options:
+            assert {json.loads(line).get("path") for line in lines} >= {"docs/乌龟é.md"}
 
 
 def test_an_embedder_that_is_not_installed_is_fetched_or_the_command_is_named(

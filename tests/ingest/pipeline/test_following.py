@@ -36,6 +36,20 @@ def test_sync_forgets_what_is_gone_and_nothing_else(
     assert not Searcher(store, HashEmbedder()).search("tortoise garden", 5, "keyword").hits
 
 
+def test_sync_keeps_what_was_named_and_is_still_there(store: SqliteFaissStore, docs: Path) -> None:
+    """A walk passes over such files; that they are gone is another thing."""
+    (docs / "node_modules").mkdir()
+    named = [docs / "README", docs / ".notes.md", docs / "node_modules" / "x.md"]
+    for file in named:
+        file.write_text(f"only because it is named: {file.name}")
+    report = run(store, docs, *named)
+    assert counts(report) == {"added": 6}, "README too, which the walk before it had passed over"
+    assert counts(run(store, docs, sync=True)) == {"unchanged": 3, "skipped": 1}
+    for file in named:
+        file.unlink()
+    assert counts(run(store, docs, sync=True)) == {"unchanged": 3, "forgotten": 3}
+
+
 def test_sync_does_not_believe_that_a_whole_folder_became_empty(store: SqliteFaissStore, docs: Path) -> None:
     run(store, docs)
     for file in list(docs.rglob("*.*")):
