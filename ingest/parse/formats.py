@@ -57,7 +57,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     Format("docx", 1, "ingest.parse.docx", (".docx",), (f"{_OPEN}.wordprocessingml.document",), 256),
     Format("pptx", 1, "ingest.parse.pptx", (".pptx",), (f"{_OPEN}.presentationml.presentation",), 256),
-    Format("xlsx", 1, "ingest.parse.xlsx", (".xlsx", ".xlsm"), (f"{_OPEN}.spreadsheetml.sheet",), 128),
+    Format("xlsx", 2, "ingest.parse.xlsx", (".xlsx", ".xlsm"), (f"{_OPEN}.spreadsheetml.sheet",), 128),
     Format("odt", 1, "ingest.parse.odf", (".odt",), (f"{_ODF}.text",), 128),
     Format("ods", 1, "ingest.parse.odf", (".ods",), (f"{_ODF}.spreadsheet",), 128),
     Format("odp", 1, "ingest.parse.odf", (".odp",), (f"{_ODF}.presentation",), 128),
@@ -83,7 +83,7 @@ FORMATS: tuple[Format, ...] = (
         (".json", ".jsonl", ".ndjson"), ("application/json", "application/jsonl"), 64, True,
     ),
     Format(
-        "mail", 1, "ingest.parse.mail",
+        "mail", 2, "ingest.parse.mail",
         (".eml", ".mbox"), ("message/rfc822", "application/mbox"), 256, True, True,
     ),
     Format(

@@ -99,7 +99,7 @@ def _read(source: Source, message: EmailMessage, subject: str) -> tuple[Part, li
             attached.append((name or "message.eml", _inner(part)))
         elif name or part.get_content_disposition() == "attachment":
             attached.append((name or "unnamed", _payload(part)))
-        elif kind == "text/plain":
+        elif kind == "text/plain" or part.get_content_maintype() == "multipart":
             plain.append(_text(part))
         elif kind == "text/html":
             pages.append(_from_html(_text(part)))
@@ -133,8 +133,11 @@ def _read(source: Source, message: EmailMessage, subject: str) -> tuple[Part, li
 
 
 def _leaves(message: EmailMessage, depth: int) -> Iterator[EmailMessage]:
-    """The parts that are no multiparts, in order; an attached mail is one part."""
-    if message.get_content_maintype() == "multipart" and depth < 50:
+    """The parts that are no multiparts, in order; an attached mail is one part.
+
+    A multipart without its boundary has no parts, and is one: its text stands between no marks.
+    """
+    if message.is_multipart() and message.get_content_maintype() == "multipart" and depth < 50:
         for part in message.iter_parts():
             if isinstance(part, EmailMessage):
                 yield from _leaves(part, depth + 1)

@@ -1,8 +1,10 @@
 """Excel workbooks through openpyxl, streamed: every sheet a section with one table.
 
 Values are those that Excel computed last, written as near to what it shows as its number formats let us tell
-cheaply: dates as dates, percentages, decimals. Empty rows and columns are dropped; hidden sheets are read and
-named. openpyxl is told to forget the dimensions a sheet claims: a sheet of two cells may claim a billion.
+cheaply: dates as dates, percentages, decimals. A formula that was never computed (a program wrote the file
+and no spreadsheet has opened it since) has no value: such are counted in a warning. Empty rows and columns
+are dropped; hidden sheets are read and named. openpyxl is told to forget the dimensions a sheet claims: a
+sheet of two cells may claim a billion.
 """
 
 from __future__ import annotations
@@ -34,6 +36,13 @@ _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
 _DECIMALS = re.compile(r"\.([0#?]+)")
 _CORE = "docProps/core.xml"
 _GENERAL = ("general", "@", "")
+#: A cell with a formula and no value; one whose text is empty says so by its type.
+_UNCOMPUTED = re.compile(
+    rb"<(?:\w+:)?c(?![^<>]*\bt=\"str\")(?:\s[^<>]*)?>\s*<(?:\w+:)?f(?:\s[^<>]*)?(?:/>|>[^<]*</(?:\w+:)?f>)"
+    rb"\s*(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v>\s*</(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
+)
+_BLOCK = 1 << 20
+_LONGEST_CELL = 1 << 16  #: bytes of a cell with a formula, of at most 8,192 characters
 
 
 def parse(source: Source) -> Document:
@@ -77,6 +86,11 @@ def _document(source: Source, book: Any) -> Document:
             continue
         if rows:
             blocks += sheet_blocks(sheet.title, rows)
+        if count := _uncomputed(sheet):
+            warnings.append(
+                f"sheet {sheet.title!r}: {count:,} formulas have no value, because the file was never "
+                "computed; open and save it in a spreadsheet program"
+            )
     if scan.left < 0:
         warnings.append("its sheets are wider and longer than their values fill: not all of them was read")
     if hidden:
@@ -90,6 +104,19 @@ def _document(source: Source, book: Any) -> Document:
     metadata["sheets"] = ", ".join(sheet.title for sheet in sheets)[:1000]
     title = metadata.get("title") or one_line(source.stem)
     return Document(text, title, sections, (), metadata, tuple(warnings))
+
+
+def _uncomputed(sheet: Any) -> int:
+    """How many formulas of a sheet have no value; the file is read in blocks."""
+    count, rest = 0, b""
+    with sheet._get_source() as stream:
+        while block := stream.read(_BLOCK):
+            rest += block
+            end = 0
+            for found in _UNCOMPUTED.finditer(rest):
+                count, end = count + 1, found.end()
+            rest = rest[max(end, len(rest) - _LONGEST_CELL) :]
+    return count
 
 
 class _Scan:

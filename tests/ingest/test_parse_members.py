@@ -172,6 +172,9 @@ def test_html_mails_odd_encodings_and_broken_headers(tmp_path: Path) -> None:
     assert parse(path).text.endswith("Köln\n\nGruß")
     path.write_bytes(b"Subject: x\nContent-Type: text/plain; charset=no-such\n\nstill words \xe4\xb8\xad")
     assert "still words 中" in parse(path).text
+    for boundary in (b"", b'; boundary="x"'):  # a multipart without the marks between its parts
+        path.write_bytes(b"Subject: x\nContent-Type: multipart/mixed" + boundary + b"\n\nwhat it says")
+        assert parse(path).text == "Subject: x\n\nwhat it says"
     path.write_bytes(b"no header at all, only words")
     with pytest.raises(ParseError, match="mail header"):
         parse(path)

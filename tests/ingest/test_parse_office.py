@@ -132,6 +132,22 @@ def test_sheets_columns_and_captions(tmp_path: Path) -> None:
     assert document.metadata["sheets"] == "Heights, Empty, Secret"
 
 
+def test_formulas_that_nothing_has_computed_are_told(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(["Item", "Total"])
+    for row in range(2, 5002):
+        book.active.append(["x", f"=SUM(A{row},1)"])
+    book.save(tmp_path / "x.xlsx")
+    (told,) = parse(tmp_path / "x.xlsx").warnings
+    assert "'Sheet': 5,000 formulas have no value" in told
+    cells = (
+        '<row r="1"><c r="A1"><v>11</v></c><c r="B1"><f>A1+1</f><v>12</v></c>'
+        '<c r="C1" t="str"><f>IF(A1,"")</f><v></v></c><c r="D1" s="1"><f t="shared" si="0"/><v>13</v></c></row>'
+    )
+    path = rezip("sample.xlsx", tmp_path / "x.xlsx", sheet_with(f"<sheetData>{cells}</sheetData>"))
+    assert "formulas" not in str(parse(path).warnings), "computed, or computed to an empty text"
+
+
 SHEET = '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">'
 
 
