@@ -31,8 +31,8 @@ from ingest.settings import find_home
 from service.choosing.chooser import SHIPPED, Chooser
 from service.choosing.features import FEATURES, Known, describe, leading
 from service.choosing.stretches import Stretch, stretches
+from service.questions import kinds
 from service.reading.calibration import Calibrator, area, calibration_error, fit
-from service.spans import kinds
 
 FOLDS = 5
 #: Share of the answerable questions whose passage was found that the operating point may refuse.

@@ -21,7 +21,8 @@ from ingest.embed import find_embedder
 from ingest.settings import IngestSettings, find_home
 from ingest.types import Hit
 from service import cells
-from service.reading import definitions, second
+from service.questions import definitions
+from service.reading import second
 from service.shelves import Shelves
 
 QUESTIONS = Path(__file__).parent.parent / "examples" / "sentence_questions"

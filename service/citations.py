@@ -18,15 +18,11 @@ from itertools import pairwise
 
 from ingest.types import Hit
 from service import evidence
+from service.questions.wanted import polar
 from service.sentences import Span, split
 
 #: A sentence of an answer counts as supported from here on.
 SUPPORTED = 0.7
-#: A question for yes or no.
-POLAR = re.compile(
-    r"^(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)\b|吗|是否|能否|可否",
-    re.IGNORECASE,
-)
 #: What a second sentence must add.
 PAIR_COST = 0.2
 #: Anything a model might write to look like a reference to a passage.
@@ -117,7 +113,7 @@ class Citer:
     def __post_init__(self) -> None:
         """Cut the passages into windows once."""
         self._echoed = frozenset(evidence.terms(self.question))
-        self._polar = POLAR.search(self.question) is not None
+        self._polar = polar(self.question)
         for hit in self.hits:
             spans = [span for span in split(hit.text) if span.kind != "heading"]  # a title states nothing
             stretches = [(s.start, s.end, False, s.kind == "code") for s in spans]

@@ -14,7 +14,7 @@ from service.answering.turn import Turn, say
 from service.choosing.features import Known
 from service.citations import Citer
 from service.events import Event
-from service.spans import kinds
+from service.questions import kinds
 from service.spans.quoter import Quoter, read
 
 #: An answer less likely than this is given with a warning in front.

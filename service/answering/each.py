@@ -16,8 +16,9 @@ from service.answering.turn import Turn
 from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
+from service.questions import definitions
 from service.quoting import announced
-from service.reading import definitions, select
+from service.reading import select
 from service.reading.calibrators import Speaking
 from service.reading.form import MOST_SENTENCES
 from service.reading.readings import PassageReading, Readings, Span

@@ -15,10 +15,11 @@ from service.answering.tabled import with_cells
 from service.answering.turn import Quoted, Turn, say
 from service.citations import Citer, Statement
 from service.events import Event
+from service.questions import definitions, kinds, wanted
 from service.quoting import CANDIDATES, Quote, best_sentences
-from service.reading import definitions, select
+from service.reading import select
 from service.reading.readings import PassageReading, Span
-from service.spans import candidates, wanted
+from service.spans import candidates
 from service.spans.quoter import Quoter, read
 
 #: Sentences that are ranked, some of them for a small generator to read; and how many make a quoted answer.
@@ -128,7 +129,7 @@ def _stretches(question: str, reading: PassageReading, fitting: list[Quote]) -> 
     start, end = reading.sentences[0]
     around = [quote for quote in here if quote.start < end and start < quote.end]
     found = [(start, max([end, *(quote.end for quote in around if quote.start >= start)]))]
-    if wanted.several(question) and fitting:
+    if kinds.kind(question) in kinds.SEVERAL and fitting:
         least = ALSO_FITS * fitting[0].score
         for quote in here:
             apart = all(quote.end <= a or b <= quote.start for a, b in found)

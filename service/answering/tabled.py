@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 from ingest.types import Hit
 from service import cells
 from service.answering.turn import Turn
-from service.reading import definitions, second
+from service.questions import definitions
+from service.reading import second
 from service.reading.readings import PassageReading
 
 

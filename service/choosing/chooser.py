@@ -18,9 +18,9 @@ from pathlib import Path
 from service import evidence
 from service.choosing.features import FEATURES, Known, describe, leading
 from service.choosing.stretches import Stretch, stretches
+from service.questions import kinds
 from service.reading import select
 from service.reading.calibration import Calibrator
-from service.spans import kinds
 
 SHIPPED = Path(__file__).with_name("calibrator.json")
 #: A further stretch is at least this likely beside the first one; and this many make an answer at most.

@@ -15,10 +15,10 @@ from ingest.types import Hit
 from model.spans.reader import Span, SpanReading
 from service import evidence
 from service.choosing.stretches import Stretch
+from service.questions import definitions, kinds, wanted
 from service.quoting import Similarity
-from service.reading import definitions, select
+from service.reading import select
 from service.refusal import Rarity
-from service.spans import kinds, wanted
 
 #: Stretches that are compared with the question by meaning, the best by words and rank.
 EMBEDDED = 24

@@ -8,6 +8,5 @@ reply.py        a reply, held to its form and to the passage's sentences while i
 readings.py     what comes out of it
 second.py       a second reader's opinion on them, and what it alone found
 select.py       which of the readings is the answer, if any
-definitions.py  what something is, and lists: whether a few words answer, and which sentence tells
 calibration.py  how likely it is right
 """

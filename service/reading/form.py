@@ -32,16 +32,6 @@ MOST_SENTENCES = 5
 #: Tokens that a reply may take: a short answer and a long sentence, or five of ordinary length.
 MOST_TOKENS = 256
 
-#: Questions that no short answer does justice to.
-WHOLE = re.compile(
-    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would) (?:i|we|you|one)\b)"
-    r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
-    r"|summari[sz]e\b|explain\b|describe\b|list (?:the|all|every)\b"
-    r"|what (?:is|was|are|were) .* about\s*\?*$"
-    r"|(?:.*\b)?what (?:can|could|should|must|shall|do) (?:i|we|you|one) do\b)",
-    re.IGNORECASE,
-)
-
 _SPACE = re.compile(r"\s")
 
 

@@ -22,8 +22,8 @@ from model.engine.constrain import Quotation, Slices, Vocabulary
 from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
 from service import evidence
-from service.citations import POLAR
-from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, WHOLE, flat, parse_reply
+from service.questions import wanted
+from service.reading.form import MOST_SENTENCES, MOST_TOKENS, NOT_HERE, QUOTE, flat, parse_reply
 from service.reading.readings import Span
 from service.sentences import split
 
@@ -181,7 +181,7 @@ class Reply:
     def _write(self, logprobs: Tensor) -> list[int]:
         """A token of the short answer, or what ends it or stands in its place."""
         grammar, first = self.grammar, not self._answer_ids
-        if first and WHOLE.match(self.question.strip()):
+        if first and wanted.never_short(self.question):
             return self._open([])  # no choice, so its likelihood says nothing
         open_to = logprobs + (grammar.first if first else grammar.inside)
         if tuple(self._answer_ids) == grammar.refusal[:-1]:
@@ -266,4 +266,4 @@ class Reply:
     def polar(self) -> bool:
         """Whether the answer is a yes or no to a question for one."""
         said = (self.answer or "").rstrip(".").casefold()
-        return said in POLAR_ANSWERS and POLAR.search(self.question) is not None
+        return said in POLAR_ANSWERS and wanted.polar(self.question)

@@ -20,11 +20,10 @@ from dataclasses import replace
 from ingest.types import Hit
 from model.spans.reader import Span, SpanReader, SpanReading
 from service.generators import PassageReader
+from service.questions import wanted
 from service.reading import select
-from service.reading.form import WHOLE
 from service.reading.readings import PassageReading, Readings
 from service.sentences import split
-from service.spans import wanted
 from service.spans.candidates import stretch, tidy
 from service.spans.quoter import Quoter, read
 
@@ -77,7 +76,7 @@ def seconded(reader: PassageReader, quoter: Quoter | None, question: str) -> Pas
 
 def wants_few_words(question: str) -> bool:
     """Whether a few words of a passage may answer."""
-    return not (wanted.sentences(question) or WHOLE.match(question.strip()) or select.weighed(question))
+    return not (wanted.sentences(question) or wanted.never_short(question) or select.weighed(question))
 
 
 def together(readings: Sequence[PassageReading], seen: Sequence[SpanReading]) -> tuple[PassageReading, ...]:

@@ -16,9 +16,8 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from service import evidence
-from service.reading import definitions
+from service.questions import definitions, wanted
 from service.reading.calibration import Calibrator
-from service.reading.form import WHOLE
 from service.reading.readings import PassageReading
 
 #: What a candidate's probability is made from, in this order; see `describe`.
@@ -220,7 +219,7 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
         return False
     if not (supported(question, one) and supported(question, other)):
         return False  # what is shown is then a sentence, and nobody has said that it differs
-    if min(1.0 - one.not_here, 1.0 - other.not_here) < TELLS or WHOLE.match(question.strip()):
+    if min(1.0 - one.not_here, 1.0 - other.not_here) < TELLS or wanted.never_short(question):
         return False
     if definitions.asked(question) or definitions.lists(question):
         return False  # a thing may be called more than one thing, and a list has several items
@@ -279,7 +278,7 @@ def describe(question: str, readings: Sequence[PassageReading], relevance: float
     """
     written = heard(question, readings)
     asked = evidence.weights(question)
-    whole = WHOLE.match(question.strip()) is not None
+    whole = wanted.never_short(question)
     quoted = whole or definitions.lists(question) or definitions.asked(question) is not None
     found: list[tuple[float, ...]] = []
     for reading in written:

@@ -19,8 +19,8 @@ from service.choosing.chooser import MOST, NEARLY, SHIPPED, Chooser, together
 from service.choosing.features import EMBEDDED, FEATURES, Known, describe, leading
 from service.choosing.stretches import LONGEST, Stretch, stretches
 from service.events import Final
+from service.questions import kinds
 from service.reading.calibration import Calibrator
-from service.spans import kinds
 from service.spans.quoter import Quoter
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.test_spans import CALIBRATOR, ScriptedSpans, phrase

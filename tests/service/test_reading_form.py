@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.chat import ChatTemplate
+from service.questions import wanted
 from service.reading.form import (
     MOST_SENTENCES,
     NOT_HERE,
     QUESTION,
     REFUSAL,
-    WHOLE,
     Reading,
     flat,
     parse_reply,
@@ -90,4 +90,4 @@ def test_questions_on_a_passage_share_all_that_stands_before_them() -> None:
     ],
 )
 def test_questions_for_a_way_or_a_summary_are_answered_by_sentences(question: str, whole: bool) -> None:
-    assert bool(WHOLE.match(question)) is whole
+    assert wanted.never_short(question) is whole

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from service.spans import kinds
+from service.questions import kinds
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "examples" / "sentence_questions"

@@ -24,10 +24,10 @@ from service.answering.each import UNSURE, UNSURE_CJK, remarks
 from service.app import create_app
 from service.cells import BY_WORDS
 from service.events import Final
+from service.questions import wanted
 from service.reading.calibration import Calibrator
 from service.sentences import split
 from service.settings import ServiceSettings
-from service.spans import wanted
 from service.spans.candidates import EDGES, FEATURES, gather, stretch, tidy, weigh
 from service.spans.quoter import Quoter
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
@@ -317,24 +317,24 @@ def test_the_likelier_passage_wins_and_agreement_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "sentences", "several"),
+    ("question", "sentences"),
     [
-        ("广州塔有多高？", False, False),
-        ("怎样导入一个文件夹？", True, True),
-        ("MoE 有哪几种？", True, True),
-        ("为什么要分片？", True, False),
-        ("什么是 DDP？", True, False),
-        ("使用它需要显卡吗？", True, False),
-        ("谁设计了广州塔？", False, False),
-        ("Lorebase 是什么？", True, False),
-        ("这座塔的原名是什么？", False, False),
-        ("这座塔为什么有名？", True, False),
-        ("这座塔被用来作为什么？", False, False),
-        ("How do I ingest a folder?", True, True),
-        ("How tall is the tower?", False, False),
-        ("Is it free?", True, False),
-        ("Who built it?", False, False),
+        ("广州塔有多高？", False),
+        ("怎样导入一个文件夹？", True),
+        ("MoE 有哪几种？", True),
+        ("为什么要分片？", True),
+        ("什么是 DDP？", True),
+        ("使用它需要显卡吗？", True),
+        ("谁设计了广州塔？", False),
+        ("Lorebase 是什么？", True),
+        ("这座塔的原名是什么？", False),
+        ("这座塔为什么有名？", True),
+        ("这座塔被用来作为什么？", False),
+        ("How do I ingest a folder?", True),
+        ("How tall is the tower?", False),
+        ("Is it free?", True),
+        ("Who built it?", False),
     ],
 )
-def test_what_a_question_wants(question: str, sentences: bool, several: bool) -> None:
-    assert (wanted.sentences(question), wanted.several(question)) == (sentences, several)
+def test_what_a_question_wants(question: str, sentences: bool) -> None:
+    assert wanted.sentences(question) is sentences

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.reading.definitions import asked, defines, first, lists, several, takes_sentences
+from service.questions.definitions import asked, defines, first, lists, several, takes_sentences
 
 
 @pytest.mark.parametrize(

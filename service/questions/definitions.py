@@ -6,7 +6,7 @@ the thing and goes on "is", "means", 是 or 指, or names it and says at once wh
 network"). A list is given in few words where these are one (rag, closed_book and quote); where they name a
 single item, the sentences of its passage that speak as much of what is asked are given instead.
 
-English and Chinese (both scripts). Judged by words alone, like `service.spans.wanted`.
+English and Chinese (both scripts). Judged by words alone, like `service.questions.wanted`.
 """
 
 from __future__ import annotations

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 
 from service import evidence
-from service.citations import POLAR
 
 #: A way to do something, a reason, an overview, a comparison, a list, what something is.
-WHOLE = re.compile(
+_WHOLE = re.compile(
     r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would|does|did) )"
     r"|why\b|what happens\b|summari[sz]e\b|explain\b|describe\b|list\b"
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
@@ -23,33 +22,41 @@ WHOLE = re.compile(
     r"|哪些|哪几|哪幾|区别|區別|不同|差别|差別|各自|分别|分別|^什[么麼][是叫]|^[^的]{1,16}是什[么麼]\s*[?？]?$",
     re.IGNORECASE,
 )
-#: Of these, the ones that several sentences may answer.
-SEVERAL = re.compile(
+#: Of these, the ones that no short answer does justice to: in English, where a generator would try one.
+_NEVER_SHORT = re.compile(
     r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would) (?:i|we|you|one)\b)"
-    r"|summari[sz]e\b|explain\b|describe\b|list\b|what are\b|which .*s (?:are|were)\b)"
-    r"|overview|summary|\bdifferences?\b|怎样|怎樣|怎么|怎麼|如何|步骤|步驟|总结|總結|概括|概述|介绍|介紹|说明|說明"
-    r"|描述|哪些|哪几|哪幾|区别|區別|不同|差别|差別|各自|分别|分別",
+    r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
+    r"|summari[sz]e\b|explain\b|describe\b|list (?:the|all|every)\b"
+    r"|what (?:is|was|are|were) .* about\s*\?*$"
+    r"|(?:.*\b)?what (?:can|could|should|must|shall|do) (?:i|we|you|one) do\b)",
     re.IGNORECASE,
 )
-
-
+#: A question for yes or no.
+_POLAR = re.compile(
+    r"^(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)\b|吗|是否|能否|可否",
+    re.IGNORECASE,
+)
 #: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
 _BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由於|所以|而且|但是|而|但)")
 
 
 def sentences(question: str) -> bool:
     """Whether whole sentences answer, rather than a few words; so they do where yes or no is asked for."""
-    asked = question.strip()
-    return bool(WHOLE.search(asked) or POLAR.search(asked))
+    return _WHOLE.search(question.strip()) is not None or polar(question)
+
+
+def never_short(question: str) -> bool:
+    """Whether no short answer does justice to a question, so that a generator need not try one."""
+    return _NEVER_SHORT.match(question.strip()) is not None
+
+
+def polar(question: str) -> bool:
+    """Whether yes or no is asked for."""
+    return _POLAR.search(question.strip()) is not None
 
 
 def repeats(question: str, words: str) -> bool:
     """Whether words say nothing beyond the question: that answers whether it is so, and nothing else."""
     asked = frozenset(evidence.terms(question))
     said = evidence.terms(_BESIDE.sub("", words)) or evidence.terms(words)
-    return not POLAR.search(question.strip()) and asked.issuperset(said)
-
-
-def several(question: str) -> bool:
-    """Whether more than one sentence may be needed."""
-    return bool(SEVERAL.search(question.strip()))
+    return not polar(question) and asked.issuperset(said)

@@ -11,9 +11,7 @@ import re
 from typing import Literal, get_args
 
 from service import evidence
-from service.citations import POLAR
-from service.reading import definitions
-from service.spans import wanted
+from service.questions import definitions, wanted
 
 Kind = Literal["how-to", "list", "comparison", "why", "explain", "summary", "definition", "yes-no"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -105,7 +103,7 @@ def kind(question: str) -> Kind | None:
         return "list"
     if definitions.asked(asked) is not None:
         return "definition"
-    return "yes-no" if POLAR.search(asked) else None
+    return "yes-no" if wanted.polar(asked) else None
 
 
 def chosen(question: str) -> bool:

@@ -1,0 +1,9 @@
+"""What a question asks for, judged by its own words alone, in English and Chinese (both scripts).
+
+wanted.py       a few words, or sentences; yes or no; words that only say the question again
+kinds.py        which sentences: a way, a list, a comparison, a reason, a summary, a definition
+definitions.py  what something is, and lists: whether a few words answer, and which sentence tells
+
+The first decides how an answer looks and the calibrators rest on it, so it is narrow; the kinds are wide,
+since they only weigh sentences that are given anyway.
+"""
