@@ -167,8 +167,13 @@ class Tokenizer:
         return known
 
     def decode_bytes(self, ids: Iterable[int], *, special: bool = False) -> bytes:
-        """The bytes of `ids`; control tokens vanish unless `special`."""
-        return b"".join(self.token_bytes(i) for i in ids if special or i not in self._specials)
+        """The bytes of `ids`; control tokens vanish unless `special`.
+
+        Ids without a token are nothing, as for `tokenizers`: a decoder may have more rows than there are
+        tokens (Qwen2.5 has 271 more), and one drawn at a high temperature must not end a reply.
+        """
+        named = self._specials if special else {}
+        return b"".join(self._bytes.get(i) or named.get(i, b"") for i in ids)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""

@@ -70,9 +70,8 @@ class Sampler:
             logits = torch.where(self._seen, penalised, logits)
         if s.temperature == 0:
             return logits
-        logits = (
-            logits - logits.amax()
-        ) / s.temperature  # the likeliest at 0, so that no temperature overflows
+        # The likeliest at 0, so that no temperature overflows; in float32, the least of them would be 0.
+        logits = (logits - logits.amax()) / max(s.temperature, torch.finfo(torch.float32).tiny)
         if 0 < s.top_k < logits.shape[0]:
             logits = logits.masked_fill(logits < logits.topk(s.top_k).values[-1], -torch.inf)
         if s.top_p < 1:
@@ -88,7 +87,7 @@ def _top_p_threshold(logits: Tensor, top_p: float) -> Tensor:
     for count in (min(LIKELIEST, logits.shape[0]), logits.shape[0]):
         likeliest, at = probabilities.topk(count)
         before = likeliest.cumsum(-1) - likeliest  # what is likelier than each
-        kept = int((before < top_p).sum())
+        kept = max(int((before < top_p).sum()), 1)  # in float32, top_p may be 0
         if kept < count:
             break
     return logits[at[kept - 1]]

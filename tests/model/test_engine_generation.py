@@ -143,7 +143,19 @@ def test_equal_seeds_draw_alike_and_greedy_needs_none() -> None:
     assert drawn(1, 1.0) == drawn(1, 1.0) != drawn(2, 1.0)
     assert drawn(None, 1.0) != drawn(None, 1.0)
     assert drawn(1, 0.0) == drawn(2, 0.0) == logits.argmax(-1).tolist()
-    assert drawn(1, 1e-30) == logits.argmax(-1).tolist()  # no temperature overflows
+    for cold in (1e-30, 1e-50, 5e-324):  # no temperature overflows, or is too small for float32
+        assert drawn(1, cold) == logits.argmax(-1).tolist()
+    least = Sampler(Sampling(temperature=1.0, top_p=1e-320, seed=1), [], 300)
+    assert [least.choose(row)[0] for row in logits] == logits.argmax(-1).tolist()
+
+
+def test_a_decoder_may_have_more_rows_than_there_are_tokens(letters: Path) -> None:
+    padded = Engine.from_checkpoint(loaded(letters, vocab_size=320), kernel="float32")
+    reply = list(padded.generate(PROMPT, Sampling(max_tokens=60, temperature=5.0, seed=1)))
+    assert any(token.id >= 256 for token in reply) and len(reply) == 60
+    assert all(token.text == "" for token in reply if token.id >= 256)
+    beams = list(padded.generate(PROMPT, Sampling(max_tokens=20, num_beams=4, stop=("no such end",))))
+    assert len(beams) == 20
 
 
 def test_damaged_weights_are_an_error_and_not_a_word() -> None:

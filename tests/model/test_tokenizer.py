@@ -177,6 +177,9 @@ def test_control_tokens_leave_no_text(digits: Tokenizer) -> None:
     assert digits.decode(ids) == "fox"
     assert digits.decode(ids, special=True) == "fox<|im_end|>"
     assert digits.stream().push(end) == ""
+    assert digits.decode([*ids, 99999, -1], special=True) == "fox<|im_end|>", (
+        "as tokenizers reads padding rows"
+    )
     with pytest.raises(TokenizerError, match="99999"):
         digits.token_bytes(99999)
 
