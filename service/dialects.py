@@ -74,7 +74,7 @@ def declared(dialect: Literal["openai", "ollama"], *statuses: int) -> Mapping[in
     model = OpenAIErrorReply if dialect == "openai" else OllamaErrorReply
     named: dict[int | str, dict[str, Any]] = {
         s: {"model": model, "description": HTTPStatus(s).phrase}
-        for s in (400, 401, 403, 413, 429, 500, 503, *statuses)
+        for s in (400, 401, 403, 413, 415, 429, 500, 503, *statuses)
     }
     # Without it FastAPI declares a 422 in a form of its own.
     return named | {"default": {"model": model, "description": "Any other error"}}

@@ -82,8 +82,16 @@ class Guard:
             status, shown = dialects.shaped(dialects.spoken_at(path), 400, {"error": body})
             return JSONResponse(shown, status)
         origin = headers.get("origin")
-        if origin is not None and method not in _SAFE and urlsplit(origin).netloc.lower() != hosts[0].lower():
+        if origin is not None and method not in _SAFE and _place(origin) != hosts[0].lower():
             return error_response(ForeignOrigin("requests from pages of other sites are refused"), path=path)
+        return None
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an Origin header; None where it is no address."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that hold no address
         return None
 
 

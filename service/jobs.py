@@ -122,8 +122,8 @@ class JobBoard:
             job.cancel.set()
             if job in self._waiting:
                 self._waiting.remove(job)
-                job.finished_at = _now()
                 job.status = "cancelled"
+                job.finished_at = _now()
         if job.status == "cancelled":
             job.room.remove()
         return job
@@ -166,8 +166,11 @@ class JobBoard:
                         )
             except Exception as error:
                 failed = error
+            except BaseException as error:  # native libraries panic with one; it must not end the worker
+                failed = RuntimeError(type(error).__name__)
+                failed.__cause__ = error
             job.room.remove()
             job.error = self._describe(failed) if failed else None
-            job.finished_at = _now()
             stopped = job.cancel.is_set() and len(job.files) < job.total
             job.status = "failed" if failed else "cancelled" if stopped else "done"
+            job.finished_at = _now()  # last: who sees it takes the rest for final

@@ -6,6 +6,7 @@ of Ollama (`service.dialects`).
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -159,6 +160,10 @@ TABLE: dict[type[Exception], tuple[int, str]] = {
 }
 
 
+#: What the disk or its permissions refuse; whoever writes a file may meet it.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
 def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, wire body and headers for an error.
 
@@ -170,7 +175,8 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
     row = next((TABLE[c] for c in type(error).__mro__ if c in TABLE), None)
     if isinstance(error, RequestValidationError):
         status, code = 422, "invalid_request"
-        detail = [{"where": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in error.errors()[:20]]
+        told = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()[:20]]
+        detail = [{"where": _text(where), "message": _text(said)} for where, said in told]
         message = "; ".join(f"{d['where']}: {d['message']}" for d in detail[:3])
     elif isinstance(error, HTTPException):
         status, code = error.status_code, HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
@@ -180,11 +186,23 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
         (status, code), message, detail = row, str(error), getattr(error, "detail", None)
         if retry_after_s := getattr(error, "retry_after_s", None):
             headers["Retry-After"] = str(retry_after_s)
+    elif isinstance(error, OSError) and error.errno in _STORAGE:
+        status, code = 507, "storage_full"
+        message = (
+            f"the data folder cannot be written: {error.strerror}. Check the space on its disk and its "
+            "permissions."
+        )
     else:
         status, code, message = 500, "internal", "An error inside the service; its log has the details."
+    message = _text(message)
     if home is not None:
         message = message.replace(str(home), "LOREBASE_HOME")
     return status, {"error": {"code": code, "message": message, "detail": detail}}, headers
+
+
+def _text(said: str) -> str:
+    """Half a surrogate pair, which JSON can spell and a reply cannot carry, as a question mark."""
+    return said.encode("utf-8", "replace").decode()
 
 
 def error_reply(body: dict[str, Any]) -> ErrorReply:
@@ -195,7 +213,7 @@ def error_reply(body: dict[str, Any]) -> ErrorReply:
 def error_response(error: Exception, home: Path | None = None, path: str = "") -> JSONResponse:
     """The JSON reply for an error, in the form that clients of that path read."""
     status, body, headers = problem(error, home)
-    if status >= 500 and body["error"]["code"] == "internal":
+    if body["error"]["code"] == "internal" or isinstance(error, OSError):
         logger.error("unexpected error", exc_info=error)
     status, body = dialects.shaped(dialects.spoken_at(path), status, body)
     return JSONResponse(body, status, headers)
@@ -207,6 +225,8 @@ def register(app: FastAPI, home: Path, body_limit: str) -> None:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         if isinstance(error, HTTPException) and error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             error = UploadTooLarge(f"the request's body is too large: {body_limit}")
+        if isinstance(error, RequestValidationError) and isinstance(error.body, bytes):  # it was not read
+            error = UnsupportedMedia("send the body as JSON, with the header Content-Type: application/json")
         return error_response(error, home, request.url.path)
 
     async def nobody(_: Request, __: Exception) -> Response:
@@ -229,5 +249,5 @@ def declared(*statuses: int) -> Mapping[int | str, dict[str, Any]]:
     """What a route declares in OpenAPI: the statuses it may answer beside success, all in the same form."""
     return {
         s: {"model": ErrorReply, "description": HTTPStatus(s).phrase}
-        for s in (400, 401, 403, 413, 422, 429, 503, *statuses)
+        for s in (400, 401, 403, 413, 415, 422, 429, 503, *statuses)
     }

@@ -34,7 +34,7 @@ def from_json(value: Any) -> Filter:
         InvalidFilter: it says none; the message names the place, as in `filters.and[1].value`.
     """
     if isinstance(value, str):
-        return parse(value)
+        return parse(_text(value))
     left = [MOST_CONDITIONS]
     return _tree(value, "filters", 0, left)
 
@@ -76,7 +76,7 @@ def _condition(value: dict[str, Any], where: str, left: list[int]) -> Filter:
     field, op, given = value["field"], value["op"], value["value"]
     if not isinstance(field, str) or not field.strip():
         raise InvalidFilter(f"{where}.field: expected the name of a field.")
-    name = field.strip().casefold().encode("utf-8", "replace").decode()
+    name = _text(field.strip().casefold())
     if op not in (*OPERATORS, "in"):
         raise InvalidFilter(f"{where}.op: {str(op)[:40]!r} is none of {', '.join(OPERATORS)} and in.")
     if op == "in":
@@ -92,8 +92,13 @@ def _value(value: Any, where: str, left: list[int]) -> Scalar:
         raise InvalidFilter(f"{where}: more than {MOST_CONDITIONS} values to compare with.")
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) or (
-        isinstance(value, int | float) and abs(value) <= 1e300 and math.isfinite(value)
-    ):
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int | float) and abs(value) <= 1e300 and math.isfinite(value):
         return value
     raise InvalidFilter(f"{where}: expected a text or a number, got {str(value)[:40]}.")
+
+
+def _text(value: str) -> str:
+    """Half a surrogate pair, which JSON can spell and no store can hold, as a question mark."""
+    return value.encode("utf-8", "replace").decode()

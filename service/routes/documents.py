@@ -16,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile as Uploaded
 
 from ingest.fetch import Limits, fetch, normal
@@ -96,11 +97,11 @@ def list_documents(
     status_code=202,
     summary="Upload files, a text or a page",
     openapi_extra=_BODY,
-    responses={**problems.declared(409, 415, 429, 500, 503)},
+    responses={**problems.declared(409, 415, 429, 500, 503, 507)},
 )
 async def upload(request: Request, parts: PartsDep) -> JobReply:
     """Ingests files (multipart), a text or a web page (JSON) as a job; one of the same path is replaced."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content_type = sent_as(request)
     if content_type not in ("multipart/form-data", "application/json"):
         raise errors.UnsupportedMedia("send files as multipart/form-data, or a text as application/json")
     room = parts.jobs.new_folder()
@@ -114,6 +115,18 @@ async def upload(request: Request, parts: PartsDep) -> JobReply:
         if not accepted:
             room.remove()
     return JobReply.of(job)
+
+
+def sent_as(request: Request) -> str:
+    """The media type of a body.
+
+    Raises:
+        UnsupportedMedia: it names an encoding other than UTF-8, by which its names would be read.
+    """
+    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8", b"us-ascii"):
+        raise errors.UnsupportedMedia("send the body in UTF-8; leave the charset out of its Content-Type")
+    return kind.decode("latin-1").strip().lower()
 
 
 async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[str | None, list[Upload]]:

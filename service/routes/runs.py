@@ -11,6 +11,7 @@ from starlette.datastructures import UploadFile
 from service import problems
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload, UnsupportedMedia
+from service.routes.documents import sent_as
 from service.schemas.workshop import (
     DataSetReply,
     DataSetsReply,
@@ -50,11 +51,11 @@ def list_datasets(parts: PartsDep) -> DataSetsReply:
     status_code=201,
     summary="Upload a set",
     openapi_extra=_BODY,
-    responses={**problems.declared(409, 415, 500)},
+    responses={**problems.declared(409, 415, 500, 507)},
 )
 async def upload_dataset(request: Request, parts: PartsDep) -> DataSetReply:
     """One JSON or JSON lines file: Alpaca's, ShareGPT's or the reading form, or questions with answers."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if sent_as(request) != "multipart/form-data":
         raise UnsupportedMedia("send the file as multipart/form-data, in the field 'file'")
     async with request.form(max_files=1, max_fields=1) as form:
         file = form.get("file")

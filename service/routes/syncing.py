@@ -17,6 +17,7 @@ from ingest.types import StoredDocument
 from service import errors, problems
 from service.deps import Parts, PartsDep
 from service.errors import InvalidUpload
+from service.routes.documents import sent_as
 from service.schemas.syncing import Manifest, SyncReply
 
 router = APIRouter(tags=["documents"])
@@ -41,7 +42,7 @@ async def sync(request: Request, parts: PartsDep) -> SyncReply:
     Identity is the path, and the hash of the bytes decides whether a file changed. Unless `forget` is set,
     nothing is changed. The folder must be told as a whole, or its part as a whole with `prefix`.
     """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if sent_as(request) != "application/json":
         raise errors.UnsupportedMedia("send the manifest as application/json")
     raw = await request.body()
     return await run_in_threadpool(_compare, parts, raw)  # a manifest of a large folder takes its time

@@ -96,17 +96,20 @@ class JobReply(Reply):
 
     @classmethod
     def of(cls, job: Job) -> JobReply:
-        """From the board's form."""
+        """From the board's form, at one moment, though its thread goes on meanwhile."""
+        finished_at = job.finished_at  # first: once it is set, nothing changes any more
+        files = [FileReply.of(f) for f in job.files]
+        begun = job.status != "queued"
         return cls(
             id=job.id,
-            status=job.status,
+            status="running" if begun and finished_at is None else job.status,
             collection=job.collection,
             total=job.total,
-            completed=len(job.files),
-            files=[FileReply.of(f) for f in job.files],
+            completed=len(files),
+            files=files,
             error=ErrorBody.model_validate(job.error) if job.error else None,
             created_at=job.created_at,
-            finished_at=job.finished_at,
+            finished_at=finished_at,
         )
 
 

@@ -1,0 +1,152 @@
+"""What a service meets in the world: headers that are no addresses, full disks, panics, clocks that go back."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from fastapi.testclient import TestClient
+
+from ingest.settings import IngestSettings
+from service import jobs, temporary
+from service.app import create_app
+from service.routes import documents
+from service.settings import ServiceSettings
+from service.shelves import Shelves
+from tests.fakes import HashEmbedder
+from tests.service.catalogue.test_edges import WHOLE
+from tests.service.conftest import until
+from tests.service.fakes import MemoryLibrary, ScriptedGenerator
+
+CLASSES = {"classes": {"a": ["one", "two"], "b": ["three", "four"]}}
+TALK = b'[{"instruction": "x", "output": "y"}]'
+
+
+def code(reply: Any, status: int) -> str:
+    assert reply.status_code == status, reply.text
+    assert "default-src" in reply.headers["content-security-policy"]
+    return str(reply.json()["error"]["code"])
+
+
+# --- what comes in -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[zz]", "//[::1", "http://[::1]]"])
+def test_an_origin_that_is_no_address_is_a_foreign_one(client: TestClient, origin: str) -> None:
+    reply = client.post("/search", json={"query": "tower"}, headers={"Origin": origin})
+    assert code(reply, 403) == "foreign_origin"
+
+
+def test_a_body_that_is_not_said_to_be_json_is_told_how_to_be(client: TestClient) -> None:
+    """As `curl -d` sends it."""
+    for kind in ("application/x-www-form-urlencoded", "text/plain", None):
+        for path in ("/ask", "/classify", "/v1/chat/completions", "/api/chat"):
+            headers = {} if kind is None else {"Content-Type": kind}
+            reply = client.post(path, content=json.dumps(WHOLE.get(path, CLASSES)), headers=headers)
+            assert reply.status_code == 415 and "Content-Type: application/json" in reply.text, path
+
+
+@pytest.mark.parametrize("charset", ["undefined", "\x00", "unicode_escape", "utf-7", "utf-16"])
+def test_names_in_a_form_are_utf_8(client: TestClient, charset: str) -> None:
+    form = b'--b\r\nContent-Disposition: form-data; name="files"; filename="\\ud800.md"\r\n\r\nx\r\n--b--\r\n'
+    for path in ("/documents", "/datasets"):
+        kind = f"multipart/form-data; boundary=b; charset={charset}"
+        assert code(client.post(path, content=form, headers={"Content-Type": kind}), 415), path
+    good = client.post("/documents", files={"files": ("塔.md", b"x")})
+    assert good.status_code == 202 and client.get("/jobs").status_code == 200
+
+
+def test_half_a_surrogate_pair_is_no_text_anywhere(tmp_path: Path) -> None:
+    library = Shelves(tmp_path, "default", IngestSettings(), lambda name: HashEmbedder(name=name))
+    app = create_app(ServiceSettings(model="scripted"), tmp_path, library, ScriptedGenerator())
+    with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        job = client.post("/documents", json={"text": "The tower is tall.", "path": "a.md"}).json()
+        until(lambda: client.get(f"/jobs/{job['id']}").json()["finished_at"] is not None)
+        half = '"\\ud800"'
+        for more, status in (
+            (f'"filters": {half}', 422),
+            (f'"filters": {{"field": "author", "op": "=", "value": {half}}}', 200),
+            (f'"filters": {{"field": "author", "op": "in", "value": [{half}]}}', 200),
+            (f'"filters": {{"field": {half}, "op": "=", "value": "x"}}', 200),
+            (f"{half}: 1", 422),
+        ):
+            body = f'{{"query": "tower", {more}}}'
+            reply = client.post("/search", content=body, headers={"Content-Type": "application/json"})
+            assert reply.status_code == status, (more, reply.text)
+
+
+# --- the disk ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses_is_said_to_and_nothing_is_left(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(number, os.strerror(number), str(tmp_path / "secret"))
+
+    def refused(reply: Any) -> None:
+        assert code(reply, 507) == "storage_full"
+        assert os.strerror(number) in reply.text and str(tmp_path) not in reply.text
+
+    with monkeypatch.context() as patch:
+        patch.setattr(documents.shutil, "copyfileobj", refuse)
+        refused(client.post("/documents", files={"files": ("a.md", b"x")}))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        refused(client.put("/classifiers/mine", json=CLASSES))
+        refused(client.post("/datasets", files={"file": ("talk.json", TALK)}))
+    with monkeypatch.context() as patch:
+        patch.setattr(temporary.tempfile, "mkdtemp", refuse)
+        refused(client.post("/documents", files={"files": ("a.md", b"x")}))
+        refused(client.get("/collections/default/export"))
+    left = [p for p in tmp_path.rglob("*") if p.is_file() and not p.name.startswith("service.sqlite")]
+    assert left == [] and client.post("/documents", files={"files": ("a.md", b"x")}).status_code == 202
+
+
+# --- jobs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_panic_of_a_native_library_does_not_take_the_uploads_along(
+    client: TestClient, library: MemoryLibrary
+) -> None:
+    class Panic(BaseException):
+        pass
+
+    library.add_failure = Panic("index out of range")  # type: ignore[assignment]
+    replies = []
+    for failure in (library.add_failure, None):
+        library.add_failure = failure
+        job = client.post("/documents", json={"text": "x", "path": "a.md"}).json()
+        until(lambda job=job: client.get(f"/jobs/{job['id']}").json()["finished_at"] is not None)  # type: ignore[misc]
+        replies.append(client.get(f"/jobs/{job['id']}").json())
+    assert [reply["status"] for reply in replies] == ["failed", "done"]
+    assert replies[0]["error"]["code"] == "internal" and "index" not in json.dumps(replies[0])
+
+
+def test_a_job_that_has_ended_says_how(
+    client: TestClient, library: MemoryLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sees that it has ended takes the rest for final: a stream of its events ends with it."""
+    seen: list[str] = []
+    now = jobs._now
+
+    def noted() -> str:
+        seen.extend(job.status for job in client.app.state.parts.jobs.jobs())  # type: ignore[attr-defined]
+        return now()
+
+    library.add_gate = threading.Event()
+    body = {"text": "x", "path": "a.md"}
+    running, waiting = (client.post("/documents", json=body).json()["id"] for _ in range(2))
+    until(lambda: client.get(f"/jobs/{running}").json()["status"] == "running")
+    monkeypatch.setattr(jobs, "_now", noted)
+    client.delete(f"/jobs/{waiting}")
+    assert seen == ["cancelled", "running"]
+    library.add_gate.set()
+    until(lambda: client.get(f"/jobs/{running}").json()["finished_at"] is not None)
+    assert seen[2:] == ["cancelled", "done"]
