@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import subprocess
 import sys
@@ -37,6 +38,9 @@ ASK_OLLAMA = ("distill", "evaluate")
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     given = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdin, sys.stdout):  # a character that the terminal's encoding lacks ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
     arguments = _parser(given).parse_args(given)
     try:
         return _dispatch(arguments)

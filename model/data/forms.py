@@ -189,7 +189,10 @@ def _example(row: Row, spec: SetSpec) -> Example:
 def _alpaca(values: Mapping[str, Any], spec: SetSpec) -> tuple[list[Conversation], None]:
     turns = _system(values, spec)
     history = spec.columns.get("history")
-    for number, pair in enumerate(values.get(history) or [] if history else [], 1):
+    pairs = (values.get(history) or []) if history else []
+    if not isinstance(pairs, list):
+        raise _Malformed(f"{history!r} must be a list of pairs, is {pairs!r:.60}")
+    for number, pair in enumerate(pairs, 1):
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(side, str) for side in pair)):
             raise _Malformed(f"{history!r}, pair {number}: must be [instruction, reply]")
         turns += [Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1])]

@@ -159,6 +159,9 @@ def _spec(name: str, entry: Any, registry: Path) -> SetSpec:
             f"{where}: {remote or 'file_name'} "
             + ("is not followed; download the set and give its file_name" if remote else "is missing")
         )
+    for key in ("file_name", "group"):
+        if key in entry and not isinstance(entry[key], str):
+            raise DataError(f"{where}: {key} must be a string, got {entry[key]!r}")
     if unknown := sorted(set(entry) - _KNOWN):
         raise DataError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KNOWN))}")
     formatting = entry.get("formatting", "alpaca")

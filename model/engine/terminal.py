@@ -87,6 +87,8 @@ def run(args: argparse.Namespace, home: Path) -> int:
     """
     values = {name: given for name in OPTIONS if (given := getattr(args, name)) is not None}
     sampling = Sampling(**values, stop=tuple(args.stop), early_stopping=EARLY[args.early_stopping])
+    if args.threads is not None and args.threads < 1:
+        raise ModelError(f"--threads must be at least 1, got {args.threads}")
     piped = None if args.prompt is not None or sys.stdin.isatty() else sys.stdin.read().rstrip("\n")
     if piped == "":
         raise ModelError("no prompt: give one as an argument or on standard input")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -115,6 +116,21 @@ def test_an_error_is_one_line_and_status_1(
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     assert said in captured.err
     assert captured.out == ""
+
+
+def test_no_encoding_of_a_terminal_or_a_pipe_ends_in_a_traceback(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 \xff"), encoding="utf-8"))
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    checkpoint = tiny.saved(home / "made" / "乌龟", tiny.config(eos_ids=()), tiny.tokenizer())
+    options = ["--raw", "--max-tokens", "20", "--temperature", "9", "--seed", "0", "--kernel", "float32"]
+    assert main(["generate", str(checkpoint.path), *options]) == 0
+    stdout.flush()
+    assert "\\ufffd" in stdout.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    assert main(["generate", str(checkpoint.path), "x", "--threads", "0"]) == 1
+    assert "--threads must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["frob"], ["pull"], ["inspect"], ["list", "--nonsense"]])

@@ -161,6 +161,7 @@ BAD_ROWS = [
     ({"instruction": "x", "output": 3}, "column 'output' must be a string, is 3"),
     ({"instruction": " ", "output": "x"}, "the instruction is empty"),
     ({"instruction": "x", "output": "y", "history": [["a"]]}, "'history', pair 1"),
+    ({"instruction": "x", "output": "y", "history": 5}, "'history' must be a list of pairs, is 5"),
     ("text", "is a string, not an object"),
 ]
 BAD_TALKS = [
@@ -236,6 +237,8 @@ def test_a_file_that_cannot_be_used_is_named(data: bytes, what: str, tmp_path: P
         ({"num_samples": 0}, "num_samples"),
         ({"prompt": "{question}"}, "prompt must begin with"),
         ({"file_name": "absent.json"}, "absent.json does not exist"),
+        ({"file_name": 5}, "file_name must be a string"),
+        ({"group": ["x"]}, "group must be a string"),
     ],
 )
 def test_a_registry_entry_that_cannot_be_used_says_why(
