@@ -45,12 +45,15 @@ class Originals:
         folder = self._home / "collections" / collection / "originals"
         beside = folder / f".{os.getpid()}-{threading.get_ident()}"
         try:
-            target = folder / _hash(file)
-            if target.exists():
+            name = _hash(file)
+            if self._hash_of(folder / name) == name:
                 return
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, beside)
-            beside.replace(target)
+            with file.open("rb") as content, beside.open("wb") as out:
+                shutil.copyfileobj(content, out, 1 << 20)
+                out.flush()
+                os.fsync(out.fileno())  # else a power cut leaves the name of a hash on an empty file
+            beside.replace(folder / name)
         except OSError as error:
             logger.warning("an upload to %s was not kept: %s", collection, error)
         finally:
@@ -76,15 +79,14 @@ class Originals:
             NoOriginal: it is no longer where it was, or has changed since.
         """
         wanted = document.content_hash.removeprefix("sha256:")
-        kept = self._home / "collections" / collection / "originals" / wanted
-        if wanted.isalnum() and kept.is_file():
-            return kept
+        kept = [self._home / "collections" / collection / "originals" / wanted] if wanted.isalnum() else []
+        read = Path(document.path), self._home.parent / document.path, Path.cwd() / document.path
         there = False
-        for place in (Path(document.path), self._home.parent / document.path, Path.cwd() / document.path):
-            if place.is_absolute() and place.is_file():
-                there = True
-                if self._hash_of(place) == wanted:
-                    return place
+        for place in (*kept, *(place for place in read if place.is_absolute())):
+            found = self._hash_of(place)
+            if found == wanted:
+                return place
+            there = there or found is not None
         why = "has changed since it was read" if there else "is no longer where it was read"
         raise NoOriginal(f"the file {document.path} {why}; ingest it again to have it here")
 
@@ -98,27 +100,51 @@ class Originals:
         file = self.find(collection, document)
         folder = self._home / "collections" / collection / "pages"
         target = folder / f"{document.content_hash.removeprefix('sha256:')}-{page}.png"
-        if not target.is_file():
+        if not _touched(target):
             try:
                 folder.mkdir(exist_ok=True)
             except FileNotFoundError as error:  # it must not come back as a folder with a picture in it
                 raise NoOriginal(f"the collection {collection!r} has been deleted") from error
             with self._drawing:  # one at a time: each may take a gigabyte
-                draw(file, page, target)
-            pictures = sorted(folder.glob("*.png"), key=lambda picture: picture.stat().st_mtime)
-            for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
-                old.unlink(missing_ok=True)
+                if not _touched(target):
+                    draw(file, page, target)
+                pictures = sorted(folder.glob("*.png"), key=_seen_at)
+                for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
+                    old.unlink(missing_ok=True)
         return target
 
-    def _hash_of(self, file: Path) -> str:
-        """The hash, computed again only where the file has changed."""
-        state = file.stat()
-        key = str(file), state.st_mtime_ns, state.st_size
-        if key not in self._hashes:
-            if len(self._hashes) > 1000:
-                self._hashes.clear()
-            self._hashes[key] = _hash(file)
-        return self._hashes[key]
+    def _hash_of(self, file: Path) -> str | None:
+        """The hash, computed again only where the file has changed; None where there is none to be read."""
+        try:
+            if not file.is_file():
+                return None
+            state = file.stat()
+            key = str(file), state.st_mtime_ns, state.st_size
+            found = self._hashes.get(key)
+            if found is None:
+                found = _hash(file)
+                if len(self._hashes) > 1000:
+                    self._hashes.clear()
+                self._hashes[key] = found
+        except OSError:  # gone meanwhile, not for us, or a name that is longer than the disk's may be
+            return None
+        return found
+
+
+def _touched(picture: Path) -> bool:
+    """Whether it is there; if so it is the last one to be removed now."""
+    try:
+        os.utime(picture)
+    except OSError:  # not there, or on a disk that is only read
+        return picture.is_file()
+    return True
+
+
+def _seen_at(picture: Path) -> float:
+    try:
+        return picture.stat().st_mtime
+    except OSError:  # it went with its document meanwhile
+        return 0.0
 
 
 def _hash(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,62 @@ def test_a_file_in_a_folder_is_found_only_as_it_was_read(
     file.unlink()
     assert "no longer where" in client.get(address).json()["error"]["message"]
     assert code(client.get("/documents/none/file"), 404) == "unknown_document"
+
+
+def test_what_is_kept_is_handed_out_only_if_it_is_whole_and_mended_by_the_next_upload(
+    client: TestClient, home: Path
+) -> None:
+    content = pdf("The tower is tall.")
+    address = f"/documents/{upload(client, 'tower.pdf', content)}/file"
+    (file,) = (home / "collections" / "default" / "originals").iterdir()
+    for damaged in (b"", b"secret", content[:-1]):
+        file.write_bytes(damaged)
+        assert (
+            code(client.get(address), 410) == "original_gone" and b"secret" not in client.get(address).content
+        )
+    upload(client, "again.pdf", content)
+    assert client.get(address).content == content
+
+
+def test_a_document_with_a_name_longer_than_a_files_has_no_original_once_it_is_gone(
+    client: TestClient, home: Path
+) -> None:
+    one = upload(client, "n" * 300 + ".md", b"The tower is tall.")
+    assert client.get(f"/documents/{one}/file").status_code == 200
+    (file,) = (home / "collections" / "default" / "originals").iterdir()
+    file.unlink()
+    assert code(client.get(f"/documents/{one}/file"), 410) == "original_gone"
+
+
+def test_pictures_are_removed_by_age_while_others_look_at_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service import originals
+    from tests.service.fakes import MemoryLibrary
+
+    (document,) = MemoryLibrary({"a.pdf": "x"}).documents("default")
+    (tmp_path / "collections" / "default").mkdir(parents=True)
+    shelf = originals.Originals(tmp_path)
+    monkeypatch.setattr(shelf, "find", lambda *_: tmp_path)
+    monkeypatch.setattr(originals, "MOST_PICTURES", 3)
+    drawn: list[int] = []
+
+    def draw(_: Path, page: int, target: Path) -> None:
+        drawn.append(page)
+        target.write_bytes(b"png")
+        os.utime(target, (page, page))  # long ago, in this order
+
+    monkeypatch.setattr(originals, "draw", draw)
+    for page in (1, 2, 3):
+        shelf.picture("default", document, page)
+    shelf.picture("default", document, 1)  # looked at: the last to go
+    shelf.picture("default", document, 4)
+    shelf.picture("default", document, 1)
+    assert drawn == [1, 2, 3, 4]
+    glob = Path.glob  # one goes with its document between the list and the look at each
+    monkeypatch.setattr(Path, "glob", lambda self, what: [*glob(self, what), self / "gone.png"])
+    shelf.picture("default", document, 5)
+    assert drawn == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(
