@@ -115,7 +115,12 @@ class Answerer:
         if not found.hits:
             turn.reply = replace(turn.reply, confidence=0.0)
             yield turn.refuse("nothing_found" if found.generation else "nothing_ingested")
-        elif judged.probability < self._least(turn) and ask.on_no_answer == "refuse":
+        elif ask.on_no_answer == "answer":
+            yield from _traced(turn, self._answered(turn))
+        elif missing := refusal.unmentioned(ask.question, found.hits, turn.source.rarity):
+            turn.reply = replace(turn.reply, confidence=0.0)
+            yield turn.refuse("nothing_relevant", missing)
+        elif judged.probability < self._least(turn):
             yield turn.refuse("nothing_relevant")
         else:
             yield from _traced(turn, self._answered(turn))

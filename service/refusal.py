@@ -19,10 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from ingest.types import Hit
 from service import evidence
 from service.events import Refusal
+from service.questions.names import names
 
 #: Inverse document frequency of each term.
 Rarity = Callable[[Sequence[str]], Sequence[float]]
@@ -33,6 +35,10 @@ CLOSENESS, COVERAGE, BIAS = 7.6, 6.7, -5.9
 FOREIGN_CLOSENESS, FOREIGN_BIAS = 20.0, -4.2
 #: Passages that are looked at; one of them must do.
 LOOKED_AT = 3
+#: No text has this term (`ingest.words` leaves it out), so nothing is rarer.
+NOWHERE = "_"
+#: A name is misspelt where a word of the passages is so much like it.
+MISSPELT = 0.8
 #: Stands in for closeness where nobody measured it (keyword search): what answering passages have on average.
 TYPICAL_CLOSENESS = 0.45
 
@@ -80,8 +86,49 @@ def _whole(hit: Hit) -> str:
     return " ".join((hit.title, *hit.heading_path, hit.text))
 
 
-def explain(reason: Refusal, collection: str, question: str = "") -> str:
-    """What the reply says instead of an answer, in Chinese where the question is."""
+def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None) -> list[str]:
+    """The names of a question that no passage of the whole collection has.
+
+    Not those that are a misspelling of a word of the hits; and none where a question in letters meets
+    passages in another script, which may write its names otherwise.
+
+    Args:
+        question: as asked.
+        hits: best first.
+        rarity: how rare terms are in the collection; without it nobody can tell.
+    """
+    named = [(name, evidence.terms(name.casefold())) for name in names(question)]
+    if rarity is None or not hits or not named:
+        return []
+    if not evidence.in_chinese(question) and evidence.script(question) != evidence.script(hits[0].text):
+        return []
+    most = rarity([NOWHERE])[0]
+    missing = [(name, terms[0]) for name, terms in named if min(rarity(terms)) >= most]
+    if not missing:
+        return []
+    written = {term for hit in hits for term in evidence.terms(_whole(hit))}
+    return [name for name, term in missing if not any(_alike(term, other) for other in written)]
+
+
+def _alike(one: str, other: str) -> bool:
+    near = one[0] == other[0] and abs(len(one) - len(other)) <= 2
+    return near and SequenceMatcher(None, one, other, autojunk=False).ratio() >= MISSPELT
+
+
+def explain(reason: Refusal, collection: str, question: str = "", missing: Sequence[str] = ()) -> str:
+    """What the reply says instead of an answer, in Chinese where the question is.
+
+    Args:
+        reason: why there is none.
+        collection: that was asked.
+        question: as asked.
+        missing: the names of the question that the documents never mention.
+    """
+    if missing:
+        if evidence.in_chinese(question):
+            return f"文档里没有提到{'、'.join(f'“{name}”' for name in missing)}。最接近的段落列在来源中。"
+        never = ", ".join(f'"{name}"' for name in missing)
+        return f"The documents never mention {never}. The nearest passages are listed as sources."
     command = f"python -m ingest ./docs --collection {collection}"
     if evidence.in_chinese(question):
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -94,9 +94,9 @@ class Turn:
         """Milliseconds since it began."""
         return round(1000 * (self.clock() - self.started), 2)
 
-    def refuse(self, reason: Refusal) -> Final:
-        """The reply that says why there is no answer."""
-        told = Statement(refusal.explain(reason, self.ask.collection, self.ask.question))
+    def refuse(self, reason: Refusal, missing: Sequence[str] = ()) -> Final:
+        """The reply that says why there is no answer; `missing`: names that the documents never mention."""
+        told = Statement(refusal.explain(reason, self.ask.collection, self.ask.question, missing))
         return self.final((told,), answered=False, refusal_reason=reason)
 
     def final(self, statements: tuple[Statement, ...], **changes: object) -> Final:

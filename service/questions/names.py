@@ -1,0 +1,54 @@
+"""Names in a question, told by how they are written: what the documents must mention to be asked about it.
+
+In English a name is a word with a capital that begins no sentence (Slack, Raspberry), or one with a further
+capital (NotebookLM); in a Chinese question any word that is written so. Words in capitals alone are left out:
+GPU and CEO are kinds of things, which documents may call by other words. So are months and days.
+
+Invariant: other languages have no names here, since some write every noun with a capital.
+"""
+
+from __future__ import annotations
+
+import re
+
+from service import evidence
+
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_WORD = re.compile(
+    r"(?<![A-Za-z0-9_./-])[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
+    r"(?:[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[+#.'’-])*"
+)
+_BEGINS = re.compile(r"(?:^|[.?!:;])[\s\"'“‘(]*$")
+_CALENDAR = re.compile(
+    r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|september"
+    r"|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?(?:['’]s)?",
+    re.IGNORECASE,
+)
+#: Share of the words in small letters that are grammar, from which on a question is English.
+_ENGLISH = 1 / 3
+
+
+def names(question: str) -> list[str]:
+    """The names that a question has, in its order."""
+    words = list(_WORD.finditer(question))
+    chinese = _CJK.search(question) is not None
+    if not chinese and not _english([word[0] for word in words if word[0].islower()]):
+        return []
+    found = []
+    for word in words:
+        name = word[0].rstrip(".'’-")
+        if (
+            name.islower()
+            or name.isupper()
+            or _CALENDAR.fullmatch(name)
+            or not evidence.terms(name.casefold())
+        ):
+            continue
+        if chinese or not name.istitle() or not _BEGINS.search(question[: word.start()]):
+            found.append(name)
+    return found if chinese or len(found) * 2 <= len(words) else []  # a headline: every word has a capital
+
+
+def _english(words: list[str]) -> bool:
+    grammar = sum(not evidence.terms(word) for word in words)
+    return bool(words) and grammar >= _ENGLISH * len(words)
