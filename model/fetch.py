@@ -209,6 +209,7 @@ def fetch_hub(repository: str, retry: str, revision: str | None = None) -> Path:
         # httpx's errors, the hub's and OSError have no root in common, and all of them mean the same here.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
-            f"{repository} could not be fetched from the hub: {reason} Try again: {retry}"
+            f"{repository} could not be fetched from the hub: {reason.rstrip('.')}. With a network, or a "
+            f"mirror's address in HF_ENDPOINT, try again: {retry}"
         ) from error
     return Path(snapshot)

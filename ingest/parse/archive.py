@@ -92,9 +92,9 @@ def _unpacked(source: Source, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) 
         with archive.open(entry, pwd=password) as stream:
             return stream.read(entry.file_size + 1)
     except RuntimeError as error:  # how zipfile says that a password is wanted or wrong
-        what = "the password given does not open it" if password else "it needs a password"
+        what = ", and the password given does not open it" if password else " and needs a password"
         raise PasswordRequired(
-            f"{called}: is encrypted and {what}. Give its password, or unpack the archive."
+            f"{called}: is encrypted{what}. Ingest it with `--password`, or unpack the archive."
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
         raise ParseError(f"{called}: is damaged in the archive ({error}). Get the archive again.") from error

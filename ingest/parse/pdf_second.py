@@ -49,9 +49,9 @@ class Read:
 
 def password_needed(source: Source) -> PasswordRequired:
     """The error to raise."""
-    what = "the password given does not open it" if source.password else "it needs a password"
+    what = ", and the password given does not open it" if source.password else " and needs a password"
     return PasswordRequired(
-        f"{source.name}: is encrypted and {what}. Give its password, or save it without one."
+        f"{source.name}: is encrypted{what}. Ingest it with `--password`, or save it without one."
     )
 
 

@@ -171,7 +171,8 @@ def request(**fields: object) -> AskRequest:
         return AskRequest.model_validate({k: v for k, v in fields.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        said = "is empty" if first["type"] == "string_too_short" else first["msg"]
+        raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {said}") from error
 
 
 __all__ = ["assemble", "request", "run"]

@@ -71,8 +71,8 @@ class CompareView {
     }
     const { models, model } = this.#shell;
     if (!this.#columns.length) {
-      // The adapter that came along reads passages: alone it has nothing to read.
-      const trained = (name) => name.includes("+") && !name.endsWith("+grounded-qa");
+      // The adapters that came along read passages or write questions on them: alone they have nothing to say.
+      const trained = (name) => /\+(?!grounded-qa$|question-writer$)/.test(name);
       const adapter = model?.includes("+") ? model : models.find(trained);
       const other = models.find(upstream);
       const plain = model?.split("+")[0] ?? models[0];

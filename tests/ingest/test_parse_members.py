@@ -112,7 +112,7 @@ def test_encrypted_and_empty_archives(tmp_path: Path) -> None:
     # Written by Info-ZIP: zip -P secret secret.zip note.txt, with the words "under lock".
     path = SAMPLES.parent / "secret.zip"
     for wrong in (None, "wrong"):
-        with pytest.raises(PasswordRequired, match=r"note\.txt: is encrypted"):
+        with pytest.raises(PasswordRequired, match=r"note\.txt: is encrypted.*`--password`"):
             parse(path, wrong)
     assert "under lock" in parse(path, "secret").text
     with pytest.raises(UnsupportedFormat, match="2 of other kinds"):

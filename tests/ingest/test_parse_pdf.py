@@ -91,7 +91,7 @@ def test_passwords(tmp_path: Path) -> None:
         writer.encrypt(user, owner, algorithm="AES-256")
         writer.write(tmp_path / name)
     for wrong in (None, "", "kase"):
-        with pytest.raises(PasswordRequired, match=r"user\.pdf"):
+        with pytest.raises(PasswordRequired, match=r"user\.pdf: is encrypted.*`--password`"):
             parse(tmp_path / "user.pdf", wrong)
     assert parse(tmp_path / "user.pdf", "käse").text == "secret harbour"
     assert parse(tmp_path / "owner.pdf").text == "secret harbour"

@@ -7,6 +7,8 @@ import json
 import pytest
 from fastapi.testclient import TestClient
 
+from service.cli import ask as command
+from service.errors import InvalidRequest
 from service.schemas.asking import AskRequest
 from tests.service.conftest import TOWER, read_events
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
@@ -61,6 +63,12 @@ def test_beams_are_asked_for_by_name_and_go_with_no_drawing(client: TestClient) 
     refused = client.post("/ask", json=beams | {"temperature": 0.5})
     assert refused.status_code == 422 and "temperature 0" in refused.json()["error"]["message"]
     assert client.post("/ask", json=beams | {"num_beams": 17}).status_code == 422
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_an_empty_question_on_a_terminal_is_called_empty(question: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^question: is empty$"):
+        command.request(question=question)
 
 
 def test_a_window_of_the_text_is_cut_by_code_points(client: TestClient) -> None:

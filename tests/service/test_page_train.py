@@ -113,6 +113,20 @@ def test_an_adapter_from_the_form_to_an_answer(visit: Opener, app: FastAPI, tmp_
         expect(column.locator(".figures dt")).to_contain_text(["First word", "In all"])
 
 
+def test_the_comparison_begins_with_adapters_of_ones_own_and_none_that_came_along(visit: Opener) -> None:
+    page = visit()
+    came = [{"name": name, "base": "a"} for name in ("grounded-qa", "question-writer")]
+    told = {"models": [{"name": "a"}], "default": "a", "upstreams": []}
+    page.route("**/models", lambda route: route.fulfill(json=told))
+    for own, expected in ([{"name": "mine", "base": "a"}], "a+mine"), ([], "a"):
+        told["adapters"] = came + own
+        page.goto("about:blank")
+        page.goto(f"{page.watched.address}/#/compare")  # type: ignore[attr-defined]
+        chosen = page.locator(".column").get_by_label("Model")
+        expect(chosen).to_have_count(2)
+        assert [chosen.nth(n).input_value() for n in range(2)] == ["a", expected]
+
+
 def test_a_run_that_fails_says_why_and_hostile_sets_are_text(visit: Opener, app: FastAPI) -> None:
     page = visit("#/train")
     page.watched.expected.append("422")  # type: ignore[attr-defined]

@@ -160,7 +160,7 @@ export const en = {
   "library.chunks": "Passages",
   "library.added": "Added",
   "library.date": ({ iso }) => say.date(iso),
-  "library.warnings": ({ n }) => `${say.number(n)} ${plural(n, "warning", "warnings")}`,
+  "library.warnings": ({ n }) => `${say.number(n)} ${plural(n, "note", "notes")}`,
   "library.delete": ({ title }) => `Delete ${title}`,
   "library.delete.title": "Delete this document?",
   "library.delete.lead": ({ title }) =>
