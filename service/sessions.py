@@ -133,8 +133,10 @@ class Sessions:
         Raises:
             RecordsUnavailable: it cannot be written.
         """
-        used = time.time_ns()
         with self._database.writing() as db:
+            # A clock that was set back, or another service's that is slow: what is used now comes last.
+            last = db.execute("SELECT max(used) FROM sessions WHERE owner = ?", (owner,)).fetchone()[0]
+            used = max(time.time_ns(), (last or 0) + 1)
             db.execute(
                 "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (owner, id) DO UPDATE "
                 "SET updated_at = excluded.updated_at, used = excluded.used",

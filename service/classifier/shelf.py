@@ -62,7 +62,7 @@ class Shelf:
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        found = {file.stem for file in self._folder.glob("*.json") if not file.name.startswith(".")}
+        found = {file.stem for file in self._folder.glob("*.json") if self._is_name(file.stem)}
         return sorted(found | set(_shipped()) | set(self._trained()))
 
     def get(self, name: str) -> Named | Trained:
@@ -150,6 +150,14 @@ class Shelf:
 
     def _trained(self) -> list[str]:
         return heads.names("classifier", self._folder.parent)
+
+    def _is_name(self, stem: str) -> bool:
+        """Whether a file there can be a classifier's; somebody's copy of one may be called anything."""
+        try:
+            self._file(stem)
+        except InvalidRequest:
+            return False
+        return True
 
     def _file(self, name: str) -> Path:
         try:

@@ -74,7 +74,11 @@ async def classify(body: ClassifyRequest, request: Request, parts: PartsDep) -> 
 @router.get("/classifiers", summary="Named classifiers", responses={**problems.declared(500)})
 def list_classifiers(parts: PartsDep) -> ClassifiersReply:
     """Your own and those that came with the program."""
-    return ClassifiersReply(classifiers=[_summary(parts, name) for name in parts.classifiers.names()])
+    found = []
+    for name in parts.classifiers.names():
+        with contextlib.suppress(errors.UnknownClassifier):  # deleted meanwhile
+            found.append(_summary(parts, name))
+    return ClassifiersReply(classifiers=found)
 
 
 @router.get(

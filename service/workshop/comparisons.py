@@ -63,7 +63,7 @@ class Comparisons:
 
     def all(self) -> list[Comparison]:
         """Every one, the latest first."""
-        folders = [path for path in (self._home / FOLDER).glob("[!.]*") if path.is_dir()]
+        folders = [p for p in (self._home / FOLDER).glob("*") if NAME.fullmatch(p.name) and p.is_dir()]
         return sorted((self._seen(path) for path in folders), key=lambda one: -one.created_at)
 
     def get(self, name: str) -> Comparison:

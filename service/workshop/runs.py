@@ -58,7 +58,7 @@ class Training:
 
     def all(self) -> list[Seen]:
         """Every run, the latest first."""
-        return [self._seen(run) for run in runs.every(self._home)][::-1]
+        return [self._seen(run) for run in runs.every(self._home) if runs.NAME.fullmatch(run.name)][::-1]
 
     def get(self, name: str) -> Seen:
         """One run, with the end of its log. Raises UnknownName."""

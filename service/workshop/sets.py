@@ -7,6 +7,7 @@ beside its place and renamed. `python -m model sft --dataset NAME` finds the sam
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from dataclasses import dataclass
@@ -53,25 +54,30 @@ class DataSets:
 
     def all(self) -> list[DataSet]:
         """Every set, the latest first."""
-        found = [self.get(file.name) for file in self._files()]
+        found = []
+        for file in self._files():
+            with contextlib.suppress(UnknownName):  # deleted meanwhile
+                found.append(self.get(file.name))
         return sorted(found, key=lambda one: one.changed_at, reverse=True)
 
     def get(self, name: str) -> DataSet:
         """One set. Raises UnknownName."""
         file = self.file(name)
-        state = file.stat()
-        key = file.name, state.st_mtime_ns, state.st_size
-        with self._lock:
-            if key not in self._known:
-                self._known[key] = described(file)
-            return self._known[key]
+        try:
+            state = file.stat()
+            key = file.name, state.st_mtime_ns, state.st_size
+            with self._lock:
+                if key not in self._known:
+                    self._known[key] = described(file)
+                return self._known[key]
+        except FileNotFoundError as error:
+            raise self._unknown(name) from error
 
     def file(self, name: str) -> Path:
         """Where a set is. Raises UnknownName."""
         file = self._folder / name
         if name not in {there.name for there in self._files()}:
-            names = ", ".join(there.name for there in self._files()) or "none"
-            raise UnknownName(f"no set {name[:80]!r}; there are: {names}. Upload one: POST /datasets")
+            raise self._unknown(name)
         return file
 
     def add(self, name: str, content: BinaryIO) -> DataSet:
@@ -83,7 +89,7 @@ class DataSets:
         """
         target = self._folder / set_name(name)
         if target.exists():
-            raise NameTaken(f"there is a set {target.name} already: delete it, or choose another name")
+            raise self._taken(target.name)
         self._folder.mkdir(parents=True, exist_ok=True)
         beside = self._folder / f".{os.getpid()}-{threading.get_ident()}{target.suffix}"
         try:
@@ -94,9 +100,12 @@ class DataSets:
                 os.fsync(out.fileno())
             found = described(beside)
             if found.kind == "unreadable":
-                why = found.problems[0].replace(str(beside), target.name)
+                why = found.problems[0].replace(beside.name, target.name)
                 raise InvalidUpload(f"{target.name} cannot be trained on: {why}")
-            beside.rename(target)
+            with self._lock:
+                if target.exists():  # it came in the meantime
+                    raise self._taken(target.name)
+                beside.rename(target)
         finally:
             beside.unlink(missing_ok=True)
         return self.get(target.name)
@@ -106,7 +115,16 @@ class DataSets:
         self.file(name).unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
-        return [file for s in SUFFIXES for file in sorted(self._folder.glob(f"[!.]*{s}")) if file.is_file()]
+        found = [file for s in SUFFIXES for file in sorted(self._folder.glob(f"[!.]*{s}")) if file.is_file()]
+        return [file for file in found if file.name.isprintable()]  # a name that is no UTF-8 cannot be told
+
+    def _unknown(self, name: str) -> UnknownName:
+        names = ", ".join(there.name for there in self._files()) or "none"
+        return UnknownName(f"no set {name[:80]!r}; there are: {names}. Upload one: POST /datasets")
+
+    @staticmethod
+    def _taken(name: str) -> NameTaken:
+        return NameTaken(f"there is a set {name} already: delete it, or choose another name")
 
 
 def set_name(name: str) -> str:
@@ -136,7 +154,7 @@ def described(file: Path) -> DataSet:
     try:
         loaded = load(SetSpec(name=file.stem, file=file))
     except DataError as error:
-        return _questions(file, str(error), figures)
+        return _questions(file, str(error).replace(str(file), file.name), figures)
     if not loaded.examples:
         first = f": {loaded.problems[0].what}" if loaded.problems else ""
         return DataSet(file.name, "unreadable", loaded.rows, (f"no row of it can be used{first}",), **figures)  # type: ignore[arg-type]
@@ -163,4 +181,5 @@ def _questions(file: Path, otherwise: str, figures: dict[str, object]) -> DataSe
 
 
 def _short(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()  # half a character, which JSON can spell
     return text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import threading
@@ -15,9 +16,12 @@ from fastapi.testclient import TestClient
 from ingest.settings import IngestSettings
 from service import jobs, temporary
 from service.app import create_app
+from service.errors import NameTaken
 from service.routes import documents
 from service.settings import ServiceSettings
 from service.shelves import Shelves
+from service.workshop import sets
+from service.workshop.sets import DataSets
 from tests.fakes import HashEmbedder
 from tests.service.catalogue.test_edges import WHOLE
 from tests.service.conftest import until
@@ -107,6 +111,72 @@ def test_a_disk_that_refuses_is_said_to_and_nothing_is_left(
         refused(client.get("/collections/default/export"))
     left = [p for p in tmp_path.rglob("*") if p.is_file() and not p.name.startswith("service.sqlite")]
     assert left == [] and client.post("/documents", files={"files": ("a.md", b"x")}).status_code == 202
+
+
+def test_what_others_put_into_the_data_folder_hides_nothing(client: TestClient, tmp_path: Path) -> None:
+    """Copies as file managers name them, and names that are no UTF-8."""
+    asked = b'{"question": "Who? \\ud800", "answers": ["Lore"]}\n'
+    odd = os.fsdecode(b"\xff")
+    for name in ("mine", "mine (copy)", odd, "._mine"):
+        for file in (f"classifiers/{name}.json", f"datasets/{name}.json", f"runs/{name}/config.json"):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(json.dumps(CLASSES) if file.startswith("classifiers") else "[]")
+        (tmp_path / "evaluations" / name).mkdir(parents=True)
+    assert client.post("/datasets", files={"file": ("asked.jsonl", asked)}).status_code == 201
+    found = {}
+    for kind in ("classifiers", "datasets", "runs", "evaluations"):
+        reply = client.get(f"/{kind}")
+        assert reply.status_code == 200 and str(tmp_path) not in reply.text, (kind, reply.text)
+        found[kind] = {one["name"] for one in reply.json()[kind]}
+        for name in found[kind]:
+            assert client.get(f"/{kind}/{name}").status_code == 200
+    assert found["classifiers"] == {"finance-zh", "mine"} and found["runs"] == found["evaluations"] == {
+        "mine"
+    }
+    assert found["datasets"] == {"mine.json", "mine (copy).json", "asked.jsonl"}
+
+
+def test_a_list_does_without_what_is_deleted_while_it_is_made(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.put("/classifiers/mine", json=CLASSES)
+    client.post("/datasets", files={"file": ("talk.json", TALK)})
+    parts = client.app.state.parts  # type: ignore[attr-defined]
+    names, files = parts.classifiers.names(), parts.datasets._files()
+    monkeypatch.setattr(parts.classifiers, "names", lambda: names)
+    monkeypatch.setattr(parts.datasets, "_files", lambda: files)
+    client.delete("/classifiers/mine")
+    client.delete("/datasets/talk.json")
+    assert [c["name"] for c in client.get("/classifiers").json()["classifiers"]] == ["finance-zh"]
+    assert client.get("/datasets").json() == {"datasets": []}
+    assert code(client.get("/datasets/talk.json"), 404) == "unknown_name"
+
+
+def test_of_two_sets_with_one_name_the_first_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, other = DataSets(tmp_path), b'[{"instruction": "other", "output": "y"}]'
+    both = threading.Barrier(2)
+    described = sets.described
+
+    def at_the_same_time(file: Path) -> sets.DataSet:
+        if file.name.startswith("."):
+            both.wait(10)
+        return described(file)
+
+    monkeypatch.setattr(sets, "described", at_the_same_time)
+    told: list[object] = []
+
+    def add(content: bytes) -> None:
+        try:
+            told.append(shelf.add("talk.json", io.BytesIO(content)).name)
+        except NameTaken as error:
+            told.append(type(error))
+
+    threads = [threading.Thread(target=add, args=(content,)) for content in (TALK, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(told) == {"talk.json", NameTaken}
 
 
 # --- jobs --------------------------------------------------------------------------------------------------------------

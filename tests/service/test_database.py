@@ -96,6 +96,23 @@ def test_conversations_are_bounded_ordered_and_survive_odd_text(
     assert "1" not in {s.id for s in one.all("a")} and one.history("a", "1") == ()
 
 
+def test_a_clock_that_goes_back_makes_nobody_forget_what_was_said_last(
+    opened: Callable[[], Records], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set back, or that of another service that is slow."""
+    monkeypatch.setattr(sessions_module, "MOST_SESSIONS", 2)
+    now = [3 * 10**18]
+    monkeypatch.setattr(sessions_module.time, "time_ns", lambda: now[0])
+    one, other = Sessions(opened()), Sessions(opened())
+    for name in ("1", "2"):
+        one.add("a", name, Exchange.of("q", "default", ANSWER))
+    now[0] = 10**18
+    for name in ("3", "1", "4", "4"):
+        other.add("a", name, Exchange.of("q", "default", ANSWER))
+        assert one.all("a")[0].id == name
+    assert [s.id for s in one.all("a")] == ["4", "1"] and one.all("a")[0].turns == 2
+
+
 def test_an_exception_takes_the_whole_write_back(opened: Callable[[], Records]) -> None:
     kept = opened()
     row = ("a", "s", "t", "now", "now", 1)
