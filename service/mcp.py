@@ -28,6 +28,7 @@ from service.routes.ask import prepare, submit
 from service.routes.ops import running_version
 from service.routes.search import checked, submit_search
 from service.schemas import AskRequest, SearchRequest
+from service.schemas.wire import composed
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -146,7 +147,7 @@ class Tools:
         """List the documents that can be asked, and the collections."""
         with self._told():
             library = self._parts.library
-            name = collection or self._parts.settings.collection
+            name = composed(collection) if collection else self._parts.settings.collection
             documents = library.documents(name)
             shown = [
                 Listed(path=d.path, title=d.title, pages=d.pages, passages=d.chunks)

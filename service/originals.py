@@ -48,7 +48,7 @@ class Originals:
             name = _hash(file)
             if self._hash_of(folder / name) == name:
                 return
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)  # not its parents: a deleted collection must not come back with it
             with file.open("rb") as content, beside.open("wb") as out:
                 shutil.copyfileobj(content, out, 1 << 20)
                 out.flush()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -117,6 +118,12 @@ class ServiceSettings(BaseModel):
     openai_context_tokens: int = Field(
         8192, ge=512, description="window that models of those servers are taken to have"
     )
+
+    @field_validator("collection")
+    @classmethod
+    def _composed(cls, value: str) -> str:
+        """As its folder is called."""
+        return unicodedata.normalize("NFC", value)
 
     @property
     def rate_limit(self) -> int:

@@ -259,7 +259,9 @@ class Shelves:
         with self._turn("collection", collection):
             if cancelled():  # perhaps because the collection is being deleted: it must not come back
                 return
-            if collection not in self._shelves:
+            try:
+                self._shelf(collection)
+            except UnknownCollection:  # never made, or gone without our doing
                 open_collection(self._home, collection, create=True, at=self._settings.store).close()
         store = self._shelf(collection).store
         name = store.status().embedder_name or self._settings.embedder

@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from service import problems
 from service.deps import PartsDep
 from service.schemas import CollectionReply, CollectionsReply, NewCollection
+from service.schemas.wire import CollectionInPath
 from service.temporary import Temporary
 
 router = APIRouter(prefix="/collections", tags=["collections"])
@@ -36,7 +37,7 @@ def create_collection(body: NewCollection, parts: PartsDep) -> CollectionReply:
 
 
 @router.get("/{name}", summary="One collection", responses={**problems.declared(404, 500, 503)})
-def one_collection(name: str, parts: PartsDep) -> CollectionReply:
+def one_collection(name: CollectionInPath, parts: PartsDep) -> CollectionReply:
     """Its embedder, how it is cut, and how much is in it."""
     return CollectionReply.of(parts.library.collection(name))
 
@@ -47,7 +48,7 @@ def one_collection(name: str, parts: PartsDep) -> CollectionReply:
     response_class=FileResponse,
     responses={200: {"content": {"application/zip": {}}}, **problems.declared(404, 500, 503, 507)},
 )
-def export_collection(name: str, parts: PartsDep) -> FileResponse:
+def export_collection(name: CollectionInPath, parts: PartsDep) -> FileResponse:
     """Its documents, passages and vectors as they are now, for `python -m ingest import FILE` elsewhere.
 
     The files that documents were made of are not in it.
@@ -73,7 +74,7 @@ def export_collection(name: str, parts: PartsDep) -> FileResponse:
     status_code=204,
     responses={**problems.declared(404, 409, 500, 503, 507)},
 )
-def delete_collection(name: str, parts: PartsDep) -> None:
+def delete_collection(name: CollectionInPath, parts: PartsDep) -> None:
     """With its documents and the files that were uploaded to it, for good, before this answers.
 
     Uploads on their way into it are cancelled. Files in your own folders are not touched.

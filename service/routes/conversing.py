@@ -24,6 +24,7 @@ from service.generators import Message
 from service.models import OLLAMA, OPENAI
 from service.runner import Ticket
 from service.schemas.retrieving import Retrieving
+from service.schemas.wire import composed
 
 #: `lorebase` or `lorebase:COLLECTION` in place of a model's name: answered from documents.
 LOREBASE = "lorebase"
@@ -37,7 +38,7 @@ def collection_of(parts: Parts, model: str) -> str | None:
     name, colon, collection = model.partition(":")
     if name != LOREBASE:
         return None
-    return collection if colon and collection != "latest" else parts.settings.collection
+    return composed(collection) if colon and collection != "latest" else parts.settings.collection
 
 
 def own_name(parts: Parts, model: str) -> str | None:

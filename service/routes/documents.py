@@ -42,6 +42,7 @@ from service.schemas import (
     TextReply,
     TextUpload,
 )
+from service.schemas.wire import composed
 
 router = APIRouter(tags=["documents"])
 
@@ -152,7 +153,7 @@ async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[
     twice = sorted({u.path for u in uploads if sum(o.path == u.path for o in uploads) > 1})
     if twice:
         raise InvalidUpload(f"two files of this upload have the name {twice[0]!r}")
-    return (collection if isinstance(collection, str) and collection else None), uploads
+    return (composed(collection) if isinstance(collection, str) and collection else None), uploads
 
 
 async def _receive_text(request: Request, parts: Parts, folder: Path) -> tuple[str | None, list[Upload]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -22,7 +23,21 @@ Words = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100_000),
     AfterValidator(encodable),
 ]
-CollectionName = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(encodable)]
+
+
+def composed(name: str) -> str:
+    """A collection's name as its folder has it: macOS spells é as two characters, and means the same."""
+    return unicodedata.normalize("NFC", name)
+
+
+CollectionName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    AfterValidator(encodable),
+    AfterValidator(composed),
+]
+#: In a path, where what is no name is one that nobody has.
+CollectionInPath = Annotated[str, AfterValidator(composed)]
 
 
 class Request(BaseModel):

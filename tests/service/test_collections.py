@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from fastapi.testclient import TestClient
 from ingest.collections import open_collection
 from ingest.settings import IngestSettings
 from service.app import create_app
+from service.database import records
+from service.keys import Keys
 from service.settings import ServiceSettings
 from service.shelves import Shelves
 from tests.fakes import HashEmbedder
@@ -176,6 +179,42 @@ def test_uploads_on_their_way_do_not_bring_a_deleted_collection_back(served: Hom
     assert replies == [204]
     assert served.finished(running) == "cancelled" and served.finished(other) == "done"
     assert served.folders == ["stays"]
+
+
+def test_one_name_is_one_collection_however_its_letters_are_composed(served: Home) -> None:
+    """macOS hands out names with accents as letters of their own."""
+    client, loose, tight = served.client, "cafe\u0301", "caf\u00e9"
+    assert served.finished(served.upload(loose)) == "done"
+    form = {"files": ("more.md", b"Another text about bridges.")}
+    job = client.post("/documents", files=form, data={"collection": loose}).json()
+    assert job["collection"] == tight and served.finished(job["id"]) == "done"
+    for name in (loose, tight):
+        assert client.get(f"/collections/{name}").json()["documents"] == 2
+        told = client.get("/documents", params={"collection": name}).json()["documents"]
+        for document in told:
+            at = f"/documents/{document['document_id']}/file"
+            assert client.get(at, params={"collection": name}).status_code == 200
+        chat = {"model": f"lorebase:{name}", "messages": [{"role": "user", "content": "How tall is it?"}]}
+        assert client.post("/v1/chat/completions", json=chat).status_code == 200
+    assert served.folders == [tight] == list(served.shelves._shelves)
+    text = Keys(records("sqlite", served.home)).create("ann", "reader", [loose])[1]
+    for name in (loose, tight):
+        asked = {"collection": name, "query": "tower"}
+        reply = client.post("/search", json=asked, headers={"Authorization": f"Bearer {text}"})
+        assert reply.status_code == 200, reply.text
+    Keys(records("sqlite", served.home)).revoke("ann")
+    Keys(records("sqlite", served.home)).forget("ann")
+    assert client.delete(f"/collections/{loose}").status_code == 204 and served.folders == []
+
+
+def test_one_that_went_without_the_services_doing_is_made_anew_by_the_next_upload(served: Home) -> None:
+    assert served.finished(served.upload("default")) == "done"
+    shutil.rmtree(served.home / "collections" / "default")
+    assert served.finished(served.upload("default")) == "done"
+    assert served.client.get("/documents").json()["total"] == 1
+    served.client.delete("/collections/default")
+    served.shelves._originals.keep("default", Path(__file__))  # an upload that hears late of it
+    assert served.folders == []
 
 
 def test_one_that_another_process_writes_to_is_not_deleted(
