@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,20 @@ def test_what_comes_back_is_what_went_out(
     with pytest.raises(InvalidName):
         transfer.import_(file, there, "../x")
     assert sorted(p.name for p in (there / "collections").iterdir()) == ["test", "合同"]
+
+
+def test_what_was_forgotten_does_not_make_an_export_look_like_a_bomb(
+    store: SqliteFaissStore, tmp_path: Path
+) -> None:
+    with closing(connect(store.file)) as connection:  # what a large document leaves: pages of zeros
+        connection.execute("CREATE TABLE large (document BLOB)")
+        connection.execute("INSERT INTO large VALUES (zeroblob(30000000))")
+        connection.execute("DROP TABLE large")
+    before = everything(store)
+    assert transfer.export(store, tmp_path / "kb.zip").size < 3_000_000
+    transfer.import_(tmp_path / "kb.zip", tmp_path / "there")
+    with open_collection(tmp_path / "there", "test") as copy:
+        assert everything(copy) == before and copy.verify().problems == ()
 
 
 def test_a_backup_while_somebody_writes_is_of_one_moment(store: SqliteFaissStore, tmp_path: Path) -> None:
