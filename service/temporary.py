@@ -18,6 +18,8 @@ from filelock import FileLock, Timeout
 LOCK_NAME = ".in-use"
 #: Nobody takes so long between making a folder and locking the file in it.
 _MAKING_S = 3600.0
+#: Folders that others may sweep away from under one that is being made.
+_TRIES = 100
 
 
 class Temporary:
@@ -27,10 +29,16 @@ class Temporary:
         """Make it, and remove those of this kind that were left behind. Raises OSError."""
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent, prefix)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        # Not of one thread: a reply is sent by one and cleaned up after by another.
-        self._lock = FileLock(self.path / LOCK_NAME, thread_local=False)
-        self._lock.acquire(timeout=0)
+        for left in reversed(range(_TRIES)):
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            # Not of one thread: a reply is sent by one and cleaned up after by another.
+            self._lock = FileLock(self.path / LOCK_NAME, thread_local=False)
+            try:
+                self._lock.acquire(timeout=0)
+                return
+            except Timeout:  # who sweeps took the file between its making and its locking, and removes it
+                if not left:
+                    raise
 
     def remove(self) -> None:
         """Remove it with all that is in it."""

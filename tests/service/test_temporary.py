@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from service.temporary import Temporary
+import pytest
+
+from service.temporary import LOCK_NAME, Temporary
 
 KILLED = """
 import os, signal, sys
@@ -39,3 +42,27 @@ def test_what_a_killed_process_left_goes_with_the_next(tmp_path: Path) -> None:
     living.remove()
     Temporary(tmp_path, ".export-").remove()
     assert set(tmp_path.iterdir()) == {strange, young}
+
+
+def test_one_that_another_process_sweeps_while_it_is_being_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the making of its file and the locking of it, the other one takes the lock and removes it all."""
+    flock, sweeping = fcntl.flock, []
+
+    def late(descriptor: int, how: int) -> None:
+        if not sweeping:
+            (folder,) = tmp_path.iterdir()
+            sweeping.append((folder / LOCK_NAME).open("rb"))
+            flock(sweeping[0], how)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    room = Temporary(tmp_path, ".export-")
+    assert sweeping and room.path.is_dir() and len(list(tmp_path.iterdir())) == 2
+    Temporary(tmp_path, ".export-").remove()  # the other one goes on where it was
+    assert room.path.is_dir()
+    sweeping[0].close()
+    room.remove()
+    Temporary(tmp_path, ".export-").remove()
+    assert not list(tmp_path.iterdir())
