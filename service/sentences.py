@@ -1,9 +1,9 @@
 """Where the sentences of a text stand: the unit that is quoted, checked and cited.
 
 A sentence is a span of code points into its text, trimmed of white space and never empty; spans are ordered
-and do not overlap. Structure comes first: a heading, a list item, a table row and a fenced code block each
-end what was before them; only then are paragraphs cut, at CJK full stops and at Western ones that are not
-part of a number, a name or an abbreviation.
+and do not overlap. Structure comes first: a heading, a list item, a table row, a line of indented JSON and a
+fenced code block each end what was before them; only then are paragraphs cut, at CJK full stops and at
+Western ones that are not part of a number, a name or an abbreviation.
 """
 
 from __future__ import annotations
@@ -66,16 +66,34 @@ ABBREVIATIONS = frozenset(
         "a.m",
         "p.m",
         "ph.d",
+        "z.b",
+        "d.h",
+        "u.a",
+        "bzw",
+        "nr",
+        "abs",
+        "ggf",
+        "inkl",
+        "vgl",
     ]
 )
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•‣▪]|\d{1,3}[.)])[ \t]+")
 _ROW = re.compile(r"[ \t]*\|")
+#: A line of indented JSON: a member or a bracket.
+_JSON = re.compile(
+    r'[ \t]*(?:"(?:[^"\\\n]|\\.)*"[ \t]*:[ \t](?:.*[,{\[\]}"\d]|true|false|null)|[{}\[\]][{}\[\],]*)[ \t]*$'
+)
 #: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
 #: end.
 _END = re.compile(r"[。！？!?…]+[”’」』）)\]\"']*(?=[\s\S]|$)|\.+[”’\"')\]]*(?=\s|$)")
 _WORD_BEFORE = re.compile(r"[\w.]+$")
+#: German writes the day of a month and a century as an ordinal: 1. März 2024, im 19. Jahrhundert.
+_ORDINAL = re.compile(
+    r"\s+(?:Januar|Jänner|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
+    r"|Jahrhundert(?:s|er?n?)?)\b"
+)
 _NEXT = re.compile(r"\s+[\"'“‘(\[*_`]*(\S)")
 
 
@@ -113,7 +131,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
             if opening and opening[1].startswith(fence[1]) and not line.strip(" \t\r\n`~"):
                 yield fence[0], end, "code"
                 fence = None
-        elif opening or _HEADING.match(line) or _ROW.match(line) or not line.strip():
+        elif opening or _HEADING.match(line) or _ROW.match(line) or _JSON.match(line) or not line.strip():
             if start is not None:
                 yield start, at, "sentence"
                 start = None
@@ -159,4 +177,5 @@ def _ends(text: str, mark: re.Match[str], end: int) -> bool:
     before = _WORD_BEFORE.search(text, max(0, mark.start() - 24), mark.start())
     word = before[0].lower() if before else ""
     initial = len(word) == 1 and word.isalpha() and before is not None and before[0].isupper()
-    return not (initial or word in ABBREVIATIONS)
+    ordinal = word.isdigit() and len(word) < 3 and _ORDINAL.match(text, mark.end(), end)
+    return not (initial or ordinal or word in ABBREVIATIONS)

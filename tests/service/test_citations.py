@@ -36,6 +36,21 @@ def test_sentences_are_ordered_trimmed_and_lose_no_word(text: str) -> None:
     assert not any(c.isalpha() for c in outside)
 
 
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ["Der Vertrag beginnt am 1. März 2024.", "Die Miete beträgt 850 Euro, z.B. für 2 Zimmer."],
+        ["Es steht auf Seite 12.", "Der Vertrag endet 2025.", "Mai und Juni sind frei."],
+        ["Im 19. Jahrhundert war das, vgl. Nr. 7.", "Danach nicht."],
+        ["J. Smith wrote it, e.g. in Fig. 3.", "It costs 3.5 euros.", "“Really?”", "Yes."],
+        ["第一句。", "第二句！", "“第三句？”"],
+    ],
+)
+def test_sentences_end_where_a_reader_would_end_them(sentences: list[str]) -> None:
+    text = " ".join(sentences)
+    assert [text[span.start : span.end] for span in split(text)] == sentences
+
+
 @given(TEXTS, st.data())
 def test_a_citation_cuts_the_document_byte_for_byte(document: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(document)))
