@@ -90,11 +90,16 @@ _NO_PRONOUN_EN = re.compile(
     re.IGNORECASE,
 )
 _NAME_EN = re.compile(r"(?<=\w )(?:(?!I\b)[A-Z][\w.'-]*|\w+[_\d/:.-]\w+)")
-#: "What is X?" is whole, however short X is; so is X 是什么.
+#: "What is X?" is whole, however short X is; so are X 是什么 and 什么是 X.
 _DEFINES = re.compile(
     r"^(?:what|who) (?:is|are|was|were) (?!(?:it|this|that|these|those|he|she|they|the \w+)\W*$)[\w .-]+\?$"
-    r"|^[^它他她牠这這那其]{2,}是(?:什么|什麼)[？?]?$",
+    r"|^[^它他她牠这這那其]{2,}是(?:什么|什麼)[？?]?$|^(?:什么|什麼)是[^它他她牠这這那其]{2,}[？?]?$",
     re.IGNORECASE,
+)
+#: 上海的市长是谁 says whose it is. What qualifies instead of owning (最大的, 主要的) says nothing of that.
+_OWNED_ZH = re.compile(
+    r"^(?!最|主要|首|第|现|現|前|后|後|新|另|当时|當時|目前|具体|具體|真正|唯一|大部分|常见|常見|在|[书書文图圖][中里裡])"
+    r"[\u3400-\u9fff·]{2,10}的[\u3400-\u9fff]{1,8}[是在有叫](?:谁|誰|哪|什么|什麼|多少|几|幾)"
 )
 _LEANS_ZH = re.compile(
     r"(?<![其吉])[它他她牠]|^[那这這]|[这這那](?:个|個|些|样|樣|种|種|里|裡|儿|时|時|次|位|两|兩|家|部)|前者|后者|後者|上面|上述|以上|刚才|剛才"
@@ -117,7 +122,7 @@ def leans(question: str) -> bool:
     if _HAN.search(question):
         if _LEANS_ZH.search(question):
             return True
-        if _DEFINES.match(question):
+        if _DEFINES.match(question) or _OWNED_ZH.match(question):
             return False
         return not _LATIN.search(question) and len(_ASKING_ZH.sub("", question)) <= _FEW_CHARACTERS
     if _LEANS_EN.search(question):

@@ -58,6 +58,8 @@ def test_nothing_is_searched_that_nobody_said(question: str, turns: list[str]) -
         "什么是 DDP？",
         "尤金袋鼠是什么？",
         "五羊邨站是什么时候启用的？",
+        "什么是伙伴？",
+        "上海的市长是谁？",
     ],
 )
 def test_a_question_that_stands_by_itself_is_unchanged(question: str) -> None:
@@ -71,6 +73,7 @@ def test_a_question_that_stands_by_itself_is_unchanged(question: str) -> None:
         (("Who ran CTR?", "Thomas Watson."), "What was his slogan?", "What was Thomas Watson's slogan?"),
         (("范廷颂是什么人？", "越南枢机。"), "他是哪一年出生的？", "范廷颂是哪一年出生的？"),
         (("五羊邨站是几号线的车站？", "5号线。"), "有几个出口？", "五羊邨站有几个出口？"),
+        (("五羊邨站是几号线的车站？", "5号线。"), "最近的出口是哪个？", "五羊邨站最近的出口是哪个？"),
         (
             ("What is the population of Germany?", "83 million."),
             "And Austria?",
