@@ -18,8 +18,7 @@ from pathlib import Path
 from service import evidence
 from service.choosing.features import FEATURES, Known, describe, leading
 from service.choosing.stretches import Stretch, stretches
-from service.questions import kinds
-from service.reading import select
+from service.questions import compared, kinds
 from service.reading.calibration import Calibrator
 
 SHIPPED = Path(__file__).with_name("calibrator.json")
@@ -100,9 +99,8 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     behind = next((s for s, _ in ordered if _behind(first, s)), None)
     if kind != "comparison" and behind is not None:
         taken.append(behind)
-    things = select.weighed(question) if kind == "comparison" else None
-    if things is not None and (other := _other(things, first, ordered)) is not None:
-        taken.append(other)
+    if kind == "comparison":
+        taken += _others(compared.things(question), first, ordered)
     for stretch, probability in ordered:
         near = _section(stretch) == _section(first) or stretch.rank == first.rank
         if len(taken) == MOST or probability < NEARLY * best:
@@ -112,25 +110,22 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
 
 
-def _other(
-    things: tuple[str, str], first: Stretch, ordered: Sequence[tuple[Stretch, float]]
-) -> Stretch | None:
-    """The likeliest stretch about the one of two things that the first one does not name."""
-    terms = [frozenset(evidence.terms(thing)) for thing in things]
-    having = frozenset(evidence.terms(first.text))
-    missing = [wanted for wanted in terms if wanted and not wanted <= having]
-    if len(missing) != 1:
-        return None
-    return next(
-        (
-            s
-            for s, p in ordered
-            if p >= OTHER_SIDE * ordered[0][1]
-            and not s.touches(first)
-            and missing[0] <= {*evidence.terms(s.text)}
-        ),
-        None,
-    )
+def _others(
+    things: Sequence[frozenset[str]], first: Stretch, ordered: Sequence[tuple[Stretch, float]]
+) -> list[Stretch]:
+    """The likeliest stretch about each of the compared things of which the first one does not speak."""
+    taken: list[Stretch] = []
+    for thing in things:
+        if any(compared.speaks(frozenset(evidence.terms(one.text)), thing) for one in (first, *taken)):
+            continue
+        for stretch, probability in ordered:
+            apart = not any(stretch.touches(one) for one in (first, *taken))
+            if probability < OTHER_SIDE * ordered[0][1]:
+                break
+            if apart and compared.speaks(frozenset(evidence.terms(stretch.text)), thing):
+                taken.append(stretch)
+                break
+    return taken
 
 
 def _behind(first: Stretch, other: Stretch) -> bool:

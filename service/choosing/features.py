@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest.types import Hit
 from model.spans.reader import Span, SpanReading
 from service import evidence
 from service.choosing.stretches import Stretch
-from service.questions import definitions, kinds, wanted
+from service.questions import compared, definitions, kinds, wanted
 from service.quoting import Similarity
-from service.reading import select
 from service.refusal import Rarity
 
 #: Stretches that are compared with the question by meaning, the best by words and rank.
@@ -25,6 +24,8 @@ EMBEDDED = 24
 #: Logits are cut here: beyond, they tell of rounding.
 MOST_LOGIT = 8.0
 WORDS, RANK = 0.6, 0.4
+#: Kinds of questions that a row of a table may answer; for a way or a reason it hardly ever does.
+TABULAR = frozenset((None, "list", "comparison"))
 
 FEATURES = (
     "meaning",
@@ -62,6 +63,7 @@ FEATURES = (
     "else_code",
     "how_order",
     "how_list",
+    "else_row",
     "list_parts",
     "list_list",
     "list_many",
@@ -158,7 +160,7 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
         return []
     question, asked = known.question, weights(known)
     kind = kinds.kind(question)
-    thing, compared = definitions.asked(question), select.weighed(question)
+    thing, things = definitions.asked(question), compared.things(question)
     meaning = _meaning(known, [_in_context(s) for s in found])
     headings = list(dict.fromkeys(_headings(s.hit) for s in found))
     by_heading = dict(zip(headings, _meaning(known, headings), strict=True))
@@ -233,10 +235,11 @@ def describe(known: Known, found: Sequence[Stretch]) -> list[tuple[float, ...]]:
                 float(kind != "how-to" and stretch.code),
                 float(kind == "how-to" and _ORDER.search(text) is not None),
                 float(kind == "how-to" and list_like),
+                float(kind not in TABULAR and stretch.kind == "row"),
                 min(1.0, math.log1p(items) / 3) if kind == "list" else 0.0,
                 float(kind == "list" and list_like),
                 float(kind == "list" and items >= 3),
-                _compares(known, compared, text) if kind == "comparison" else 0.0,
+                _compares(known, things, text) if kind == "comparison" else 0.0,
                 float(kind == "why" and _BECAUSE.search(text) is not None),
                 float(thing is not None and definitions.defines(text, thing)),
                 float(kind in ("definition", "explain") and _MEANS.search(text) is not None),
@@ -262,12 +265,9 @@ def _spans(readings: Sequence[SpanReading], stretch: Stretch) -> list[Span]:
     return [s for s in readings[stretch.rank].spans if s.start < stretch.end and stretch.start < s.end]
 
 
-def _compares(known: Known, things: tuple[str, str] | None, text: str) -> float:
-    """Share of the compared things that a text names."""
-    if things is None:
-        return 0.0
-    having: Mapping[str, object] = dict.fromkeys(known.terms(text))
-    return sum(bool(t) and t <= having.keys() for t in (known.terms(thing) for thing in things)) / 2
+def _compares(known: Known, things: Sequence[frozenset[str]], text: str) -> float:
+    """Share of the compared things of which a text speaks."""
+    return sum(compared.speaks(known.terms(text), thing) for thing in things) / len(things) if things else 0.0
 
 
 def _headings(hit: Hit) -> str:

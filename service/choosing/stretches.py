@@ -25,6 +25,9 @@ Kind = Literal["sentence", "item", "list", "row", "code"]
 LONGEST = 900
 #: Characters of what a colon announces across an empty line.
 SHORT = 240
+_LINE = re.compile(r"\S.*")
+#: What a heading's line may have in front of it.
+_NUMBERED = re.compile(r"^(?:(?:chapter|section|第)\s*)?[\d.]+\s*[章节節]?[.:：、]?\s*")
 _MARK = re.compile(r"[ \t]*(?:[-*+•‣▪·]|\d{1,3}[.)、．]|[（(]\d{1,2}[)）])[ \t]*$")
 
 
@@ -73,7 +76,7 @@ def stretches(hits: Sequence[Hit]) -> list[Stretch]:
 
 
 def _of(hit: Hit, rank: int) -> list[Stretch]:
-    text, spans = hit.text, split(hit.text)
+    text, spans = hit.text, _without_headings(hit, split(hit.text))
     kinds: list[str] = ["item" if s.kind == "sentence" and _marked(text, s) else s.kind for s in spans]
     found: list[Stretch] = []
 
@@ -117,6 +120,32 @@ def _of(hit: Hit, rank: int) -> list[Stretch]:
                 add(i, run, "list")
         add(i, last, "sentence" if kind == "sentence" else "item" if kind == "item" else kind)  # type: ignore[arg-type]
     return found
+
+
+def _without_headings(hit: Hit, spans: Sequence[Span]) -> list[Span]:
+    """The same sentences, with lines that are a heading of the passage apart: nothing marks them in a PDF."""
+    headings = {_plain(part) for part in (hit.title, *hit.heading_path)}
+    lines = [
+        line.span()
+        for line in _LINE.finditer(hit.text)
+        if not headings.isdisjoint((_plain(line[0]), _NUMBERED.sub("", _plain(line[0]), count=1)))
+    ]
+    found: list[Span] = []
+    for span in spans:
+        start = span.start
+        for first, last in lines if span.kind == "sentence" else ():
+            if first <= start < last:
+                end = min(last, span.end)
+                found.append(Span(start, end, "heading"))
+                rest = hit.text[end : span.end]
+                start = end + len(rest) - len(rest.lstrip())
+        if start < span.end:
+            found.append(Span(start, span.end, span.kind))
+    return found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _marked(text: str, span: Span) -> bool:

@@ -70,6 +70,16 @@ def test_what_may_be_quoted_comes_with_what_belongs_to_it() -> None:
     assert found["Documents change."].first and not found["Ctrl-C ends it."].first
 
 
+def test_a_heading_without_marks_states_nothing() -> None:
+    text = "Chapter 2. Asking\nAsk for one thing\nA small model answers one question best. Ask twice.\n"
+    page = replace(hit(text), heading_path=("Asking", "Ask for one thing"))
+    found = [s.text for s in stretches([page])]
+    assert found == ["A small model answers one question best.", "Ask twice."]
+    assert stretches([page])[0].first
+    only = replace(hit("9.1 上传到仓库"), heading_path=("上传到仓库",))
+    assert stretches([only]) == [] and len(stretches([hit("9.1 上传到仓库")])) == 1
+
+
 @settings(max_examples=60)
 @given(
     st.lists(
@@ -93,7 +103,7 @@ def test_what_may_be_quoted_comes_with_what_belongs_to_it() -> None:
 )
 def test_stretches_are_slices_and_each_place_is_there_once(parts: list[str], overlap: int) -> None:
     text = "".join(parts)
-    passages = [hit(text), hit(text[overlap:], 1, start=overlap)]
+    passages = [replace(hit(text), heading_path=("请运行程序",)), hit(text[overlap:], 1, start=overlap)]
     found = stretches(passages)
     assert len({s.key for s in found}) == len(found)
     for one in found:
@@ -166,10 +176,18 @@ def test_features_say_what_they_claim() -> None:
     assert watch["words"] == 1.0 and ends["words"] == 0.0 and blue["words"] == 0.5
     assert watch["how_command"] == watch["how_code"] == watch["how_order"] == 1.0 > ends["how_command"]
     assert ends["next_to_best"] == 1.0 > blue["next_to_best"], "right behind the one closest in meaning"
-    why = known("Why is it slow?", "It is slow because the disk is old. It is blue.")
-    found = leading(why, stretches(why.hits))
-    reasons = [row[FEATURES.index("why_because")] for row in describe(why, found)]
-    assert reasons == [1.0, 0.0]
+
+    def feature(name: str, question: str, text: str) -> list[float]:
+        told = known(question, text)
+        return [row[FEATURES.index(name)] for row in describe(told, leading(told, stretches(told.hits)))]
+
+    slow = "It is slow because the disk is old. It is blue."
+    assert feature("why_because", "Why is it slow?", slow) == [1.0, 0.0]
+    animals = "Tall cats purr and tall dogs bark. Cats are tall. Birds sing."
+    assert feature("compare_both", "How do tall cats differ from tall dogs?", animals) == [1.0, 0.5, 0.0]
+    row = "| key | does |\n| --- | --- |\n| q | departs |\n"
+    assert {*feature("else_row", "How do I depart?", row)} == {0.0, 1.0}, "the table as a list is none"
+    assert not any(feature("else_row", "List the keys.", row))
 
 
 def test_only_the_leading_stretches_are_embedded() -> None:
@@ -197,6 +215,9 @@ def test_the_likeliest_brings_what_belongs_to_it() -> None:
     two = "Cats purr when they are glad. Birds sing. Dogs wag their tails."
     both = chosen("What is the difference between cats and dogs?", two, Cats=0.9, Dogs=0.3, Birds=0.2)
     assert both == ["Cats purr when they are glad.", "Dogs wag their tails."]
+    three = chosen("Cats、birds 和 dogs 有什么区别？", two, Cats=0.9, Dogs=0.1, Birds=0.2)
+    assert three == two.replace(". ", ".|").split("|"), "each of the things has its sentence"
+    assert len(chosen("How do cats differ from dogs?", two, Cats=0.9, Dogs=0.05)) == 1, "none too unlikely"
     steps = "Install it in this order.\n\n1. Load the disk.\n2. Run the setup.\n"
     assert len(chosen("How do I install it?", steps, Install=0.9)) == 2, "the list right behind comes along"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,23 @@ TEXTS = st.lists(ALPHABET, max_size=40).map("".join)
 def hit(text: str, start: int = 0, end: int | None = None, *, score: float = 0.9, number: int = 1) -> Hit:
     end = len(text) if end is None else end
     return Hit(number, "doc", "a.md", "A", 0, text[start:end], start, end, 2, 3, (), score, 0.8, 1.0)
+
+
+def test_no_sentence_goes_over_a_line_of_json() -> None:
+    record = {
+        "file": "a.pdf",
+        "pages": 2,
+        "note": 'It ends. The "old" one.',
+        "read": True,
+        "at": {"x": None, "y": 1.5},
+    }
+    text = json.dumps([record, record], indent=1)
+    spans = split(f"Two records. Look:\n{text}\n")
+    found = [(span.kind, f"Two records. Look:\n{text}"[span.start : span.end]) for span in spans]
+    assert found[:2] == [("sentence", "Two records."), ("sentence", "Look:")]
+    assert found[2:] == [("row", line.strip()) for line in text.splitlines()]
+    prose = '"Old": so it was called. "New" [2] it was not.'
+    assert [span.kind for span in split(prose)] == ["sentence", "sentence"]
 
 
 @given(TEXTS)
