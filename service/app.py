@@ -132,6 +132,7 @@ def create_app(
     auth.describe(app)
     shared = None if settings.api_key_file is None else auth.SharedKey.read(settings.api_key_file)
     doorman = auth.Doorman(keys, shared, open_without_keys=is_loopback(settings.host))
+    app.state.doorman = doorman
     app.add_middleware(Mender, home=home)  # the last added is the outermost
     rates = Rates(settings.rate_limit) if settings.rate_limit else None
     app.add_middleware(auth.Gate, doorman=doorman, rates=rates)  # inside the guard: strangers end there

@@ -100,6 +100,15 @@ class Doorman:
         """Whether a request needs a key now. Raises RecordsUnavailable."""
         return not self._open or self._shared is not None or self._keys.any
 
+    def shows_all(self, caller: Access) -> bool:
+        """Whether somebody who called what is open may hear of every collection."""
+        if caller is not NOBODY:
+            return caller.collections is None
+        try:
+            return not self.asks_for_key()
+        except RecordsUnavailable:
+            return False
+
     def tell(self, presented: str) -> Access | None:
         """Whose key this is; None: nobody's. Raises RecordsUnavailable."""
         if self._shared is not None and self._shared.admits(presented):

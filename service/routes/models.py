@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
 
 from service import problems
+from service.access import access
 from service.deps import PartsDep
 from service.models import Models
 from service.schemas import (
@@ -21,9 +24,9 @@ router = APIRouter(tags=["models"])
 
 
 @router.get("/models", summary="Generators and adapters", responses={**problems.declared(500)})
-def list_models(parts: PartsDep) -> ModelsReply:
+def list_models(parts: PartsDep, request: Request) -> ModelsReply:
     """Installed models of our own engine, adapters, and what Ollama offers if it answers."""
-    own = _own(parts.models)
+    own = _own(parts.models, whole=access(request).collections is None)
     found, upstreams = list(own.models), []
     for name, address, names, message in parts.models.list_upstreams():
         upstreams.append(
@@ -87,9 +90,13 @@ def export_model(body: ExportRequest, parts: PartsDep) -> ExportReply:
     return ExportReply.of(parts.making.export(body.model, body.format, body.quantize))
 
 
-def _own(models: Models) -> OwnModelsReply:
+def _own(models: Models, *, whole: bool = True) -> OwnModelsReply:
+    """Own models and adapters; who is not for the whole hears that an adapter is stale, not by what."""
+    adapters = models.list_adapters()
+    if not whole:
+        adapters = [replace(a, stale=a.stale and "what it was trained on has changed") for a in adapters]
     return OwnModelsReply(
         models=[ModelReply.of(m, default=m.name == models.default) for m in models.list_own()],
-        adapters=[AdapterReply.of(a) for a in models.list_adapters()],
+        adapters=[AdapterReply.of(a) for a in adapters],
         default=models.default,
     )

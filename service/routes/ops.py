@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -44,10 +45,16 @@ async def healthz() -> HealthReply:
         **problems.declared(500),
     },
 )
-async def readyz(parts: PartsDep) -> JSONResponse:
-    """200 when index and models are loaded, 503 before, with what is missing."""
+async def readyz(request: Request, parts: PartsDep) -> JSONResponse:
+    """200 when index and models are loaded, 503 before, with what is missing.
+
+    Where keys are asked for, `notes` are for those that are held to no collection.
+    """
     state = parts.readiness.state
-    reply = ReadyReply(status=state, parts=parts.readiness.parts(), notes=parts.answerer.calibrators.notes)
+    notes = parts.answerer.calibrators.notes  # they name collections
+    if notes and not await run_in_threadpool(request.app.state.doorman.shows_all, access(request)):
+        notes = []
+    reply = ReadyReply(status=state, parts=parts.readiness.parts(), notes=notes)
     home = str(parts.home)
     shown = reply.model_copy(
         update={"parts": {k: v.replace(home, "LOREBASE_HOME") for k, v in reply.parts.items()}}

@@ -25,6 +25,7 @@ from service.database import FILE_NAME, Database
 from service.errors import InvalidKey, RecordsUnavailable, UnknownKey
 from service.keys import ROLES, Keys
 from service.library import Library
+from service.models import AdapterInfo
 from service.settings import ServiceSettings
 from tests.service.conftest import BRIDGE, TOWER, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator, document_id
@@ -261,6 +262,29 @@ def test_nothing_that_a_key_can_list_or_ask_tells_of_the_others(
     assert client.get("/documents", headers=bearer(a)).json()["collection"] == "a"
     assert client.get("/collections", headers=bearer(a)).json()["default"] == "a"
     assert client.get("/documents", headers=bearer(b)).json()["collection"] == "b"
+
+
+def test_what_is_open_names_no_collection_to_strangers_and_to_keys_of_others(
+    client: TestClient, two: tuple[str, str], keys: Keys
+) -> None:
+    calibrators = client.app.state.parts.answerer.calibrators  # type: ignore[attr-defined]
+    calibrators._notes["b"] = "the collection 'b' has a calibrator that was made for another reader"
+    whole = keys.create("whole", "reader")[1]
+    for headers in ({}, bearer(two[0]), bearer("lb_" + "0" * 16 + "_" + "x" * 43)):
+        assert client.get("/readyz", headers=headers).json()["notes"] == []
+    assert "'b'" in client.get("/readyz", headers=bearer(whole)).json()["notes"][0]
+
+
+def test_a_stale_adapter_tells_nothing_of_documents_of_others(
+    client: TestClient, two: tuple[str, str], keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale = "since it was trained: contracts/secret.md deleted"
+    adapters = [AdapterInfo("lore", "scripted", 4, (), stale), AdapterInfo("new", "scripted", 4)]
+    monkeypatch.setattr(client.app.state.parts.models, "list_adapters", lambda: adapters)  # type: ignore[attr-defined]
+    whole = keys.create("whole", "reader")[1]
+    for key, told in ((two[0], "what it was trained on has changed"), (whole, stale)):
+        listed = client.get("/models", headers=bearer(key)).json()["adapters"]
+        assert [adapter["stale"] for adapter in listed] == [told, None]
 
 
 def test_whatever_the_library_learns_is_limited_too() -> None:
