@@ -61,7 +61,7 @@ FORMATS: tuple[Format, ...] = (
     Format("odt", 1, "ingest.parse.odf", (".odt",), (f"{_ODF}.text",), 128),
     Format("ods", 1, "ingest.parse.odf", (".ods",), (f"{_ODF}.spreadsheet",), 128),
     Format("odp", 1, "ingest.parse.odf", (".odp",), (f"{_ODF}.presentation",), 128),
-    Format("rtf", 1, "ingest.parse.rtf", (".rtf",), ("application/rtf", "text/rtf"), 32),
+    Format("rtf", 2, "ingest.parse.rtf", (".rtf",), ("application/rtf", "text/rtf"), 32),
     Format("epub", 1, "ingest.parse.epub", (".epub",), ("application/epub+zip",), 256),
     Format("zip", 1, "ingest.parse.archive", (".zip",), ("application/zip",), 512, False, True),
     Format(

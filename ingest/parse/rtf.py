@@ -21,6 +21,7 @@ from ingest.types import Document
 #: that matter. They are cut out before the text is looked for.
 _DIGITS = re.compile(r"[0-9a-fA-F\s]{4096,}")
 _INFO = re.compile(r"\{\\(title|author|subject|keywords)\s+([^{}]{1,2000})\}")
+_CODE_PAGE = re.compile(r"\\ansicpg\d+")
 _BLANKS = re.compile(r"\n(?:[ \t]*\n)+")
 
 
@@ -43,8 +44,9 @@ def parse(source: Source) -> Document:
     if not text:
         raise EmptyDocument(f"{source.name}: there is no text in it. Nothing to ingest.")
     metadata: dict[str, str] = {}
+    page = found[0] if (found := _CODE_PAGE.search(raw[:4096])) else ""
     for key, value in _INFO.findall(raw[: 64 * 1024]):
-        if line := one_line(_plain("{\\rtf1\\ansi " + value + "}")):
+        if line := one_line(_plain(f"{{\\rtf1\\ansi{page} {value}}}")):
             metadata.setdefault(key, line)
     return Document(
         text, metadata.get("title") or one_line(source.stem), sections, (), metadata, tuple(warnings)
@@ -53,7 +55,9 @@ def parse(source: Source) -> Document:
 
 def _plain(raw: str) -> str:
     convert: Callable[..., str] = striprtf.rtf_to_text
-    return convert(raw, errors="replace")
+    # A character beyond U+FFFF is written as two numbers, its halves in UTF-16.
+    halves = convert(raw, errors="replace").encode("utf-16-le", "surrogatepass")
+    return halves.decode("utf-16-le", "replace")
 
 
 def _blocks(text: str) -> list[Block]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import openpyxl
+from openpyxl.utils.escape import unescape
 from openpyxl.utils.exceptions import InvalidFileException
 
 from ingest.errors import EmptyDocument, ParseError
@@ -150,6 +151,8 @@ def shown(value: object, number_format: str) -> str:
         return value.isoformat(" ", "seconds")
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if isinstance(value, str):
+        return str(unescape(value))  # "_x000D_" is a line's end (ECMA-376 part 1, 22.9.2.19)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return str(value)
     positive = (number_format or "").split(";")[0]

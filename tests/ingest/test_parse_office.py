@@ -103,6 +103,7 @@ def test_an_empty_presentation_and_an_empty_workbook(tmp_path: Path) -> None:
         (datetime.datetime(2026, 3, 1), "mm-dd-yy", "2026-03-01"),
         (datetime.datetime(2026, 3, 1, 4, 7), "h:mm", "2026-03-01 04:07:00"),
         ("text", "0.00", "text"),
+        ("two_x000D_\nlines, _x005F_x000D_ as it is", "General", "two\r\nlines, _x000D_ as it is"),
     ],
 )
 def test_numbers_as_excel_shows_them(value: object, form: str, expected: str) -> None:
@@ -322,6 +323,12 @@ def test_rtf(tmp_path: Path) -> None:
     assert document.title == "Grüße"
     assert document.text.split("\n\n")[0] == "one 潮位 café"
     assert "| a | b |\n| --- | --- |\n| c | d |" in document.text and "89504e" not in document.text
+    title = "".join(f"\\'{byte:02x}" for byte in "Привет".encode("cp1251")).encode()
+    path.write_bytes(
+        rb"{\rtf1\ansi\ansicpg1251{\info{\title " + title + rb"}} " + title + rb" \u-10179?\u-8704?!}"
+    )
+    document = parse(path)
+    assert (document.title, document.text) == ("Привет", "Привет 😀!")
     path.write_bytes(rb"{\rtf1 one \par two")
     with pytest.raises(ParseError, match="cut short"):
         parse(path)

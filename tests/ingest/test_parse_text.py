@@ -54,7 +54,7 @@ def test_every_row_of_the_table_can_be_loaded_and_no_suffix_is_claimed_twice() -
         ("LICENSE", "hello", "text/1", "text"),
         ("page.md", "<html> is a tag; hello", "markdown/1", None),
         ("page.py", "<html>hello", "code/1", None),
-        ("letter.txt", r"{\rtf1 hello}", "rtf/1", "rtf"),
+        ("letter.txt", r"{\rtf1 hello}", "rtf/2", "rtf"),
         ("id3.txt", "ID3 tags, RIFF and GIF8: hello", "text/1", None),
     ],
 )
