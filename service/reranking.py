@@ -26,8 +26,12 @@ PASSAGE_TOKENS, QUESTION_TOKENS = 384, 96
 class LikelihoodReranker:
     """Scores passages by what a generator of our own makes of the question behind them."""
 
-    def __init__(self, generator: Callable[[], Generator]) -> None:
-        self._generator = generator
+    def __init__(self, generator: Callable[[], Generator], cancel: threading.Event | None = None) -> None:
+        self._generator, self._cancel = generator, cancel
+
+    def until(self, cancel: threading.Event) -> LikelihoodReranker:
+        """The same, which ends with `model.errors.Cancelled` once that is set."""
+        return LikelihoodReranker(self._generator, cancel)
 
     def scores(self, query: str, passages: Sequence[str]) -> list[float]:
         """The geometric mean of the probabilities of the question's tokens, in [0, 1].
@@ -51,8 +55,13 @@ class LikelihoodReranker:
         encode = engine.tokenizer.encode
         ids = [*encode("Passage: "), *encode(passage)[:PASSAGE_TOKENS]]
         ids += encode("\nA question that the passage answers:")
-        (found,) = engine.score(ids, [question], cancel=threading.Event())
+        (found,) = engine.score(ids, [question], cancel=self._cancel)
         return math.exp(sum(found) / len(found))
+
+
+def until(reranker: Reranker | None, cancel: threading.Event) -> Reranker | None:
+    """The reranker for one request, which ends when that is withdrawn; a cross-encoder is done sooner."""
+    return reranker.until(cancel) if isinstance(reranker, LikelihoodReranker) else reranker
 
 
 class Reranking:

@@ -18,6 +18,7 @@ from service.answer import Ask, Source
 from service.deps import Parts, PartsDep
 from service.events import Checked, Event, Final, Reasoning, Sources, Token
 from service.models import Choice
+from service.reranking import until
 from service.routes.listening import listen
 from service.runner import Ticket
 from service.schemas import AskReply, AskRequest, CitationReply, Passage, Reply
@@ -92,7 +93,7 @@ class Prepared:
         """The job: blocks, runs in a slot's thread."""
         parts = self.parts
         source = Source(None) if self.ask.mode == "closed_book" else parts.library.source(self.ask.collection)
-        ask = self.ask
+        ask = replace(self.ask, reranker=until(self.ask.reranker, cancel))
         if self.session is not None:  # now, not before it waited: what waited in front of it belongs to it
             ask = replace(ask, history=parts.sessions.history(*self.session))
         for event in parts.answerer.answer(ask, source, self.choice.get(), cancel):

@@ -22,6 +22,7 @@ from service.embedding import Embedded, embed
 from service.followup import Said
 from service.generators import Message
 from service.models import OLLAMA, OPENAI
+from service.reranking import until
 from service.runner import Ticket
 from service.schemas.retrieving import Retrieving
 from service.schemas.wire import composed
@@ -113,7 +114,8 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
     )
 
     def job(cancel: threading.Event) -> Iterator[Heard]:
-        return look_up(choice.get, parts.answerer, ask, lambda: parts.library.source(collection), cancel)
+        ending = replace(ask, reranker=until(ask.reranker, cancel))
+        return look_up(choice.get, parts.answerer, ending, lambda: parts.library.source(collection), cancel)
 
     runner = parts.runner if choice.own else parts.upstream_runner
     return runner.submit(job, settings.deadline_s)

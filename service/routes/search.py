@@ -13,7 +13,7 @@ from ingest.types import SearchResult
 from ingest.widening import Surroundings, surroundings
 from service import errors, problems, tracing
 from service.deps import Parts, PartsDep
-from service.reranking import LikelihoodReranker
+from service.reranking import LikelihoodReranker, until
 from service.routes.listening import listen
 from service.runner import Ticket
 from service.schemas import SearchReply, SearchRequest
@@ -69,8 +69,9 @@ def submit_search(parts: Parts, body: SearchRequest) -> Ticket[Found]:
 
 
 def _search(
-    parts: Parts, body: SearchRequest, reranker: Reranker | None, _: threading.Event
+    parts: Parts, body: SearchRequest, reranker: Reranker | None, cancel: threading.Event
 ) -> Iterator[Found]:
+    reranker = until(reranker, cancel)
     source = parts.library.source(body.collection or parts.settings.collection)
     if source.search is None:
         yield SearchResult((), 0, 0.0), ()

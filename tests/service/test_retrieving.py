@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from fastapi import FastAPI
@@ -14,10 +16,11 @@ from fastapi.testclient import TestClient
 
 from ingest.errors import RerankerError, UnknownDocument
 from ingest.types import Document, Section
+from model.errors import Cancelled
 from service.app import create_app
 from service.reranking import LikelihoodReranker, Reranking
 from service.settings import ServiceSettings
-from tests.service.conftest import TOWER
+from tests.service.conftest import TOWER, leave, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator, document_id
 
 QUESTION = "How tall is the tower?"
@@ -164,6 +167,40 @@ def test_other_dialects_take_the_same_fields(asking: TestClient, shortest: Short
         json={"model": "scripted", "messages": [{"role": "user", "content": "x"}], "filters": "path = 'a'"},
     )
     assert refused.status_code == 400 and "lorebase:COLLECTION" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/search", {"query": QUESTION, "rerank": True}),
+        ("/ask", {"question": QUESTION, "rerank": True}),
+        (
+            "/v1/chat/completions",
+            {"model": "lorebase", "messages": [{"role": "user", "content": QUESTION}], "rerank": True},
+        ),
+    ],
+)
+def test_a_client_that_leaves_ends_the_reranking_too(
+    address: str, app: FastAPI, path: str, body: dict[str, object]
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Stub:
+        tokenizer = SimpleNamespace(encode=lambda text: list(text.encode()))
+
+        def score(self, prompt: object, continuations: object, *, cancel: threading.Event | None) -> NoReturn:
+            begun.set()
+            assert cancel is not None and cancel.wait(20)
+            ended.set()
+            raise Cancelled("withdrawn")
+
+    generator = SimpleNamespace(name="stub", engine=Stub())
+    for name in ("context_tokens", "capabilities", "writes_cjk", "focus_sentences", "count_tokens", "stream"):
+        setattr(generator, name, lambda *_: None)
+    app.state.parts.reranking._found = LikelihoodReranker(lambda: generator)
+    leave(address, path, body, begun.is_set)
+    assert ended.wait(20)
+    until(lambda: all(runner.running == 0 for runner in app.state.parts.runners))
 
 
 def test_likelihood_is_the_geometric_mean_of_the_questions_tokens() -> None:
