@@ -194,6 +194,10 @@ def _report(result: Result, collection: str, acceptable: float | None, flatterin
     if "unanswerable" not in result.asked:
         lines.append("None of them has no answer: name a file of questions about something else (--foreign).")
     if result.kept or force:
+        if not result.after["log loss"] < result.before["log loss"]:
+            lines.append(
+                "The own one is no better here than the shipped one. More questions may change that."
+            )
         lines.append(f"written: the collection {collection!r} has its own calibrator now.")
     else:
         lines.append(

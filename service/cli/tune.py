@@ -22,7 +22,7 @@ from service.errors import InvalidRequest
 from service.models import OLLAMA
 from service.settings import ServiceSettings
 from service.tuning import build as tuning
-from service.tuning.build import Built, Plan, Wanted
+from service.tuning.build import LEAST_PAIRS, Built, Plan, Wanted
 from service.tuning.train import Train, train
 from service.tuning.verdict import verdict
 
@@ -47,7 +47,7 @@ def run(
         ServiceError, IngestError, ModelError: what is missing or failed, with what to do.
         KeyboardInterrupt: stopped; the same command goes on.
     """
-    for flag, least in (("max_pairs", 1), ("steps", 1), ("compare", 0)):
+    for flag, least in (("max_pairs", LEAST_PAIRS), ("steps", 1), ("compare", 0)):
         if (value := getattr(given, flag)) is not None and value < least:
             raise InvalidRequest(f"--{flag.replace('_', '-')} should be {least} or more, got {value}")
     base = parts.settings.model.partition("+")[0]
@@ -81,7 +81,7 @@ def run(
 
 def minutes(seconds: float) -> str:
     """A rough time, as people say it."""
-    return f"{max(1, round(seconds / 60))} min" if seconds >= 45 else "less than a minute"
+    return f"about {max(1, round(seconds / 60))} min" if seconds >= 45 else "less than a minute"
 
 
 def _overview(made: Plan) -> None:
@@ -94,7 +94,7 @@ def _overview(made: Plan) -> None:
     again = ", some of them twice," if made.passages > len(collected.passages) else ""
     lines.append(
         f"writing questions on about {min(made.passages, len(collected.passages))} of them{again} "
-        "and training takes about "
+        "and training takes "
         f"{minutes(made.seconds)} on two processor cores; what is done already is not done again"
     )
     print("\n".join(lines), file=sys.stderr, flush=True)

@@ -34,7 +34,7 @@ def render(report: Mapping[str, Any]) -> str:
         report=report,
         modes=modes,
         colours=COLOURS,
-        columns=[name for name in TABLE if any(name in mode["figures"] for mode in modes)],
+        columns=_columns(report),
         kinds=list(report["questions"]["kinds"]),
         languages=list(report["questions"]["languages"]),
         shown=report["answers"][:SHOWN],
@@ -44,6 +44,16 @@ def render(report: Mapping[str, Any]) -> str:
         calibration=_calibration(modes),
         times=_times(modes),
     )
+
+
+def _columns(report: Mapping[str, Any]) -> list[str]:
+    """The figures that some mode has; where every question has an answer, none that says the same again."""
+    again = "_answerable" if report["questions"]["asked"] == report["questions"]["answerable"] else None
+    return [
+        name
+        for name in TABLE
+        if any(name in mode["figures"] for mode in report["modes"]) and not (again and name.endswith(again))
+    ]
 
 
 def _best(modes: list[dict[str, Any]]) -> dict[str, Any] | None:

@@ -96,7 +96,8 @@ def percent(share: float) -> str:
 
 def points(difference: float) -> str:
     """A difference of two shares for people, in percentage points."""
-    return f"{100 * difference:+.0f}".replace("-", "−").replace("+0", "±0")
+    whole = round(100 * difference)
+    return f"{whole:+d}".replace("-", "−") if whole else "0"
 
 
 def milliseconds(ms: float) -> str:

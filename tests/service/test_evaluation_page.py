@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.evaluation.page import render
+from service.evaluation.pictures import points
 from tests.service.browsing import axe_script, breaches, browser
 from tests.service.evaluating import compare, parts_of, questions
 from tests.service.fakes import ScriptedGenerator
@@ -61,6 +65,16 @@ def test_the_page_is_one_file_that_loads_nothing(report: Path) -> None:
 
 
 @pytest.mark.browser
+def test_the_table_says_nothing_twice_and_nought_has_no_sign(report: Path) -> None:
+    told = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+    heads = re.findall(r"<th[^>]*>([^<]+)</th>", render(told))
+    assert told["questions"]["answerable"] < told["questions"]["asked"] and "F1, answerable" in heads
+    told["questions"]["answerable"] = told["questions"]["asked"]  # then it is the F1 beside it
+    heads = re.findall(r"<th[^>]*>([^<]+)</th>", render(told))
+    assert "F1" in heads and "F1, answerable" not in heads
+    assert [points(share) for share in (0.333, -0.333, 0.004, -0.004)] == ["+33", "−33", "0", "0"]
+
+
 def test_the_page_in_a_browser(browser: Any, report: Path) -> None:
     for options in (
         {"viewport": {"width": 1280, "height": 900}},

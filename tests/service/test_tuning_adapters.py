@@ -185,7 +185,7 @@ def test_tune_compiles_trains_compares_and_says_what_won(
     assert "rejected" in page and "favours ways of answering" in page and "more than any other way" in page
     figures = json.loads((folder / "tune.json").read_text())
     assert figures["verdict"] and figures["compare_s"] >= 0 and len(trainer.trained) == 1
-    for wrong in (["--max-pairs", "0"], ["--steps", "0"], ["--compare", "-1"]):
+    for wrong in (["--max-pairs", "7"], ["--steps", "0"], ["--compare", "-1"]):
         with pytest.raises(InvalidRequest, match=wrong[0]):
             tune.run(arguments.parse(["tune", *wrong]), parts, no_embedder, trainer)
 
