@@ -43,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     except IngestError as error:
         terminal.note(f"error: {error}")
         return 2
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of ~name
+            raise
+        terminal.note("error: a path begins with ~ and the name of a user that this machine does not know")
+        return 2
     except KeyboardInterrupt:
         terminal.note("interrupted")
         return 130

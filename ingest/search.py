@@ -82,6 +82,7 @@ class Searcher:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         start = time.perf_counter()
+        query = query.encode("utf-8", "replace").decode()  # half a surrogate pair is in no text
         asked = words.read_query(query) if mode != "dense" else words.Query(())
         vector = self._vector(query) if mode != "keyword" and query.strip() else None
         with self._store.reading() as reader:

@@ -47,6 +47,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ModelError, IngestError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of ~name
+            raise
+        print("error: a path begins with ~ and the name of an unknown user", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130

@@ -43,6 +43,7 @@ class HashEmbedder:
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         vectors = np.zeros((len(texts), self.dimension))
         for row, text in enumerate(texts):
+            text.encode()  # half a character is no text: tokenizers raise as well
             vectors[row] = 1e-3  # a text without words has a direction too
             for word in re.findall(r"\w+", text.lower()):
                 vectors[row] += self._direction(word)

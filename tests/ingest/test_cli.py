@@ -151,6 +151,7 @@ def test_watching_tells_what_changes_and_ends_with_ctrl_c(
         (["list", "--wait", "soon"], 2, "0 or more"),
         (["./docs", "--wait", "nan"], 2, "0 or more"),
         (["./docs", "--wait", "inf"], 0, "2 unchanged"),
+        (["./docs", "~nobody-of-this-name/x"], 2, "begins with ~"),
         (["--rerank", "nobody", "search", "x"], 2, "'nobody'"),
         (["list", "--filter", "year >="], 2, "character 8: expected a value after >="),
         (["search", "x", "--filter", "a = (1"], 2, "character 5: expected a value"),

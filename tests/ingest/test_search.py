@@ -180,7 +180,18 @@ def test_no_question_is_syntax(odd_words: Searcher, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["", "  ", "???", "AND", 'NEAR("a" "b", 2)', "terms: x", "x" * 100_000, "乌 " * 50_000]
+    "query",
+    [
+        "",
+        "  ",
+        "???",
+        "AND",
+        'NEAR("a" "b", 2)',
+        "terms: x",
+        "x" * 100_000,
+        "乌 " * 50_000,
+        "caf\udce9 \ud800",
+    ],
 )
 def test_odd_questions_are_answered(store: SqliteFaissStore, query: str) -> None:
     for mode in MODES:

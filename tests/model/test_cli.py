@@ -106,6 +106,7 @@ def test_list_shows_the_home_what_is_there_and_what_is_offered(
         (["inspect", "../tiny"], "not installed"),
         (["pull", "no-such-thing"], "no catalog name"),
         (["pull", "no/such/path"], "no catalog name"),
+        (["pull", "~nobody-of-this-name/x"], "begins with ~"),
     ],
 )
 def test_an_error_is_one_line_and_status_1(
