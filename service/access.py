@@ -63,8 +63,11 @@ WHOLE_READER, WHOLE_EDITOR = Need("reader", whole=True), Need("editor", whole=Tr
 
 NEEDS: dict[tuple[str, str], Need] = {
     ("GET", "/"): OPEN,
+    ("HEAD", "/"): OPEN,
     ("GET", "/healthz"): OPEN,
+    ("HEAD", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
+    ("HEAD", "/readyz"): OPEN,
     ("GET", "/metrics"): WHOLE_READER,
     ("GET", "/whoami"): READER,
     ("POST", "/ask"): READER,

@@ -328,7 +328,11 @@ def cancel_job(job_id: str, parts: PartsDep) -> JobReply:
 )
 async def job_events(job_id: str, parts: PartsDep) -> StreamingResponse:
     """The job whenever something about it changes, until it ends."""
-    return StreamingResponse(_progress(parts.jobs.job(job_id)), media_type="text/event-stream")
+    return StreamingResponse(
+        _progress(parts.jobs.job(job_id)),
+        media_type="text/event-stream",
+        headers={"X-Accel-Buffering": "no"},  # else nginx hands progress out at the end
+    )
 
 
 async def _progress(job: Job) -> AsyncIterator[bytes]:

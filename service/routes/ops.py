@@ -29,12 +29,14 @@ def running_version() -> str:
         return "0+unknown"
 
 
+@router.head("/healthz", include_in_schema=False)  # as monitors and load balancers ask
 @router.get("/healthz", summary="Live", tags=["ops"], responses={**problems.declared(500)})
 async def healthz() -> HealthReply:
     """The process answers."""
     return HealthReply(version=running_version())
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get(
     "/readyz",
     summary="Ready",
@@ -87,6 +89,7 @@ def metrics(parts: PartsDep) -> Response:
     return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """The page."""

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
@@ -53,6 +54,16 @@ def test_a_body_that_is_not_said_to_be_json_is_told_how_to_be(client: TestClient
             headers = {} if kind is None else {"Content-Type": kind}
             reply = client.post(path, content=json.dumps(WHOLE.get(path, CLASSES)), headers=headers)
             assert reply.status_code == 415 and "Content-Type: application/json" in reply.text, path
+
+
+def test_monitors_ask_with_head(address: str) -> None:
+    """RFC 9110, 9.3.2: as GET, without the content."""
+    for path in ("/", "/healthz", "/readyz", "/web/page.js"):
+        got, head = httpx.get(address + path), httpx.head(address + path)
+        assert (head.status_code, head.content) == (got.status_code, b"") and got.status_code == 200, path
+        assert head.headers["content-length"] == got.headers["content-length"] == str(len(got.content)), path
+    reply = httpx.head(address + "/documents")
+    assert reply.status_code == 405 and reply.headers["allow"] == "GET"
 
 
 @pytest.mark.parametrize("charset", ["undefined", "\x00", "unicode_escape", "utf-7", "utf-16"])
