@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class OwnModel:
         self._engine, self._home, self._states = engine, home, states
         self._lock = threading.RLock()
         self._reader: Reader | None = None
-        self._told = False  #: whether the log says why there is no reader
+        self._why_none = ""  #: why there is no reader
+        self._told = False  #: whether the log has said so
 
     @property
     def adapters(self) -> list[str]:
@@ -87,7 +88,7 @@ class OwnModel:
         By its plain name, and with the reading adapter, it has a reader, if that adapter is installed.
         """
         reader = self._reading() if adapter in (None, READING) else None
-        return OwnGenerator(self._engine.use(adapter), reader)
+        return OwnGenerator(self._engine.use(adapter), reader, self._tell)
 
     def _reading(self) -> Reader | None:
         """The reader, made when it is first wanted; None where its adapter is missing or for another base."""
@@ -99,18 +100,32 @@ class OwnModel:
                 except UnknownModel:
                     return None
                 except ModelError as error:
-                    if not self._told:
-                        logger.warning("%s answers without a reader: %s", self._engine.name, error)
-                    self._told = True
+                    self._why_none = str(error)
             return self._reader
+
+    def _tell(self) -> None:
+        """Say once, when documents are to be read, why nothing reads them passage by passage."""
+        if self._why_none and not self._told:
+            logger.warning("%s answers without a reader: %s", self._engine.name, self._why_none)
+            self._told = True
 
 
 class OwnGenerator:
     """A loaded checkpoint with a chat template."""
 
-    def __init__(self, engine: Engine, reader: PassageReader | None = None) -> None:
-        self._engine, self.reader = engine, reader
+    def __init__(
+        self, engine: Engine, reader: PassageReader | None = None, missed: Callable[[], None] | None = None
+    ) -> None:
+        """`missed` is called where the reader is wanted and there is none."""
+        self._engine, self._reader, self._missed = engine, reader, missed
         self._writes_cjk = engine.tokenizer.count(CJK_SAMPLE) <= CJK_TOKENS_PER_CHARACTER * len(CJK_SAMPLE)
+
+    @property
+    def reader(self) -> PassageReader | None:
+        """What reads passages apart, if there is such a one."""
+        if self._reader is None and self._missed is not None:
+            self._missed()
+        return self._reader
 
     @property
     def engine(self) -> Engine:

@@ -264,7 +264,11 @@ def test_withdrawn_questions_end_at_once(engine: ReadingEngine, library: MemoryL
 
 @pytest.mark.parametrize("place", ["home", "shipped", "another base", "none"])
 def test_an_installed_reading_adapter_is_used_by_default(
-    place: str, tmp_path: Path, library: MemoryLibrary, monkeypatch: pytest.MonkeyPatch
+    place: str,
+    tmp_path: Path,
+    library: MemoryLibrary,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     home, shipped = tmp_path / "home", tmp_path / "shipped"
     monkeypatch.setattr(shelf, "SHIPPED", shipped)
@@ -290,7 +294,10 @@ def test_an_installed_reading_adapter_is_used_by_default(
     settings = ServiceSettings(model="a", kernel="float32", shutdown_grace_s=0.5, max_tokens=8)
     with TestClient(create_app(settings, home, library), base_url="http://127.0.0.1") as client:
         assert client.app.state.parts.readiness.wait(30)  # type: ignore[attr-defined]
+        ask(client, mode="closed_book")
+        assert "without a reader" not in caplog.text, "who reads no document misses none"
         reply = ask(client)
+        assert caplog.text.count("without a reader") == (place == "another base")
         if place in ("home", "shipped"):
             assert (reply["reading"], reply["model"]) == ("each", "a+grounded-qa")
             assert reply["usage"]["completion_tokens"] > 0  # type: ignore[index]
