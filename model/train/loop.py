@@ -252,6 +252,8 @@ class _Run:
 
         if self.validation is not None and due(config.eval_steps):
             loss = self._validate()
+            if not math.isfinite(loss):  # as the best so far, no later one would ever be below it
+                raise self._not_finite(loss, math.nan, f"step {here.step}, in validation")
             if here.best_loss is None or loss < here.best_loss:
                 here.best_loss, here.best_step, here.stale = loss, here.step, 0
                 if self.store is not None:
@@ -308,15 +310,16 @@ class _Run:
                 {"step": here.step, "steps": self.steps, "epoch": round(here.epoch + share, 4), **figures}
             )
 
-    def _not_finite(self, loss: float, norm: float) -> NonFiniteLoss:
+    def _not_finite(self, loss: float, norm: float, where: str = "") -> NonFiniteLoss:
         here = self.position
         what = f"gradient norm is {norm}" if math.isfinite(loss) else f"loss is {loss}"
         first, last = here.micro_batch, here.micro_batch + self.per_step - 1
+        rows = f" (epoch {here.epoch}, micro-batches {first} to {last})"
         saved = (
             f"checkpoint of step {self.saved_step} is kept" if self.saved_step > 0 else "run saved nothing"
         )
         return NonFiniteLoss(
-            f"step {here.step + 1}: the {what} (epoch {here.epoch}, micro-batches {first} to {last}); "
+            f"{where or f'step {here.step + 1}'}: the {what}{'' if where else rows}; "
             f"the {saved}. Try a lower learning_rate, or compute_type fp32"
         )
 

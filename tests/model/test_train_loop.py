@@ -156,6 +156,19 @@ def test_a_loss_that_is_no_number_stops_before_any_parameter_changes(tmp_path: P
     assert all(torch.equal(p, found[1][f"parameter/{name}"]) for name, p in trained(one).items())
 
 
+def test_a_validation_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    def breaks_in_validation(one: GPT, batch: Batch) -> tuple[Tensor, int]:
+        total, count = losses.next_token(one, batch)
+        return total if one.training else total * torch.nan, count
+
+    store = Store(tmp_path, no_export, {})
+    with pytest.raises(
+        NonFiniteLoss, match=r"step 6, in validation: the loss is nan; the checkpoint of step 4"
+    ):
+        fit(model(), breaks_in_validation, Rows(), config(save_steps=2), validation=Rows(4), store=store)
+    assert not (tmp_path / "best").exists() and store.step() == 4
+
+
 def test_a_full_disk_leaves_the_former_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path, no_export, {})
     original, saves = state.write_tensors, []
