@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import random
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+
+def lasting_port() -> int:
+    """A free port for a server that goes and comes back: of those that the system gives no client meanwhile."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 1000):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("a thousand ports are taken")
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):

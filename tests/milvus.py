@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.loopback import lasting_port
+
 SERVE = """
 import sys, time
 from milvus_lite.adapter.grpc.server import start_server_in_thread
@@ -20,7 +22,7 @@ class Milvus:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = 0
+        self.port = lasting_port()
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:

@@ -6,11 +6,12 @@ import functools
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from tests.loopback import lasting_port
 
 USER, PASSWORD = "lore", "p@ss/w?rd"
 ENCODED = "p%40ss%2Fw%3Frd"
@@ -45,9 +46,7 @@ class PostgresServer:
         word.chmod(0o644)
         self.data = self.folder / "data"
         self._run("initdb", "-D", self.data, "-U", USER, "-A", "scram-sha-256", f"--pwfile={word}", "-N", "-E", "UTF8", "--locale=C")  # fmt: skip
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = lasting_port()
 
     def start(self) -> None:
         """Start it, and return when it takes connections."""
