@@ -166,14 +166,12 @@ def read_table(
         first = error.errors()[0]
         key = str(first["loc"][0]) if first["loc"] else table
         known = ", ".join(model.model_fields)
-        hint = (
-            f"Known keys of [{table}]: {known}."
+        said = (
+            f"there is no such setting. Known keys of [{table}]: {known}."
             if first["type"] == "extra_forbidden"
-            else f"Got {first['input']!r}."
+            else f"{first['msg']}. Got {first['input']!r}."
         )
-        raise SettingsError(
-            f"setting {key!r} (from {sources.get(key, table)}): {first['msg']}. {hint}"
-        ) from error
+        raise SettingsError(f"setting {key!r} (from {sources.get(key, table)}): {said}") from error
 
 
 #: Ways of cutting that have a name.

@@ -19,7 +19,7 @@ def export(arguments: argparse.Namespace, home: Path, settings: IngestSettings) 
     if arguments.json:
         terminal.json_line({"file": str(target)} | manifest.model_dump(by_alias=True))
     else:
-        print(f"{manifest.documents} documents, {manifest.chunks} passages written to {target}")
+        print(f"{_held(manifest.documents, manifest.chunks)} written to {target}")
     return 0
 
 
@@ -45,8 +45,10 @@ def import_(arguments: argparse.Namespace, home: Path, settings: IngestSettings)
             {"collection": status.collection, "documents": status.documents, "chunks": status.chunks}
         )
     else:
-        print(
-            f"{status.documents} documents, {status.chunks} passages are now collection "
-            f"{terminal.printable(status.collection)}"
-        )
+        held, name = _held(status.documents, status.chunks), terminal.printable(status.collection)
+        print(f"{held} are now collection {name}")
     return 0
+
+
+def _held(documents: int, passages: int) -> str:
+    return f"{terminal.counted(documents, 'document')}, {terminal.counted(passages, 'passage')}"

@@ -27,6 +27,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: 1 file, 2 files."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def json_line(value: Any) -> None:
     """One JSON object, one line; in ASCII where the reader's encoding has not every character."""
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
@@ -65,7 +70,7 @@ class ProgressDisplay:
             return
         now = time.monotonic()
         rate = progress.embedded / max(now - self._started, 1e-6)
-        speed = f"{progress.embedded} passages embedded ({rate:.1f}/s)"
+        speed = f"{counted(progress.embedded, 'passage')} embedded ({rate:.1f}/s)"
         if sys.stderr.isatty():
             self._draw(progress, speed)
         elif now - self._told > _PLAIN_EVERY_S:
@@ -119,7 +124,8 @@ def show_report(report: IngestReport, as_json: bool) -> None:
     )
     print(f"{shown}{' (stopped before the end)' if report.cancelled else ''}")
     print(
-        f"{report.parsed} files parsed, {report.pages} pages, {report.embedded} passages embedded, "
+        f"{counted(report.parsed, 'file')} parsed, {counted(report.pages, 'page')}, "
+        f"{counted(report.embedded, 'passage')} embedded, "
         f"{report.seconds:.1f} s; "
         f"collection {report.collection}, generation {report.generation}"
     )
@@ -170,7 +176,7 @@ def show_documents(documents: list[StoredDocument], as_json: bool) -> None:
                 f"{printable(document.title)}"
             )
     if not as_json:
-        print(f"{len(documents)} documents")
+        print(counted(len(documents), "document"))
 
 
 def show_document(

@@ -86,6 +86,8 @@ def _classes(file: Path) -> Any:
     """The file's labels, bare or under `classes`."""
     try:
         held = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeated_keys)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise InvalidRequest(f"{file} cannot be read as JSON: {error}") from error
     return held["classes"] if isinstance(held, dict) and isinstance(held.get("classes"), dict) else held

@@ -96,14 +96,25 @@ def test_json_is_one_object_a_line(project: Path, capsys: pytest.CaptureFixture[
     assert call("collections") == [{"name": "default"}]
 
 
+def test_a_misspelt_setting_is_named_with_those_there_are(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOREBASE_INGEST_CHUNK_TOKEN", "300")
+    assert main(["list"]) == 2
+    said = capsys.readouterr().err
+    assert "'chunk_token' (from LOREBASE_INGEST_CHUNK_TOKEN): there is no such setting. Known keys" in said
+    assert "chunk_tokens," in said
+
+
 def test_fields_and_filters(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def call(*arguments: str) -> tuple[int, str]:
         return main(list(arguments)), capsys.readouterr().out
 
-    assert call("./docs", "--set", "year=2020", "--set", "tags=[law, tax]", "--include", "*.md")[0] == 0
+    status, out = call("./docs", "--set", "year=2020", "--set", "tags=[law, tax]", "--include", "*.md")
+    assert status == 0 and "1 file parsed, 0 pages, 1 passage embedded" in out
     assert call("--set", "year=2021", "./docs")[0] == 0
     assert "2 documents" in call("list")[1]
-    assert "1 documents" in call("list", "--filter", "year >= 2021 and tags = law")[1]
+    assert "1 document\n" in call("list", "--filter", "year >= 2021 and tags = law")[1]
     status, out = call("search", "tortoise part", "--filter", "not tags in (law)")
     assert status == 0 and "docs/b.txt" in out and "docs/a.md" not in out
     assert "Nothing found" in call("search", "tortoise", "--filter", "year < 2021")[1]

@@ -249,7 +249,7 @@ def test_the_command_labels_lines_and_says_what_is_wrong(
         with pytest.raises(problem):
             classify.run(parts, arguments.parse([*by_file, "x"]))
     file.unlink()
-    with pytest.raises(InvalidRequest, match=r"classes\.json"):
+    with pytest.raises(InvalidRequest, match=r"classes\.json cannot be read: No such file"):
         classify.run(parts, arguments.parse([*by_file, "x"]))
 
 
