@@ -165,12 +165,19 @@ def relayed(parts: Parts, path: str, body: dict[str, object], *, stream: bool) -
 
     Raises:
         UnknownModel: there is no upstream.
+        InvalidRequest: it holds what JSON has no word for.
         Busy: nothing was done for it.
     """
     upstream = parts.models.ollama
     model = str(body.get("model") or body.get("name")).removeprefix(OLLAMA)
     if upstream is None:
         raise UnknownModel(f"no model {model!r} is installed. Fetch one: python -m model pull NAME")
+    try:  # now: once it is on its way a failure would be taken for the upstream's
+        json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidRequest(
+            "the body holds NaN, a number without end, half of a surrogate pair, or is nested too deep"
+        ) from error
 
     def job(cancel: threading.Event) -> Iterator[bytes]:
         with contextlib.closing(upstream.relay(path, {**body, "model": model}, cancel)) as relay:

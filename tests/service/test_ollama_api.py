@@ -183,6 +183,20 @@ def test_other_names_go_to_ollama_as_they_are(
     assert upstream.asked[-1]["model"] == "tiny:1b" and generator.asked == []
 
 
+@pytest.mark.parametrize("odd", ["NaN", "1e999", '"\\ud800"'])
+def test_what_is_wrong_with_a_request_is_not_laid_at_its_door(
+    address: str, upstream: OllamaStandIn, odd: str
+) -> None:
+    for path in ("/api/chat", "/api/generate", "/api/embed", "/api/show"):
+        body = (
+            f'{{"model": "tiny:1b", "messages": [], "prompt": "x", "input": "x", "options": {{"x": {odd}}}}}'
+        )
+        headers = {"Content-Type": "application/json"}
+        reply = httpx.post(address + path, content=body, headers=headers, timeout=30)
+        assert reply.status_code == 400 and "Ollama" not in reply.text, (path, reply.text)
+    assert not upstream.asked
+
+
 def test_a_reply_of_ollama_that_is_not_streamed(client: ollama.Client, upstream: OllamaStandIn) -> None:
     upstream.words = []
     assert client.chat("tiny:1b", TURNS).done_reason == "stop"  # one line is one document
