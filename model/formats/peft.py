@@ -161,7 +161,12 @@ def read(folder: Path, config: GPTConfig, *, base: str | None = None) -> Adapter
             b = b.chunk(3)[part]
             magnitude = None if magnitude is None else magnitude.chunk(3)[part]
         rank = a.shape[0]
-        alpha = _matching(described.get("alpha_pattern") or {}, module, knobs.lora_alpha)
+        try:
+            alpha = _matching(described.get("alpha_pattern") or {}, module, knobs.lora_alpha)
+        except (AttributeError, TypeError, ValueError, re.error) as error:
+            raise AdapterError(
+                f"{folder / CONFIG_FILE}: alpha_pattern must map patterns of names to numbers ({error})."
+            ) from error
         scale = alpha / (math.sqrt(rank) if knobs.use_rslora else rank)
         modules[native] = LowRank(
             a.float(), b.float(), scale, None if magnitude is None else magnitude.float()

@@ -194,6 +194,16 @@ def test_damage_stays_within_the_error_tree(tmp_path: Path) -> None:
         with pytest.raises(ModelError):
             hf.read(path)
     (path / "config.json").write_text(json.dumps(config))
+    (path / "chat_template.jinja").write_bytes(b"\xff{{")
+    with pytest.raises(CheckpointError, match=r"chat_template\.jinja cannot be read"):
+        hf.read(path)
+    (path / "chat_template.jinja").unlink()
+    index = path / "model.safetensors.index.json"
+    for shards in ([1], {"a": 5}, {"a": ["x"]}, {"a": "../x", "b": "model.safetensors"}, {}):
+        index.write_text(json.dumps({"weight_map": shards}))
+        with pytest.raises(CheckpointError, match="does not list shards"):
+            hf.read(path)
+    index.unlink()
     (path / "model.safetensors").write_bytes((path / "model.safetensors").read_bytes()[:-4])
     with pytest.raises(CheckpointError, match="damaged"):
         hf.read(path)

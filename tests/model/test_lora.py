@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -233,6 +234,12 @@ def test_an_adapter_for_another_base_is_refused(tmp_path: Path) -> None:
     shallow = GPTConfig.from_dict(model.config.to_dict() | {"n_layers": 1})
     with pytest.raises(AdapterError, match=r"has no place in this decoder"):
         peft.read(tmp_path, shallow)
+    described = json.loads((tmp_path / peft.CONFIG_FILE).read_text())
+    for patterns in ({"(": 3}, {"q_proj": "x"}, [1]):
+        (tmp_path / peft.CONFIG_FILE).write_text(json.dumps(described | {"alpha_pattern": patterns}))
+        with pytest.raises(AdapterError, match=r"alpha_pattern must map"):
+            peft.read(tmp_path, model.config)
+    (tmp_path / peft.CONFIG_FILE).write_text(json.dumps(described))
     (tmp_path / peft.WEIGHTS_FILE).write_bytes(b"torn")
     with pytest.raises(AdapterError, match=r"damaged"):
         peft.read(tmp_path, model.config)

@@ -94,8 +94,9 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
     listed: dict[str, str] = {}
     if (path / INDEX_FILE).is_file():
         listed = _json(path / INDEX_FILE).get("weight_map", {})
-        shards = sorted(set(listed.values()))
-        if not shards or any(Path(shard).name != shard for shard in shards):
+        named = list(listed.values()) if isinstance(listed, dict) else []
+        shards = sorted({shard for shard in named if isinstance(shard, str) and Path(shard).name == shard})
+        if not shards or not all(shard in shards for shard in named):
             raise CheckpointError(f"{path / INDEX_FILE} does not list shards of this folder.")
     elif not (path / WEIGHTS_FILE).is_file():
         if pickled := sorted(p.name for p in path.glob("*.bin")):
@@ -122,6 +123,9 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _chat_template(path: Path) -> str:
     if (file := path / "chat_template.jinja").is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{file} cannot be read: {error}. Fetch it again.") from error
     template = _json(path / "tokenizer_config.json", absent={}).get("chat_template", "")
     return template if isinstance(template, str) else ""
