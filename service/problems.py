@@ -175,7 +175,7 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
     row = next((TABLE[c] for c in type(error).__mro__ if c in TABLE), None)
     if isinstance(error, RequestValidationError):
         status, code = 422, "invalid_request"
-        told = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()[:20]]
+        told = [(".".join(map(str, e["loc"])), _said(e)) for e in error.errors()[:20]]
         detail = [{"where": _text(where), "message": _text(said)} for where, said in told]
         message = "; ".join(f"{d['where']}: {d['message']}" for d in detail[:3])
     elif isinstance(error, HTTPException):
@@ -198,6 +198,18 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
     if home is not None:
         message = message.replace(str(home), "LOREBASE_HOME")
     return status, {"error": {"code": code, "message": message, "detail": detail}}, headers
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """One fault of a request; where pydantic speaks of its own inside, in words about what was sent."""
+    about = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    if error["type"] == "json_invalid":
+        return f"this is no JSON: {about.get('error', 'it cannot be read')}"
+    if error["type"] == "string_too_short" and about.get("min_length") == 1:
+        return "is empty"
+    return str(error["msg"])
 
 
 def _text(said: str) -> str:

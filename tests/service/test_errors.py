@@ -127,6 +127,20 @@ def test_bad_bodies_are_422_and_name_the_field(client: TestClient, path: str) ->
         ), raw
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ('{"question": "x", "kk": 3}', "body.kk: there is no such field"),
+        ('{"question": " "}', "body.question: is empty"),
+        ("{bad", "body.1: this is no JSON: Expecting property name enclosed in double quotes"),
+        ('{"question": "x", "k": 51}', "body.k: Input should be less than or equal to 50"),
+    ],
+)
+def test_a_bad_body_is_told_in_words_about_what_was_sent(client: TestClient, body: str, message: str) -> None:
+    reply = client.post("/ask", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code == 422 and assert_form(reply)["message"] == message
+
+
 @pytest.mark.parametrize("path", JSON_ROUTES)
 def test_a_question_of_100_kb_is_refused_with_the_limit(
     client: TestClient, path: str, library: MemoryLibrary
