@@ -185,7 +185,10 @@ class ClassifyView {
   #facts(reply) {
     const facts = [];
     if (reply.model) facts.push(reply.model);
-    facts.push(phrase("classify.fact.likelihood", { why: reply.likelihood }));
+    // The service gives its reason in English, with figures; the usual ones have words of the page's own.
+    const usual = [["used", "used"], ["not asked for", "off"], ["left aside, it only costs time", "aside"], ["left aside: without it", "aside"]];
+    const known = usual.find(([start]) => reply.likelihood.startsWith(start));
+    facts.push(known ? phrase(`classify.fact.likelihood.${known[1]}`) : phrase("classify.fact.likelihood", { why: reply.likelihood }));
     if (reply.left_out) {
       facts.push(phrase("classify.fact.left", { n: reply.left_out.examples, share: reply.left_out.accuracy }));
     }

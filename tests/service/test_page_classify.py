@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.service.browsing import Opener, axe_script, breaches, browser, visit  # noqa: F401 - fixtures
 from tests.service.test_page_library import PAYLOADS
@@ -45,6 +45,28 @@ def test_a_text_is_labelled_by_the_classifier_that_came_along(visit: Opener) -> 
     assert widths == sorted(widths, reverse=True) and widths[0] > 0
     page.locator(".parts summary").click()
     expect(page.locator(".parts-title")).to_have_text(["Similar in meaning", "Similar in wording"])
+
+
+@pytest.mark.parametrize(
+    ("locale", "fact"), [("en-GB", "was not asked: with"), ("zh-CN", "没有使用语言模型：对")]
+)
+def test_why_no_language_model_was_asked_is_told_in_the_pages_language(
+    visit: Opener, locale: str, fact: str
+) -> None:
+    page = visit("#/classify", locale=locale)
+
+    def reply(route: Route) -> None:
+        held = route.fetch().json()
+        held["likelihood"] = "left aside, it only costs time: it changes the log-loss by +0.392"
+        route.fulfill(json=held)
+
+    page.route("**/classify", reply)
+    page.locator("textarea").first.fill("公司前三季度净利润同比增长两成。")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator(".result-label")).to_be_visible()
+    expect(page.locator("main")).to_contain_text(fact)
+    expect(page.locator("main")).not_to_contain_text("log-loss")
 
 
 def test_own_labels_are_tried_saved_changed_and_deleted(visit: Opener, app: FastAPI) -> None:
