@@ -73,6 +73,10 @@ class GPTConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise CheckpointError(f"config: {name} must be a whole number of at least 1, got {value!r}")
+        for name in ("norm_eps", "rope_theta"):
+            figure = getattr(self, name)
+            if isinstance(figure, bool) or not isinstance(figure, int | float):
+                raise CheckpointError(f"config: {name} must be a number, got {figure!r}")
         if self.n_heads % self.n_kv_heads:
             raise CheckpointError(
                 f"config: n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}"
@@ -110,11 +114,11 @@ class GPTConfig:
         if unknown := sorted(set(values) - known):
             raise CheckpointError(f"config: unknown key {unknown[0]!r}; written by a newer version?")
         scaling = values.get("rope_scaling")
-        nested = {
-            "eos_ids": tuple(values.get("eos_ids", ())),
-            "rope_scaling": None if scaling is None else RopeScaling.from_dict(scaling),
-        }
         try:
+            nested = {
+                "eos_ids": tuple(values.get("eos_ids", ())),
+                "rope_scaling": None if scaling is None else RopeScaling.from_dict(scaling),
+            }
             return cls(**(values | nested))
         except TypeError as error:
             raise CheckpointError(f"config: {error}") from error

@@ -28,7 +28,7 @@ def is_native(path: Path) -> bool:
     """Whether the folder says of itself that it is a native checkpoint."""
     try:
         described = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(described, dict) and described.get("format") == FORMAT
 
@@ -74,7 +74,7 @@ def read_config(path: Path) -> tuple[GPTConfig, dict[str, Any]]:
         raise CheckpointError(
             f"{path} is not a checkpoint: it has no {CONFIG_FILE}. `model list` shows what is there."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}. Pull the model again.") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise CheckpointError(

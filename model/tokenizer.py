@@ -113,14 +113,21 @@ class Tokenizer:
             UnsupportedModel: a kind of tokenizer other than byte-level BPE.
         """
         try:
-            spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            bpe = spec["model"]
-            if bpe.get("type", "BPE") != "BPE":
-                raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
-            vocabulary: dict[str, int] = bpe["vocab"]
-            merges = [_pair(merge) for merge in bpe["merges"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TokenizerError(f"{path}: not a byte-level BPE tokenizer.json ({error!r})") from error
+            return cls._read(path)
+        except (
+            OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, regex.error
+        ) as error:  # fmt: skip
+            raise TokenizerError(f"{path}: not a byte-level BPE tokenizer.json ({error!r:.200})") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Self:
+        """`from_file`, with whatever a file of other values raises."""
+        spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        bpe = spec["model"]
+        if bpe.get("type", "BPE") != "BPE":
+            raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
+        vocabulary: dict[str, int] = bpe["vocab"]
+        merges = [_pair(merge) for merge in bpe["merges"]]
         if bpe.get("byte_fallback") or bpe.get("continuing_subword_prefix"):
             raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
         added = {token["content"]: token["id"] for token in spec.get("added_tokens", [])}

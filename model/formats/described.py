@@ -24,7 +24,7 @@ def read_json(
         if absent is not None:
             return absent
         raise error(f"{file} is missing: {file.parent} is not {kind}.") from missing
-    except (OSError, ValueError) as unreadable:
+    except (OSError, ValueError, RecursionError) as unreadable:
         raise error(f"{file} cannot be read: {unreadable}.") from unreadable
     if not isinstance(content, dict):
         raise error(f"{file} should hold a JSON object.")

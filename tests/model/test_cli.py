@@ -166,7 +166,9 @@ def test_an_interrupt_is_quiet(
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "manifest.json"])
-@pytest.mark.parametrize("content", ["", "{}", "[]", "\x00\xff" * 50, '{"format": "lorebase-gpt"}'])
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "\x00\xff" * 50, '{"format": "lorebase-gpt"}', "[" * 100_000]
+)
 def test_no_damaged_file_brings_a_traceback(
     home: Path, name: str, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,6 +180,18 @@ def test_no_damaged_file_brings_a_traceback(
     else:
         with pytest.raises(CheckpointError):
             checkpoint.load(home / "models" / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("eos_ids", 5), ("eos_ids", None), ("norm_eps", "x"), ("rope_theta", [])]
+)
+def test_a_config_with_values_of_another_kind_is_refused(home: Path, key: str, value: object) -> None:
+    file = home / "models" / "tiny" / "config.json"
+    described = json.loads(file.read_text())
+    described["config"][key] = value
+    file.write_text(json.dumps(described))
+    with pytest.raises(CheckpointError, match="config: "):
+        checkpoint.load(home / "models" / "tiny")
 
 
 PROBE = """

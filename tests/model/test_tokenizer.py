@@ -231,6 +231,25 @@ def test_other_tokenizers_are_refused(tmp_path: Path, kind: str, error: type[Exc
         Tokenizer.from_file(path)
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"added_tokens": None}, {"added_tokens": [5]}, {"added_tokens": [{"content": 5, "id": "x"}]},
+        {"normalizer": 5}, {"pre_tokenizer": 5}, {"pre_tokenizer": {"type": "Sequence"}}, {"model": {"vocab": 5}},
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+            {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "use_regex": False},
+        ]}},
+    ],
+)  # fmt: skip
+def test_values_of_another_kind_are_refused_too(tmp_path: Path, part: dict[str, Any]) -> None:
+    spec = json.loads(tiny.tokenizer())
+    part = {key: spec[key] | value if key == "model" else value for key, value in part.items()}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec | part))
+    with pytest.raises(TokenizerError, match="not a byte-level BPE"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json")
+
+
 @pytest.mark.parametrize(("steps", "expected"), [([], None), ([{"type": "NFC"}], "NFC")])
 def test_a_sequence_of_at_most_one_normalizer_is_that_one(
     tmp_path: Path, steps: list[dict[str, str]], expected: str | None
