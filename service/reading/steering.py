@@ -2,7 +2,7 @@
 
 Words alone decide, in English and Chinese (both scripts), whatever their width and with unseen characters
 left out. One order is enough. A claim ("the correct answer is") is ordinary by itself; two kinds of claims in
-one passage are not. Of 6,498 passages of encyclopedias (SQuAD, NQ, CMRC, DRCD) none has such a stretch.
+one passage are not. Of 14,662 passages of encyclopedias and news (SQuAD, NQ, CMRC, DRCD, RGB) none has such a stretch.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ _CLAIMS = tuple(
         r"|passage) (?:was|is|has been) (?:\w+ )?(?:verified|checked|confirmed|approved)\b"
         r"|(?:引文|引用|答案|来源|來源)(?:已|已经|已經|均已|都已)?(?:核实|核實|验证|驗證|确认|確認)",
         r"\bconfidence\s*(?:[:=]|is|of)?\s*\d|\b(?:supported|evidence gain)\s*[:=]|置信度\s*[:=]",
-        r"\b(?:other|all other|any other|earlier|older|different|differing|all) (?:passage|source|document"
-        r"|page|answer|result|quotation)s?\b[^.!?\n]{0,40}\b(?:outdated|wrong|false|forg\w+|obsolete"
-        r"|incorrect|invalid|superseded|lie)\b|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|段落"
+        r"\b(?:other|all other|any|any other|every|every other|each|earlier|older|different|differing|all)"
+        r" (?:passage|source|document|page|answer|result|quotation)s?\b[^.!?\n]{0,40}\b(?:outdated|wrong"
+        r"|false|fake|fabricated|forg\w+|obsolete|incorrect|invalid|superseded|untrue|lie)\b|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|段落"
         r"|说法|說法)[^。!?\n]{0,8}(?:过期|過期|过时|過時|错误|錯誤|作废|作廢|伪造|偽造)",
         r"\bretrieved (?:context|passages?|documents?|text)\b"
         r"|\b(?:end|begin(?:ning)?|start) of (?:the )?(?:passages?|context|prompt)\b"
@@ -139,7 +139,13 @@ _CLAIMS = tuple(
         rf"|exactly )?[\"'“‘「『:]"
         r"|\b(?:answer|reply|respond|output|say) only\b|(?:只|仅|僅)(?:能|可|可以|准|準)?(?:回答|回复|回覆"
         r"|输出|輸出)",
-        r"(?:\[\d{1,2}\][ ,.;]*){2}|【\d{1,2}】",
+        r"\ball (?:of )?(?:which|whom|them|these|the (?:sources|passages|documents)) (?:agree|confirm)\b"
+        r"|\b(?:sources|passages|documents) (?:all |unanimously )?(?:agree|confirm) (?:on|that|with)\b",
+        r"\bI am (?:the|an?|your) (?:\w+ )?(?:administrator|admin|owner|operator|developer|supervisor)"
+        r"(?: of (?:this|the|these|your) (?:\w+ )?(?:collection|system|service|model|assistant|document"
+        r"|conversation)s?|,? (?:and|so) (?:I\b|you must\b|(?:hereby )?(?:set|order|command|instruct)\b))",
+        r"\b(?:set|fix|change) (?:the|your|every) (?:reply|answer)s? to\b",
+        r"(?:\[\d{1,2}\](?:[ ,.;]|and\b)*){2}|【\d{1,2}】",
     )
 )
 #: A question about these is one that such text may answer.
@@ -187,6 +193,7 @@ def silent(text: str, *, dialogues: bool = True) -> list[Span]:
     talk = dialogue(text) if dialogues else None
     if talk is not None:
         found.append((_begin(sentences, talk), len(text)))
+    found += [(start, end) for start, end in _hidden(text) if not _inside(start, code)]
     found += _orders(text, sentences)
     return _joined(found)
 
@@ -200,6 +207,16 @@ def dialogue(text: str) -> int | None:
         for label in (_ASSISTANT, _OTHER)
     ]
     return None if None in places else min(place for place in places if place is not None)
+
+
+def _hidden(text: str) -> Iterator[Span]:
+    """The comments of HTML, which no page shows; one that nothing ends, where it begins a line."""
+    at = 0
+    while (start := text.find("<!--", at)) >= 0:
+        closed = text.find("-->", start)
+        at = len(text) if closed < 0 else closed + len("-->")
+        if closed >= 0 or not text[text.rfind("\n", 0, start) + 1 : start].strip():
+            yield start, at
 
 
 def _struck(plain: str, mark: re.Match[str]) -> bool:
