@@ -2,7 +2,8 @@
 
 Words alone decide, in English and Chinese (both scripts), whatever their width and with unseen characters
 left out. One order is enough. A claim ("the correct answer is") is ordinary by itself; two kinds of claims in
-one passage are not. Of 14,662 passages of encyclopedias and news (SQuAD, NQ, CMRC, DRCD, RGB) none has such a stretch.
+one passage are not. Of 14,662 passages of encyclopedias and news (SQuAD, NQ, CMRC, DRCD, RGB) none has such a
+stretch.
 """
 
 from __future__ import annotations
