@@ -27,7 +27,7 @@ CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 2.0
 #: Most of an error's body that is read.
 ERROR_BYTES = 64_000
-#: Longest line of a streamed reply; one holds a piece of a text.
+#: Longest line or event of a streamed reply; one holds a piece of a text.
 LINE_BYTES = 4_000_000
 
 
@@ -142,7 +142,7 @@ class OllamaGenerator(UpstreamGenerator):
         client = ollama.AsyncClient(
             self._address,
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            transport=_Bounded(self._address),
+            transport=Bounded(f"Ollama at {self._address}", (b"\n",)),
         )
         try:
             parts = await client.chat(
@@ -189,34 +189,37 @@ class OllamaGenerator(UpstreamGenerator):
         return options
 
 
-class _Bounded(httpx.AsyncHTTPTransport):
-    """Gives up a line that does not end: the client would hold all of it."""
+class Bounded(httpx.AsyncHTTPTransport):
+    """Gives up a line or event that does not end: the client would hold all of it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, who: str, ends: Sequence[bytes]) -> None:
+        """Name the server for its error, and what may end a line or event."""
         super().__init__()
-        self._address = address
+        self._who, self._ends = who, ends
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The reply, its lines bounded."""
+        """The reply, its lines or events bounded."""
         reply = await super().handle_async_request(request)
         assert isinstance(reply.stream, httpx.AsyncByteStream)
-        reply.stream = _Lines(reply.stream, self._address)
+        reply.stream = _Ended(reply.stream, self._who, self._ends)
         return reply
 
 
-class _Lines(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, address: str) -> None:
-        self._inner, self._address = inner, address
+class _Ended(httpx.AsyncByteStream):
+    def __init__(self, inner: httpx.AsyncByteStream, who: str, ends: Sequence[bytes]) -> None:
+        self._inner, self._who, self._ends = inner, who, ends
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        pending = 0
+        pending, tail, most = 0, b"", max(map(len, self._ends)) - 1
         async for chunk in self._inner:
-            end = chunk.rfind(b"\n")
-            pending = pending + len(chunk) if end < 0 else len(chunk) - end - 1
+            seen = tail + chunk  # an end may be cut by the packets
+            ended = max(seen.rfind(end) + len(end) if end in seen else 0 for end in self._ends)
+            pending = len(seen) - ended if ended else pending + len(chunk)
+            tail = seen[-most:] if most else b""
             if pending > LINE_BYTES:
                 raise UpstreamError(
-                    f"Ollama at {self._address} sent something that cannot be read: a line past "
-                    f"{LINE_BYTES:,} bytes"
+                    f"{self._who} sent something that cannot be read: more than {LINE_BYTES:,} bytes "
+                    "without an end"
                 )
             yield chunk
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 
 from model.config import Sampling
@@ -25,10 +26,13 @@ from service.errors import (
     UpstreamUnreachable,
 )
 from service.generators import Message, Piece
+from service.generators.ollama import Bounded
 from service.generators.upstream import UpstreamGenerator
 
 CONNECT_TIMEOUT_S = 5.0
 LIST_TIMEOUT_S = 2.0
+#: An empty line, however lines end there (WHATWG, server-sent events).
+EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 class OpenAIServer:
@@ -75,6 +79,9 @@ class OpenAIServer:
         return OpenAIGenerator(self, name, self._context_tokens)
 
     def _client(self, timeout: openai.Timeout) -> openai.AsyncOpenAI:
+        bounded: Any = httpx.AsyncClient(  # Any: versions of the client differ in whose class they expect
+            transport=Bounded(f"the server at {self.address}", EVENT_ENDS), follow_redirects=True
+        )
         return openai.AsyncOpenAI(
             base_url=self.address,
             api_key=self._key or "none",
@@ -82,6 +89,7 @@ class OpenAIServer:
             project="",
             timeout=timeout,
             max_retries=0,
+            http_client=bounded,
         )
 
     def client(self) -> openai.AsyncOpenAI:

@@ -90,6 +90,8 @@ def standing_in() -> Iterator[OpenAIStandIn]:
                     if stand_in.script == "html"
                     else b"".join(stand_in.events())
                 )
+                while stand_in.script.startswith("endless"):  # one event, of one line or of many
+                    self.send_chunk(b"data: " + b"x" * 65_530 + b"\n" * (stand_in.script == "endless event"))
                 if stand_in.script == "hangs":
                     self.send_chunk(next(stand_in.events()))
                     stand_in.answering.set()

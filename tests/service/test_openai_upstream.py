@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from model.config import Sampling
 from model.errors import Cancelled, UnknownModel
 from service import errors
 from service.app import create_app
+from service.generators import ollama, openai
 from service.generators.openai import OpenAIServer
 from service.models import Models
 from service.settings import ServiceSettings
@@ -21,6 +23,7 @@ from service.wiring import Given, openai_servers
 from tests.service.conftest import leave, serving, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.openai_stand_in import OpenAIStandIn, standing_in
+from tests.service.test_ollama_contract import resident_mb
 
 MESSAGES = [{"role": "user", "content": "How tall?"}]
 QUESTION = {"question": "How tall is the Eiffel Tower?", "model": "openai/tiny"}
@@ -83,6 +86,47 @@ def test_its_failures_are_named(
     with pytest.raises(kind, match=says) as failed:
         reply(upstream)
     assert type(failed.value) is kind and upstream.address in str(failed.value)
+
+
+@pytest.mark.parametrize("script", ["endless line", "endless event"])
+def test_an_event_that_never_ends_is_given_up_and_takes_no_memory(
+    upstream: OpenAIStandIn, script: str
+) -> None:
+    upstream.script = script
+    before = resident_mb()
+    cancel = threading.Event()
+    timer = threading.Timer(20, cancel.set)
+    timer.start()
+    with pytest.raises(errors.UpstreamError, match="cannot be read"):
+        list(OpenAIServer(upstream.address, 4096).generator("tiny").stream(MESSAGES, Sampling(), cancel))  # type: ignore[arg-type]
+    timer.cancel()
+    assert upstream.hung_up.wait(20) and resident_mb() - before < 400
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("end", openai.EVENT_ENDS)
+def test_events_that_end_are_let_through_wherever_the_packets_cut_them(
+    monkeypatch: pytest.MonkeyPatch, cut: int, end: bytes
+) -> None:
+    monkeypatch.setattr(ollama, "LINE_BYTES", 20)
+    short, long = b"data: 0123456789" + end, b"data: " + b"x" * 20 + end
+
+    class Packets(httpx.AsyncByteStream):
+        def __init__(self, whole: bytes) -> None:
+            self.whole = whole
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for at in range(0, len(self.whole), cut):
+                yield self.whole[at : at + cut]
+
+    async def read(whole: bytes) -> bytes:
+        stream = ollama._Ended(Packets(whole), "it", openai.EVENT_ENDS)
+        return b"".join([chunk async for chunk in stream])
+
+    assert asyncio.run(read(short * 9)) == short * 9
+    if cut < len(long):
+        with pytest.raises(errors.UpstreamError, match="without an end"):
+            asyncio.run(read(short + long * 2))
 
 
 def test_a_model_that_it_lacks_and_a_server_that_is_away(upstream: OpenAIStandIn) -> None:
