@@ -72,6 +72,9 @@ def test_the_table_says_nothing_twice_and_nought_has_no_sign(report: Path) -> No
     told["questions"]["answerable"] = told["questions"]["asked"]  # then it is the F1 beside it
     heads = re.findall(r"<th[^>]*>([^<]+)</th>", render(told))
     assert "F1" in heads and "F1, answerable" not in heads
+    for mode in told["modes"]:
+        mode["figures"]["right"]["mean"] = 0
+    assert "No way of answering was right" in (page := render(told)) and "right most often" not in page
     assert [points(share) for share in (0.333, -0.333, 0.004, -0.004)] == ["+33", "−33", "0", "0"]
 
 
