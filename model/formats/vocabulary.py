@@ -53,7 +53,7 @@ def read_vocabulary(file: Path, config: GPTConfig) -> Vocabulary:
         tokens = {int(index): str(token) for token, index in spec["model"]["vocab"].items()}
         added = {int(t["id"]): bool(t.get("special")) for t in spec.get("added_tokens", [])}
         tokens |= {int(t["id"]): str(t["content"]) for t in spec.get("added_tokens", [])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TokenizerError(
             f"{file}: not a BPE tokenizer.json ({error!r}). Pull the model again."
         ) from error
