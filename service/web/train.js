@@ -226,7 +226,7 @@ class TrainView {
   #update(run) {
     const { figures } = run;
     fill(this.head, make("h3", {}, run.name), state(run));
-    fill(this.share, bar(figures.steps ? figures.step / figures.steps : run.live ? 0 : 1, "chosen"));
+    fill(this.share, bar(figures.steps ? figures.step / figures.steps : run.state === "finished" ? 1 : 0, "chosen"));
     this.why.hidden = !run.message;
     fill(this.why, run.message);
     fill(this.chart, curves(this.#events, figures.steps));

@@ -142,6 +142,8 @@ def test_a_run_that_fails_says_why_and_hostile_sets_are_text(visit: Opener, app:
     page.get_by_role("button", name="Start training").click()
     expect(page.locator(".run .run-state")).to_have_text("failed", timeout=240_000)
     expect(page.locator(".run > .problem")).to_contain_text("1 of 15 rows of hostile are malformed")
+    filled = page.evaluate("document.querySelector('.run-share .bar-fill').offsetWidth")
+    assert filled == 0, "what has not begun is not shown as done"
     expect(page.locator(".run .chart")).to_be_visible()
     assert page.evaluate("window.pwned") is None
     assert page.locator("main :is(script,img,iframe,style,link,base,object,embed)").count() == 0
