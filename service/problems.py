@@ -167,7 +167,7 @@ _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, wire body and headers for an error.
 
-    What is not in the table is a 500 that tells nothing of the inside.
+    What is not in the table is a 500 that tells nothing of the inside, and is logged.
     `home` is replaced by its name in messages, so that a reply never shows where things lie on this machine.
     """
     headers: dict[str, str] = {}
@@ -192,8 +192,11 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
             f"the data folder cannot be written: {error.strerror}. Check the space on its disk and its "
             "permissions."
         )
+        logger.error("the disk refused", exc_info=error)
     else:
         status, code, message = 500, "internal", "An error inside the service; its log has the details."
+        if not isinstance(error, ClientDisconnect):  # nobody is there to be told
+            logger.error("unexpected error", exc_info=error)
     message = _text(message)
     if home is not None:
         message = message.replace(str(home), "LOREBASE_HOME")
@@ -225,8 +228,6 @@ def error_reply(body: dict[str, Any]) -> ErrorReply:
 def error_response(error: Exception, home: Path | None = None, path: str = "") -> JSONResponse:
     """The JSON reply for an error, in the form that clients of that path read."""
     status, body, headers = problem(error, home)
-    if body["error"]["code"] == "internal" or isinstance(error, OSError):
-        logger.error("unexpected error", exc_info=error)
     status, body = dialects.shaped(dialects.spoken_at(path), status, body)
     return JSONResponse(body, status, headers)
 

@@ -210,6 +210,35 @@ def test_a_panic_of_a_native_library_does_not_take_the_uploads_along(
     assert replies[0]["error"]["code"] == "internal" and "index" not in json.dumps(replies[0])
 
 
+def test_what_nobody_foresaw_is_in_the_log_wherever_it_happens(
+    client: TestClient, library: MemoryLibrary, generator: ScriptedGenerator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reply sends whoever reads it there: of a stream that had begun, and of an upload, too."""
+
+    def fails(_: object) -> NoReturn:
+        raise ZeroDivisionError("secret")
+
+    turns = [{"role": "user", "content": "How tall is the Eiffel Tower?"}]
+    generator.reply = fails
+    library.add_failure = ZeroDivisionError("secret")
+    for path, body in (
+        ("/ask", {"question": turns[0]["content"], "stream": True}),
+        ("/ask", {"question": turns[0]["content"]}),
+        ("/v1/chat/completions", {"model": "lorebase", "messages": turns, "stream": True}),
+        ("/api/chat", {"model": "lorebase", "messages": turns}),
+        ("/documents", {"text": "x", "path": "a.md"}),
+    ):
+        caplog.clear()
+        reply = client.post(path, json=body)
+        if path == "/documents":
+            at = f"/jobs/{reply.json()['id']}"
+            until(lambda at=at: client.get(at).json()["finished_at"] is not None)  # type: ignore[misc]
+            reply = client.get(at)
+        assert "its log has the details" in reply.text, (path, reply.text)
+        logged = [record for record in caplog.records if record.exc_info]
+        assert [record.exc_info[0] for record in logged if record.exc_info] == [ZeroDivisionError], path
+
+
 def test_a_job_that_has_ended_says_how(
     client: TestClient, library: MemoryLibrary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
