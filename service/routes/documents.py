@@ -138,6 +138,10 @@ async def _receive_files(request: Request, parts: Parts, folder: Path) -> tuple[
             raise InvalidUpload(
                 f"unknown form field {unknown[0]!r}; known are files, path, collection and metadata"
             )
+        for name in ("path", "collection", "metadata"):  # one that went unheard would put files elsewhere
+            given = form.getlist(name)
+            if len(given) > 1 or any(isinstance(field, Uploaded) for field in given):
+                raise InvalidUpload(f"the form field {name!r} must be there once, and be a text, not a file")
         files = [f for name in ("files", "file") for f in form.getlist(name) if isinstance(f, Uploaded)]
         named, collection = form.get("path"), form.get("collection")
         if not files:

@@ -76,6 +76,16 @@ def test_names_in_a_form_are_utf_8(client: TestClient, charset: str) -> None:
     assert good.status_code == 202 and client.get("/jobs").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["collection", "path", "metadata"])
+def test_no_field_of_a_form_goes_unheard(client: TestClient, library: MemoryLibrary, name: str) -> None:
+    """A collection that was sent as a file, or twice, would leave the files in another one."""
+    file, before = ("files", ("a.md", b"x")), {name: dict(shelf) for name, shelf in library.shelves.items()}
+    for fields in ([(name, ("b.txt", b"other"))], [(name, (None, b"one")), (name, (None, b"two"))]):
+        reply = client.post("/documents", files=[file, *fields])
+        assert code(reply, 422) == "invalid_upload" and name in reply.text
+    assert library.shelves == before
+
+
 def test_half_a_surrogate_pair_is_no_text_anywhere(tmp_path: Path) -> None:
     library = Shelves(tmp_path, "default", IngestSettings(), lambda name: HashEmbedder(name=name))
     app = create_app(ServiceSettings(model="scripted"), tmp_path, library, ScriptedGenerator())
