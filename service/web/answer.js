@@ -12,6 +12,9 @@ import { pages } from "./source.js";
 /** States of a turn in which more is to come. */
 const BUSY = new Set(["loading", "searching", "reading", "thinking", "writing"]);
 
+/** A confidence below which an answer is likelier wrong than right by so much that it stands out. */
+const DOUBTFUL = 0.35;
+
 let serial = 0;
 
 export class AnswerEntry {
@@ -272,7 +275,10 @@ export class AnswerEntry {
     if (reply) {
       const { timings = {}, usage = {} } = reply;
       if (reply.model) facts.push(reply.model);
-      if (reply.answered && reply.confidence !== null) facts.push(phrase("meta.confidence", { share: reply.confidence }));
+      if (reply.answered && reply.confidence !== null) {
+        const share = phrase("meta.confidence", { share: reply.confidence });
+        facts.push(reply.confidence < DOUBTFUL ? make("strong", { class: "doubtful" }, share) : share);
+      }
       if (timings.first_token_ms) facts.push(phrase("meta.first", { ms: timings.first_token_ms }));
       if (timings.total_ms) facts.push(phrase("meta.total", { ms: timings.total_ms }));
       if (usage.dropped_chunks) facts.push(phrase("meta.dropped", { n: usage.dropped_chunks }));

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from service.errors import Busy
 from tests.service.browsing import Opener, Turnstile, ask, browser, visit  # noqa: F401 - fixtures
@@ -90,6 +91,23 @@ def test_a_document_that_changed_since_is_not_highlighted_in_the_wrong_place(
     page.click(".marker")
     expect(page.locator(".source .problem")).to_contain_text("has changed since this answer")
     expect(page.locator("#cited")).to_have_count(0)
+
+
+def test_a_low_confidence_stands_out(visit: Opener) -> None:
+    page = visit()
+    for n, (confidence, marked) in enumerate((("0.2", 1), ("0.8", 0))):
+
+        def reply(route: Route, _request: Request, said: str = f'"confidence":{confidence}') -> None:
+            route.fulfill(
+                content_type="text/event-stream",
+                body=re.sub(r'"confidence":\s*[\d.]+', said, route.fetch().text()),
+            )
+
+        page.route("**/ask", reply)
+        ask(page, QUESTION)
+        turn = page.locator(".turn").nth(n)
+        expect(turn.locator(".facts")).to_contain_text(f"confidence {float(confidence):.0%}")
+        expect(turn.locator(".doubtful")).to_have_count(marked)
 
 
 def test_a_refusal_says_so_and_shows_the_nearest_passages(visit: Opener) -> None:
