@@ -109,10 +109,10 @@ def kind(question: str) -> Kind | None:
 def chosen(question: str) -> bool:
     """Whether the sentences that answer are chosen without asking a generator: see `service.choosing`.
 
-    So it is where nobody would try a few words first. Whether something is so is left to the readers in
-    English, as a list is that may be named in few words.
+    So it is in Chinese wherever the kind is told, and else where nobody would try a few words first: whether
+    something is so is left to the readers in English, as a list is that may be named in few words.
     """
     found = kind(question)
-    if found is None or (found == "yes-no" and evidence.script(question) != "CJK"):
-        return False
-    return found in ALWAYS or wanted.sentences(question)
+    if found is None or evidence.in_chinese(question):
+        return found is not None
+    return found != "yes-no" and (found in ALWAYS or wanted.sentences(question))

@@ -130,6 +130,9 @@ KINDS = [
     ("为什么不能装到那里？", "why", True),
     ("需要显卡吗？", "yes-no", True),
     ("概括一下要点", "summary", True),
+    ("Constant Size Buffer 有什么作用？", "explain", True),
+    ("使用 Lorebase 需要显卡吗？", "yes-no", True),
+    ("是不是每个程序都要有手册页？", "yes-no", True),
     # What the readers answer in a few words, or with yes or no, as before.
     ("Does it need a graphics card?", "yes-no", False),
     ("What are the three sources of law?", "list", False),
