@@ -3,6 +3,7 @@
 wanted.py       a few words, or sentences; yes or no; words that only say the question again
 kinds.py        which sentences: a way, a list, a comparison, a reason, a summary, a definition
 definitions.py  what something is, and lists: whether a few words answer, and which sentence tells
+compared.py     the things that a comparison sets beside each other
 names.py        the names in it, by how they are written
 
 The first decides how an answer looks and the calibrators rest on it, so it is narrow; the kinds are wide,
