@@ -10,6 +10,7 @@
     │   ├── EmbedderAway       the server that embeds does not answer, or fails
     │   └── RerankerError      the reranker, likewise
     ├── UnknownCollection      no collection of that name
+    │   └── CollectionClosed   not any more: it was deleted or replaced while somebody had it open
     ├── UnknownDocument        no document of that path or id
     ├── IndexMismatch          made with another embedder; names the command that rebuilds
     ├── IndexDamaged           hashes or counts disagree, or SQLite says the file is corrupt
@@ -65,6 +66,10 @@ class RerankerError(EmbedderError):
 
 class UnknownCollection(IngestError):
     """No collection of that name."""
+
+
+class CollectionClosed(UnknownCollection):
+    """It was closed, because it was deleted or replaced, while somebody had it open."""
 
 
 class UnknownDocument(IngestError):

@@ -233,7 +233,8 @@ class Database:
         except (sqlite3.DatabaseError, OSError) as error:
             raise RecordsUnavailable(
                 f"{FILE_NAME} in the data folder cannot be used: {error}. Check the folder's permissions and "
-                "its disk; a damaged file can be moved away, which loses keys and conversations only."
+                "its disk; a damaged file can be moved away while no service runs, with the -wal and -shm "
+                "beside it, which loses keys and conversations only."
             ) from error
 
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ingest import words
-from ingest.errors import IngestError, StorageFull, UnknownCollection
+from ingest.errors import CollectionClosed, StorageFull, UnknownCollection
 from ingest.store.files import make_folder, sync_folder, write_again
 from ingest.store.schema import check_version, connect, log_ahead, migrate, translated
 
@@ -99,7 +99,10 @@ class Connections:
         identity = self._look()
         with self._lock:
             if self._closed:
-                raise IngestError(f"The collection in {self.file.parent} was closed; open it again.")
+                raise CollectionClosed(
+                    f"The collection in {self.file.parent} was closed, for it was deleted or replaced "
+                    "meanwhile; open it again."
+                )
             if identity != self._identity:
                 self._drop_idle()
                 self._identity = identity

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ingest.errors import CollectionLocked, StorageFull
+from ingest.errors import CollectionLocked, StorageFull, UnknownCollection
 
 if sys.platform == "win32":
     import msvcrt
@@ -44,6 +44,7 @@ class WriterLock:
 
         Raises:
             CollectionLocked: still held after `wait_s`; the message names process, host and since when.
+            UnknownCollection: its folder is gone.
             StorageFull: the lock file cannot be written.
         """
         deadline = time.monotonic() + wait_s
@@ -94,6 +95,8 @@ class WriterLock:
     def _acquire(self, doing: str, deadline: float) -> None:
         try:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError as error:
+            raise UnknownCollection(f"There is no collection in {self._file.parent} (any more).") from error
         except OSError as error:
             raise StorageFull(
                 f"{self._file} cannot be written: {error.strerror}. Check the folder's permissions."

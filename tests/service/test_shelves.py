@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ingest.errors import IndexDamaged, StoreUnavailable
+from ingest.errors import IndexDamaged, StoreUnavailable, UnknownCollection
 from ingest.settings import IngestSettings
 from ingest.store import Store
 from service import readiness, shelves
@@ -90,6 +90,24 @@ def test_a_slow_store_holds_up_nobody_else(slow: tuple[Shelves, SlowStore], doin
     store.go_on.set()
     stuck.join(20)
     assert not stuck.is_alive()
+
+
+def test_who_had_a_collection_that_was_deleted_and_made_anew_is_told_so(tmp_path: Path) -> None:
+    """Nothing inside has failed: not where it was closed under somebody's hands, nor where its folder is gone."""
+    library = Shelves(tmp_path, "default", SETTINGS, lambda _: HashEmbedder())
+    library.create("one")
+    shelf = library._shelf("one")
+    library.delete("one")
+    for work in (shelf.store.status, lambda: shelf.store.forget(["a.md"])):
+        with pytest.raises(UnknownCollection):
+            work()
+    library.create("one")
+    for work in (shelf.store.status, lambda: shelf.store.forget(["a.md"])):
+        with pytest.raises(UnknownCollection, match="meanwhile"):
+            work()
+    library._shelves["one"] = shelf  # as whoever looked a moment before it was closed still sees it
+    assert library.collection("one").documents == 0
+    library.close()
 
 
 def test_who_comes_at_once_opens_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
