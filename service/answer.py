@@ -103,7 +103,7 @@ class Answerer:
         judged = refusal.relevance(ask.question, heard.hits, turn.source.rarity, turn.source.unrelated_cosine)
         found = _arranged(turn, found)
         turn.check_cancel()
-        turn.relevance = judged.probability
+        turn.relevance, turn.doubted = judged.probability, judged.probability < self.refuse_below
         turn.reply = replace(
             turn.reply,
             sources=found.hits,
@@ -119,15 +119,19 @@ class Answerer:
             yield from _traced(turn, self._answered(turn))
         elif missing := refusal.unmentioned(ask.question, found.hits, turn.source.rarity):
             turn.reply = replace(turn.reply, confidence=0.0)
-            yield turn.refuse("nothing_relevant", missing)
+            yield turn.refuse("not_mentioned", missing)
         elif judged.probability < self._least(turn):
             yield turn.refuse("nothing_relevant")
         else:
             yield from _traced(turn, self._answered(turn))
 
     def _least(self, turn: Turn) -> float:
-        """Relevance under which nothing is read: lower where a reader will judge for itself."""
-        judges = _reads(turn) or _chooser(turn) is not None
+        """Relevance under which nothing is read: lower where a reader or a larger model judges for itself.
+
+        What a larger model writes is held against the passages, and they are not quoted in its stead.
+        """
+        writes_well = turn.ask.mode == "rag" and not turn.generator.focus_sentences and not _quotes(turn)
+        judges = _reads(turn) or _chooser(turn) is not None or writes_well
         return min(self.refuse_below, READ_FROM) if judges else self.refuse_below
 
     def _answered(self, turn: Turn) -> Iterator[Event]:

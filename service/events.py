@@ -20,7 +20,14 @@ ReadingWay = Literal["each", "joint"]
 Context = Literal["passage", "section"]
 #: How the documents' own words were looked for: by the span reader, or as the sentence that fits best.
 QuotedBy = Literal["spans", "sentences"]
-Refusal = Literal["nothing_ingested", "nothing_found", "nothing_relevant", "not_in_passages"]
+Refusal = Literal[
+    "nothing_ingested",
+    "nothing_found",
+    "not_mentioned",
+    "nothing_relevant",
+    "not_in_passages",
+    "not_sure_enough",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,9 @@ def explain(reason: Refusal, collection: str, question: str = "", missing: Seque
             "nothing_ingested": f"集合 {collection!r} 中还没有任何文档。请运行：{command}",
             "nothing_found": "文档里没有与这些词相同或相近的段落。",
             "not_in_passages": "找到的段落没有给出答案。最接近的段落列在来源中。",
+            "not_sure_enough": (
+                "找到了可能的答案，但把握不够大，达不到所要求的错误率。最接近的段落列在来源中。"
+            ),
         }.get(reason, "这些文档似乎没有回答这个问题。最接近的段落列在来源中。")
     return {
         "nothing_ingested": (
@@ -143,6 +146,10 @@ def explain(reason: Refusal, collection: str, question: str = "", missing: Seque
         "nothing_found": "The documents hold no passage with any of these words or anything like them.",
         "not_in_passages": (
             "The passages that were found do not tell. The nearest ones are listed as sources."
+        ),
+        "not_sure_enough": (
+            "An answer was found, but it is not sure enough for the error rate that was asked for. "
+            "The nearest passages are listed as sources."
         ),
     }.get(
         reason,

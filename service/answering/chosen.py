@@ -66,7 +66,7 @@ def answer(turn: Turn, quoter: Quoter) -> Iterator[Event]:
         operating_point=point,
     )
     if not choice.stretches or choice.probability < point.threshold:
-        yield turn.refuse("not_in_passages")
+        yield turn.refuse(turn.why_not(choice.probability, chooser.calibrator.threshold))
         return
     citer = Citer(ask.question, ())
     told = [unsure(ask.question)] if choice.probability < UNSURE_BELOW else []

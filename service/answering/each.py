@@ -71,7 +71,7 @@ def answer(turn: Turn, reader: PassageReader, speaking: Speaking) -> Iterator[Ev
     )
     if verdict.best is None or (verdict.kind == "refuse" and ask.on_no_answer == "refuse"):
         if ask.on_no_answer == "refuse":
-            yield turn.refuse("not_in_passages")
+            yield turn.refuse(turn.why_not(verdict.confidence, speaking.calibrator.threshold))
         return
     chosen = [verdict.best.reading]
     if verdict.other is not None:

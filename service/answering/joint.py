@@ -46,6 +46,8 @@ def answer(turn: Turn) -> Iterator[Event]:
     turn.reply = replace(turn.reply, reading="joint", checks=_weigh(turn, writing))
     if (ask.on_no_answer == "answer" and writing.statements) or _stands(turn, writing):
         yield _generated(turn, writing, answered=True)
+    elif turn.doubted and ask.on_no_answer == "refuse":
+        yield turn.refuse("not_in_passages")
     else:  # what answers does not stand in the passages: their own words do, and they replace the draft
         yield from (e for e in quoted.answer(turn) if isinstance(e, Final))
 

@@ -78,6 +78,7 @@ class Turn:
     started: float
     reply: Final
     relevance: float = 0.0  #: probability that the passages are about the question
+    doubted: bool = False  #: so low that only what answers for itself is said, and no best sentence
     quotes: list[Quote] = field(default_factory=list)  #: the best sentences, where somebody ranked them
 
     @property
@@ -93,6 +94,11 @@ class Turn:
     def since_ms(self) -> float:
         """Milliseconds since it began."""
         return round(1000 * (self.clock() - self.started), 2)
+
+    def why_not(self, confidence: float, usual: float) -> Refusal:
+        """Why an answer of this confidence is not given, where it usually is from `usual` on."""
+        strict = self.ask.acceptable_error is not None and confidence >= usual
+        return "not_sure_enough" if strict else "not_in_passages"
 
     def refuse(self, reason: Refusal, missing: Sequence[str] = ()) -> Final:
         """The reply that says why there is no answer; `missing`: names that the documents never mention."""

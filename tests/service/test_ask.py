@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from fastapi.testclient import TestClient
 
+from model.chat import Message
+from service.answer import READ_FROM, Answerer, Ask
 from service.cli import ask as command
 from service.errors import InvalidRequest
+from service.events import Final
 from service.schemas.asking import AskRequest
 from tests.service.conftest import TOWER, read_events
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
@@ -130,6 +134,30 @@ def test_nothing_relevant_is_refused_without_asking_the_model(
         reply["citations"] == [] and reply["sources"] and generator.asked == [] and not reply["llm_generated"]
     )
     assert reply["confidence"] < 0.5
+
+
+def test_a_large_model_is_asked_of_passages_that_only_may_tell_and_must_show_that_they_do(
+    library: MemoryLibrary,
+) -> None:
+    """A small one is not: what it writes there is noise (`focus_sentences`)."""
+    question = "How many metres tall is the monument of the capital?"
+    source = library.source("default")
+
+    def asked(reply: str, focus: int = 0) -> tuple[Final, list[list[Message]]]:
+        generator = ScriptedGenerator(reply)
+        generator.focus_sentences = focus
+        ask = Ask(question=question, reading="joint")
+        *_, final = Answerer(0.99).answer(ask, source, generator, threading.Event())
+        assert isinstance(final, Final)
+        return final, generator.asked
+
+    told, messages = asked("The tower is 330 metres tall.")
+    assert READ_FROM < (told.confidence or 0) < 0.99 and len(messages) == 1
+    assert told.answered and told.citations and "330" in told.answer
+    unknown, _ = asked("The text does not say who sleeps there.")
+    assert not unknown.answered and unknown.refusal_reason == "not_in_passages" and not unknown.citations
+    small, messages = asked("The tower is 330 metres tall.", focus=3)
+    assert small.refusal_reason == "nothing_relevant" and messages == []
 
 
 def test_before_the_first_ingest_the_reply_says_what_to_run(

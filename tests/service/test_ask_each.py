@@ -26,6 +26,7 @@ from service.app import create_app
 from service.events import Final, Sources, Token
 from service.generators.own import OwnGenerator
 from service.reading.cache import States
+from service.reading.calibration import Calibrator
 from service.reading.calibrators import Calibrators
 from service.reading.form import NOT_HERE
 from service.reading.reader import Reader
@@ -141,6 +142,18 @@ def test_passages_that_do_not_tell_are_refused_without_a_draft(client: TestClien
     assert wanted["answered"] and wanted["reading"] == "joint", (
         "nothing to answer from: the other way is tried"
     )
+
+
+def test_an_answer_that_is_not_sure_enough_is_not_said_to_be_missing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ask(client)["answered"]
+    monkeypatch.setattr(Calibrator, "threshold_for", lambda *_: 0.9999)
+    strict = ask(client, acceptable_error=0.0001)
+    assert not strict["answered"] and strict["refusal_reason"] == "not_sure_enough"
+    assert "not sure enough" in strict["answer"] and strict["sources"]
+    question = "What is the Eiffel Tower in Paris made of?"
+    assert ask(client, question, acceptable_error=0.0001)["refusal_reason"] == "not_in_passages"
 
 
 def test_contradicting_documents_are_both_shown(client: TestClient, library: MemoryLibrary) -> None:

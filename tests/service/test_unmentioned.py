@@ -94,7 +94,7 @@ def ask(question: str, **more: Any) -> tuple[Final, ScriptedGenerator]:
 
 def test_the_refusal_names_what_is_missing_and_nobody_reads() -> None:
     final, generator = ask("How does Lorebase answer questions with Slack?")
-    assert not final.answered and final.refusal_reason == "nothing_relevant" and generator.asked == []
+    assert not final.answered and final.refusal_reason == "not_mentioned" and generator.asked == []
     assert 'never mention "Slack"' in final.answer and "Lorebase" not in final.answer
     assert final.sources and final.confidence == 0.0
     assert "没有提到“Horovod”" in ask("DDP 和 Horovod 有什么区别？")[0].answer

@@ -77,6 +77,7 @@ export const en = {
   "refusal.nothing_found": "No passage has any of these words or anything like them.",
   "refusal.nothing_relevant": "No passage is close enough to the question to answer from it.",
   "refusal.not_in_passages": "The passages that were found do not tell.",
+  "refusal.not_sure_enough": "An answer was found, but it is not sure enough for the error rate that was asked for.",
   "unsupported.flag": "No passage supports this sentence.",
   "unsupported.legend": "No passage that was read supports the sentence before this mark.",
   "reasoning": "The reasoning of the model",

@@ -74,6 +74,7 @@ export const zh = {
   "refusal.nothing_found": "没有任何段落含有这些字词或相近的内容。",
   "refusal.nothing_relevant": "没有足够接近的段落可据以作答。",
   "refusal.not_in_passages": "找到的段落没有说明这一点。",
+  "refusal.not_sure_enough": "找到了可能的答案，但把握不够大，达不到所要求的错误率。",
   "unsupported.flag": "没有段落支持这句话。",
   "unsupported.legend": "所读段落都不支持它前面的这句话。",
   "reasoning": "模型的思考过程",
