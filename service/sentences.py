@@ -3,7 +3,7 @@
 A sentence is a span of code points into its text, trimmed of white space and never empty; spans are ordered
 and do not overlap. Structure comes first: a heading, a list item, a table row, a line of indented JSON and a
 fenced code block each end what was before them; only then are paragraphs cut, at CJK full stops and at
-Western ones that are not part of a number, a name or an abbreviation.
+Western ones that are not part of a number, a name or an abbreviation. A line that is only a picture is none.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ _ROW = re.compile(r"[ \t]*\|")
 _JSON = re.compile(
     r'[ \t]*(?:"(?:[^"\\\n]|\\.)*"[ \t]*:[ \t](?:.*[,{\[\]}"\d]|true|false|null)|[{}\[\]][{}\[\],]*)[ \t]*$'
 )
+#: A line that is a picture and nothing else: Markdown's way to show one says nothing to quote.
+_PICTURE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?!\[[^\]\n]*\]\([^()\n]*\)[ \t]*$")
 #: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
 #: end.
 _END = re.compile(r"[。！？!?…]+[”’」』）)\]\"']*(?=[\s\S]|$)|\.+[”’\"')\]]*(?=\s|$)")
@@ -131,7 +133,14 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
             if opening and opening[1].startswith(fence[1]) and not line.strip(" \t\r\n`~"):
                 yield fence[0], end, "code"
                 fence = None
-        elif opening or _HEADING.match(line) or _ROW.match(line) or _JSON.match(line) or not line.strip():
+        elif (
+            opening
+            or _HEADING.match(line)
+            or _ROW.match(line)
+            or _JSON.match(line)
+            or _PICTURE.match(line)
+            or not line.strip()
+        ):
             if start is not None:
                 yield start, at, "sentence"
                 start = None
@@ -139,7 +148,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
                 fence = (at, opening[1][:3])
             elif heading := _HEADING.match(line):
                 yield at + heading.end(), end, "heading"
-            elif line.strip():
+            elif line.strip() and not _PICTURE.match(line):
                 yield at, end, "row"
         elif item := _ITEM.match(line):
             if start is not None:

@@ -70,6 +70,11 @@ def test_sentences_end_where_a_reader_would_end_them(sentences: list[str]) -> No
     assert [text[span.start : span.end] for span in split(text)] == sentences
 
 
+def test_a_line_that_is_only_a_picture_is_no_sentence() -> None:
+    text = "它省内存。\n  ![图片](./img/a.png)\n- ![b](c.svg)\nIt is shown in ![d](e.png) here.\n"
+    assert [text[s.start : s.end] for s in split(text)] == ["它省内存。", "It is shown in ![d](e.png) here."]
+
+
 @given(TEXTS, st.data())
 def test_a_citation_cuts_the_document_byte_for_byte(document: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(document)))
