@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status: 0 done (a refusal is an answer), 2 it could not be done."""
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a character that the terminal's encoding lacks ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")
     given = arguments.parse(sys.argv[1:] if argv is None else argv)
     try:
         home = Path(given.home).expanduser().resolve() if given.home else find_home()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,18 @@ def test_a_wrong_setting_is_said_and_not_shown(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LOREBASE_SERVICE_PROT", "1")
     assert main(["settings"]) == 2 and "prot" in capsys.readouterr().err
+
+
+def test_a_character_that_the_terminal_lacks_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOREBASE_SERVICE_COLLECTION", "笔记")
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert main(["settings"]) == 0
+    stdout.flush()
+    assert "\\u7b14\\u8bb0" in stdout.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
 
 
 def test_what_would_be_a_secret_is_hidden(
