@@ -91,7 +91,10 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     first, best = ordered[0]
     kind = kinds.kind(question)
     if kind not in kinds.SEVERAL:
-        return (first,)
+        # A run of items or rows that no sentence announces is no list: one of them answers.
+        alone = [s for s, _ in ordered if s.kind in ("item", "row") and s.touches(first)]
+        run = first.kind == "list" and any(one.start == first.start for one in alone)
+        return (alone[0] if run else first,)
     if kind != "comparison" and first.kind in ("item", "row"):
         held = [s for s, p in ordered if s.kind == "list" and s.touches(first) and p >= WHOLE_LIST * best]
         first = held[0] if held else first

@@ -211,6 +211,16 @@ def test_the_likeliest_brings_what_belongs_to_it() -> None:
         return [s.text for s in together(question, sorted(ordered, key=lambda one: -one[1]))]
 
     assert chosen("Why is it so?", PAGE, Ctrl=0.9, Documents=0.9) == ["Documents change."], "one reason"
+    table = "| torch | tensors |\n| lxml | reads HTML |\n| uvicorn | serves |\n"
+    rows = stretches([hit(table)])
+    likely = sorted(
+        ((one, 0.9 if one.kind == "list" else 0.1 * ("lxml" in one.text)) for one in rows),
+        key=lambda o: -o[1],
+    )
+    assert [s.text for s in together("Why is lxml needed?", likely)] == ["| lxml | reads HTML |"], (
+        "of a run one row"
+    )
+    assert len(together("List all packages.", likely)[0].text) > 60, "where several are asked for, all of it"
     how = chosen("How do I follow a folder?", PAGE, To=0.8, Ctrl=0.8 * NEARLY + 0.01, Documents=0.1)
     assert [text[:9] for text in how] == ["To follow", "Ctrl-C en"]
     ways = chosen("List the ways to stop.", PAGE, send=0.6, There=0.3)
