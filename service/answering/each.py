@@ -16,7 +16,7 @@ from service.answering.turn import Turn
 from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
-from service.questions import definitions
+from service.questions import compared, definitions
 from service.quoting import announced
 from service.reading import select
 from service.reading.calibrators import Speaking
@@ -178,7 +178,7 @@ def _stretches(question: str, reading: PassageReading) -> list[Span]:
     """
     text = reading.hit.text
     spans = split(text)
-    if (things := select.weighed(question)) is not None:
+    if (things := compared.weighed(question)) is not None:
         having = [(s, {*evidence.terms(text[s.start : s.end])}) for s in spans if s.kind != "heading"]
         firsts = [
             next((s for s, terms in having if wanted and wanted <= terms), None)

@@ -2,6 +2,9 @@
 
 "How does packet switching differ from circuit switching?" compares packet with circuit: what both share does
 not tell them apart. English and Chinese (both scripts); judged by words alone.
+
+`weighed` is narrow, since the readers' calibrators rest on it: two things of a word each, or two of which one is
+to be told (Which is taller, the tower or the bridge?). `things` is wide, for sentences that are given anyway.
 """
 
 from __future__ import annotations
@@ -11,6 +14,24 @@ from collections import Counter
 
 from service import evidence
 
+#: A question for which of two things has more of something. A small model names one of them by chance.
+_WEIGHS = re.compile(
+    r"\b(?:more|less|fewer|most|least|better|best|worse|worst|(?:larg|bigg|small|tall|short|long|fast|quick|slow"
+    r"|old|young|new|high|low|heavi|light|cheap|great|earli|lat|soon|clos|near|strong|weak|wid|deep|hott|cold|rich"
+    r"|hard|easi)(?:er|est)) .*?"
+    r"(?P<one>[\w'’-]+)(?: and|,)? or (?:(?:the|a|an|more|less|fewer) )?(?P<other>[\w'’-]+)",
+    re.IGNORECASE,
+)
+#: A question for what sets two things apart.
+_THING = r"(?:(?:the|an?) )?([\w'’./-]*\w)"
+_DIFFER = re.compile(
+    rf"\bdifferences? between {_THING}(?: [\w-]+)? and {_THING}"
+    rf"|^how (?:do|does|did) {_THING} (?:and {_THING} differ|differ from {_THING})"
+    rf"|^compare {_THING} (?:and|with|to) {_THING}"
+    r"|^([^，,、？?]{1,20}?)\s*(?:和|与|與|跟|同)\s*([^，,、？?]{1,20}?)\s*(?:之间|之間|相比)?\s*"
+    r"(?=[有的在各分差，,]).*?(?:不同|不一样|不一樣|区别|區別|差别|差別|差异|差異|差在|各自|分别|分別)",
+    re.IGNORECASE,
+)
 _END = r"(?=\W*$|[,;:?]| in\b| when\b| if\b| for\b| on\b)"
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
@@ -33,6 +54,15 @@ _FORMS = tuple(
     )
 )
 _AND = re.compile(r"\s*(?:、|和|与|與)\s*")
+
+
+def weighed(question: str) -> tuple[str, str] | None:
+    """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
+    found = _WEIGHS.search(question) or _DIFFER.search(question.strip())
+    if found is None:
+        return None
+    one, other = filter(None, found.groups())
+    return one, other
 
 
 def things(question: str) -> tuple[frozenset[str], ...]:

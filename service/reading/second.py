@@ -20,7 +20,7 @@ from dataclasses import replace
 from ingest.types import Hit
 from model.spans.reader import Span, SpanReader, SpanReading
 from service.generators import PassageReader
-from service.questions import wanted
+from service.questions import compared, wanted
 from service.reading import select
 from service.reading.readings import PassageReading, Readings
 from service.sentences import split
@@ -76,7 +76,7 @@ def seconded(reader: PassageReader, quoter: Quoter | None, question: str) -> Pas
 
 def wants_few_words(question: str) -> bool:
     """Whether a few words of a passage may answer."""
-    return not (wanted.sentences(question) or wanted.never_short(question) or select.weighed(question))
+    return not (wanted.sentences(question) or wanted.never_short(question) or compared.weighed(question))
 
 
 def together(readings: Sequence[PassageReading], seen: Sequence[SpanReading]) -> tuple[PassageReading, ...]:

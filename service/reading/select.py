@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from service import evidence
-from service.questions import definitions, wanted
+from service.questions import compared, definitions, wanted
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
 
@@ -74,24 +74,6 @@ _ASKS = re.compile(
 )
 #: A repeated question is all of it but a word, at least so many words, and at most so many others.
 LEAST_REPEATED, MOST_ADDED = 4, 2
-#: A question for which of two things has more of something. A small model names one of them by chance.
-_WEIGHS = re.compile(
-    r"\b(?:more|less|fewer|most|least|better|best|worse|worst|(?:larg|bigg|small|tall|short|long|fast|quick|slow"
-    r"|old|young|new|high|low|heavi|light|cheap|great|earli|lat|soon|clos|near|strong|weak|wid|deep|hott|cold|rich"
-    r"|hard|easi)(?:er|est)) .*?"
-    r"(?P<one>[\w'’-]+)(?: and|,)? or (?:(?:the|a|an|more|less|fewer) )?(?P<other>[\w'’-]+)",
-    re.IGNORECASE,
-)
-#: A question for what sets two things apart.
-_THING = r"(?:(?:the|an?) )?([\w'’./-]*\w)"
-_DIFFER = re.compile(
-    rf"\bdifferences? between {_THING}(?: [\w-]+)? and {_THING}"
-    rf"|^how (?:do|does|did) {_THING} (?:and {_THING} differ|differ from {_THING})"
-    rf"|^compare {_THING} (?:and|with|to) {_THING}"
-    r"|^([^，,、？?]{1,20}?)\s*(?:和|与|與|跟|同)\s*([^，,、？?]{1,20}?)\s*(?:之间|之間|相比)?\s*"
-    r"(?=[有的在各分差，,]).*?(?:不同|不一样|不一樣|区别|區別|差别|差別|差异|差異|差在|各自|分别|分別)",
-    re.IGNORECASE,
-)
 #: A number with its scale, where it is written with one.
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(thousand|million|billion|trillion))?\b", re.IGNORECASE)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -196,15 +178,6 @@ def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageRead
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
     ]
-
-
-def weighed(question: str) -> tuple[str, str] | None:
-    """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
-    found = _WEIGHS.search(question) or _DIFFER.search(question.strip())
-    if found is None:
-        return None
-    one, other = filter(None, found.groups())
-    return one, other
 
 
 def contradict(question: str, one: PassageReading, other: PassageReading) -> bool:
@@ -352,7 +325,12 @@ def supported(question: str, reading: PassageReading) -> bool:
     yes where question and sentences deny alike, no where only one of them does. Where it does not stand there
     word for word, the passage must make it likelier, too. A comparison is left to the documents' words.
     """
-    if reading.answer is None or not reading.sentences or echoes(question, reading) or weighed(question):
+    if (
+        reading.answer is None
+        or not reading.sentences
+        or echoes(question, reading)
+        or compared.weighed(question)
+    ):
         return False
     if reading.polar:
         heading = " ".join((reading.hit.title, *reading.hit.heading_path))

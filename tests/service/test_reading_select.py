@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import ServiceError
+from service.questions.compared import weighed
 from service.reading.calibration import (
     SHIPPED,
     Calibrator,
@@ -33,7 +34,6 @@ from service.reading.select import (
     same,
     supported,
     weigh,
-    weighed,
     words,
 )
 from tests.service.reading_engine import hit
