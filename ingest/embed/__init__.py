@@ -234,10 +234,8 @@ class SentenceTransformerEmbedder:
     @cached_property
     def _model(self) -> Any:
         """The loaded model. Called with the lock held."""
-        import torch
-
         try:
-            model = open_model("SentenceTransformer", self.folder, dtype=getattr(torch, self.precision))
+            model = open_model("SentenceTransformer", self.folder, self.precision)
         except Exception as error:
             raise EmbedderError(
                 f"Embedder {self.name!r} in {self.folder} cannot be loaded: {error}. Pull it again with "

@@ -76,8 +76,8 @@ class Stack:
             (slice(sum(ranks[:i]), sum(ranks[: i + 1])), slice(sum(outputs[:i]), sum(outputs[: i + 1])))
             for i in range(len(modules))
         )
-        a, b = torch.zeros(sum(ranks), width), torch.zeros(sum(ranks), sum(outputs))
-        gain = torch.ones(sum(outputs))
+        a, b = (torch.zeros(sum(ranks), n, dtype=torch.float32) for n in (width, sum(outputs)))
+        gain = torch.ones(sum(outputs), dtype=torch.float32)
         for low_rank, weight, (rows, columns) in zip(modules, weights, parts, strict=True):
             if low_rank is None:
                 continue

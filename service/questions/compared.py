@@ -3,8 +3,9 @@
 "How does packet switching differ from circuit switching?" compares packet with circuit: what both share does
 not tell them apart. English and Chinese (both scripts); judged by words alone.
 
-`weighed` is narrow, since the readers' calibrators rest on it: two things of a word each, or two of which one is
-to be told (Which is taller, the tower or the bridge?). `things` is wide, for sentences that are given anyway.
+`weighed` is narrow, since the readers' calibrators rest on it: two things of a word each, or two of which
+one is to be told (Which is taller, the tower or the bridge?). `things` is wide, for sentences that are given
+anyway.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from ingest.embed import (
     Embedder,
@@ -142,6 +143,24 @@ def test_nothing_beyond_the_window_is_read_and_everything_within_is(tiny: Path) 
     assert embedder.count_tokens([full])[0] == embedder.max_tokens == 48
     same, longer, shorter = embedder.encode_passages([full, full + "b b b", full[:-2] + "b"])
     assert np.allclose(same, longer, atol=1e-5) and not np.allclose(same, shorter, atol=1e-3)
+
+
+def test_loading_in_bfloat16_leaves_the_default_of_other_threads_alone(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch has one default dtype for all threads; a language model may be loaded in another one meanwhile."""
+    defaults: list[torch.dtype] = []
+    change = torch.set_default_dtype
+
+    def noted(dtype: torch.dtype) -> None:
+        defaults.append(dtype)
+        change(dtype)
+
+    monkeypatch.setattr(torch, "set_default_dtype", noted)
+    embedder = SentenceTransformerEmbedder.load(tiny, precision="bfloat16")
+    embedder.encode_passages(TEXTS)
+    assert next(embedder._model.parameters()).dtype == torch.bfloat16
+    assert set(defaults) <= {torch.float32}
 
 
 def test_bfloat16_is_close_and_float32_is_exact(tiny: Path) -> None:
