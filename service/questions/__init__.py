@@ -6,6 +6,6 @@ definitions.py  what something is, and lists: whether a few words answer, and wh
 compared.py     the things that a comparison sets beside each other
 names.py        the names in it, by how they are written
 
-The first decides how an answer looks and the calibrators rest on it, so it is narrow; the kinds are wide,
-since they only weigh sentences that are given anyway.
+The first decides how an answer looks and the readers' calibrators rest on it, so it is narrow. The kinds are
+wide: they weigh sentences, and say in Chinese, where no generator would try a few words, who answers.
 """
