@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ingest.types import StoredDocument
-from service.errors import NoOriginal
+from service.errors import NoOriginal, UnreadablePage
 from service.page_picture import draw
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Originals:
         """A page of a PDF as a PNG.
 
         Raises:
-            NoOriginal: the file is gone.
+            NoOriginal: the file is gone, or went while it was drawn.
             UnknownName, UnreadablePage: there is no such page, or it cannot be drawn.
         """
         file = self.find(collection, document)
@@ -107,11 +107,20 @@ class Originals:
                 raise NoOriginal(f"the collection {collection!r} has been deleted") from error
             with self._drawing:  # one at a time: each may take a gigabyte
                 if not _touched(target):
-                    draw(file, page, target)
+                    self._draw(collection, document, file, page, target)
                 pictures = sorted(folder.glob("*.png"), key=_seen_at)
                 for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
                     old.unlink(missing_ok=True)
         return target
+
+    def _draw(self, collection: str, document: StoredDocument, file: Path, page: int, target: Path) -> None:
+        try:
+            draw(file, page, target)
+        except (UnreadablePage, FileNotFoundError) as error:
+            self.find(collection, document)  # if it has gone meanwhile, that is what is told
+            if target.parent.is_dir():
+                raise
+            raise NoOriginal(f"the collection {collection!r} has been deleted") from error
 
     def _hash_of(self, file: Path) -> str | None:
         """The hash, computed again only where the file has changed; None where there is none to be read."""

@@ -7,6 +7,8 @@ from fastapi.responses import FileResponse
 
 from service import problems
 from service.deps import PartsDep
+from service.errors import UnknownName
+from service.routes.sending import OpenedFile
 from service.schemas.workshop import EvaluationReply, EvaluationRequest, EvaluationsReply
 
 router = APIRouter(tags=["evaluations"])
@@ -59,4 +61,5 @@ def stop_evaluation(name: str, parts: PartsDep) -> EvaluationReply:
 )
 def report_page(name: str, parts: PartsDep) -> FileResponse:
     """One file without scripts; it may load nothing and stand in this service's own page only."""
-    return FileResponse(parts.comparisons.page(name), media_type="text/html", headers=_SANDBOX)
+    gone = UnknownName(f"the report of the comparison {name} has just been removed")
+    return OpenedFile(parts.comparisons.page(name), gone, media_type="text/html", headers=_SANDBOX)

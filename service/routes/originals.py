@@ -10,8 +10,9 @@ from fastapi.responses import FileResponse
 
 from service import problems
 from service.deps import PartsDep
-from service.errors import UnknownName
+from service.errors import NoOriginal, UnknownName
 from service.routes.documents import Collection
+from service.routes.sending import OpenedFile
 
 router = APIRouter(tags=["documents"])
 
@@ -29,9 +30,9 @@ def original_file(document_id: str, parts: PartsDep, collection: Collection = No
     file = parts.library.original(name, document.document_id)
     called = PurePosixPath(document.path.replace("\\", "/")).name or "document"
     disposition = f"attachment; filename*=UTF-8''{quote(called, safe='')}"
-    return FileResponse(
-        file, media_type="application/octet-stream", headers={"Content-Disposition": disposition}
-    )
+    gone = NoOriginal(f"the file {document.path} has just been removed")
+    headers = {"Content-Disposition": disposition}
+    return OpenedFile(file, gone, media_type="application/octet-stream", headers=headers)
 
 
 @router.get(
@@ -50,4 +51,5 @@ def page_picture(document_id: str, page: str, parts: PartsDep, collection: Colle
             f"{document.path} has {document.pages or 'no'} pages; there is no page {page[:12]!r}"
         )
     picture = parts.library.page_picture(name, document.document_id, number)
-    return FileResponse(picture, media_type="image/png")
+    gone = NoOriginal(f"the picture of page {number} of {document.path} has just been removed; ask again")
+    return OpenedFile(picture, gone, media_type="image/png")

@@ -178,6 +178,61 @@ def test_pictures_are_removed_by_age_while_others_look_at_them(
     assert drawn == [1, 2, 3, 4, 5]
 
 
+def test_a_file_that_goes_after_it_was_found_is_gone_by_name_and_one_that_is_open_comes_whole(
+    client: TestClient, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from service import originals
+
+    content = pdf("The tower is tall.", "The bridge is old.")
+    file = f"/documents/{upload(client, 'tower.pdf', content)}/file"
+    page = file.removesuffix("file") + "pages/1.png"
+    folder = home / "collections" / "default"
+    picture = client.get(page).content
+
+    real = {name: getattr(originals.Originals, name) for name in ("find", "picture")}
+    for name, address in (("find", file), ("picture", page)):
+
+        def found_and_removed(*given: Any, found: Any = real[name]) -> Path:
+            place: Path = found(*given)
+            place.unlink()
+            return place
+
+        with monkeypatch.context() as patched:
+            patched.setattr(originals.Originals, name, found_and_removed)
+            assert code(client.get(address), 410) == "original_gone", address
+        (folder / "originals").mkdir(exist_ok=True)
+        upload(client, "again.pdf", content)
+
+    with monkeypatch.context() as patched:  # between the file's finding and its drawing
+        patched.setattr(originals.Originals, "_draw", _removing(originals.Originals._draw))
+        assert code(client.get(page), 410) == "original_gone"
+    upload(client, "again.pdf", content)
+
+    opened = os.open
+    for address, bytes_of_it in ((file, content), (page, picture)):
+        client.get(address)  # the picture is drawn
+
+        def open_and_remove(path: Any, *more: Any, **given: Any) -> int:
+            descriptor = opened(path, *more, **given)
+            if Path(path).parent.name in ("originals", "pages"):
+                Path(path).unlink()
+            return descriptor
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "open", open_and_remove)
+            reply = client.get(address, headers={"Range": "bytes=1-"})
+        assert (reply.status_code, reply.content) == (206, bytes_of_it[1:])
+        upload(client, "again.pdf", content)
+
+
+def _removing(draw: Any) -> Any:
+    def removed_and_drawn(self: Any, collection: str, document: Any, file: Path, *rest: Any) -> None:
+        file.unlink()
+        draw(self, collection, document, file, *rest)
+
+    return removed_and_drawn
+
+
 @pytest.mark.parametrize(
     "content", [b"%PDF-1.7\n" + b"\x00" * 2000, b"%PDF-1.4\n1 0 obj<<>>endobj\ntrailer<</Root 1 0 R>>"]
 )
