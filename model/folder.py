@@ -60,6 +60,16 @@ def replaced(
         ) from error
 
 
+def write_file(file: Path, data: bytes) -> None:
+    """A file on its own, whole or not at all; what was there before stays until then. Raises OSError."""
+    new = file.with_name(f".{file.name}.new")
+    with new.open("wb") as opened:
+        opened.write(data)
+        opened.flush()
+        os.fsync(opened.fileno())
+    new.replace(file)
+
+
 def recover(target: Path) -> None:
     """Put back a folder whose writer died between moving the old one aside and renaming the new one."""
     if not target.exists() and _beside(target, "old").is_dir():

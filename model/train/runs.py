@@ -30,6 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from model.errors import TrainingError
+from model.folder import write_file
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 #: How long a background run may take to get hold of its lock.
@@ -199,7 +200,7 @@ def create(home: Path, name: str, config: Mapping[str, Any]) -> Run:
         for left in (run.path / "status.json", run.log_file):
             left.unlink(missing_ok=True)
         text = json.dumps(config, indent=1, ensure_ascii=False, default=str)
-        (run.path / "config.json").write_text(text + "\n", encoding="utf-8")
+        write_file(run.path / "config.json", f"{text}\n".encode())
     return run
 
 

@@ -26,12 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingest.store.files import publish
 from model.train.runs import NAME
 from service.errors import InvalidRequest, NameTaken, RunActive, UnknownName
 from service.workshop.sets import DataSets
 
 FOLDER = "evaluations"
-REPORT, PAGE = "report.json", "report.html"
+ANSWERS, REPORT, PAGE = "answers.jsonl", "report.json", "report.html"
 LOG_LINES = 40
 #: Who looks whether a comparison runs has its lock for an instant: one that begins waits that instant out.
 LOOK_S = 1.0
@@ -96,8 +97,9 @@ class Comparisons:
 
         Raises:
             RunActive: a comparison is running.
-            NameTaken: the command line made one of that name.
+            NameTaken: there is one of other settings, or the command line made it.
             UnknownName, InvalidRequest: the questions, or the name, cannot be used.
+            StorageFull: the disk refused; nothing was begun.
         """
         if not NAME.fullmatch(name):
             raise InvalidRequest(f"{name[:80]!r} cannot be a name: letters, digits, '.', '_' and '-'")
@@ -108,10 +110,12 @@ class Comparisons:
         with self._lock:
             if busy := next((one for one in self.all() if one.state == "running"), None):
                 raise RunActive(f"the comparison {busy.name} is running: wait until it ends, or stop it")
-            if folder.exists() and _json(folder / "request.json") != given:
+            asked = _json(folder / "request.json")
+            begun = asked is not None or any((folder / file).exists() for file in (ANSWERS, REPORT))
+            if begun and asked != given:
                 raise NameTaken(f"there is a comparison {name} of other settings: choose another name")
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "request.json").write_text(json.dumps(given, ensure_ascii=False), encoding="utf-8")
+            _write(folder / "request.json", given)
             self._launch(folder, self._sets.file(questions), flags)
         return self._seen(folder)
 
@@ -143,7 +147,7 @@ class Comparisons:
                 )
         finally:
             os.close(lock)
-        (folder / "pid.json").write_text(json.dumps({"pid": process.pid}), encoding="utf-8")
+        _write(folder / "pid.json", {"pid": process.pid})
         self._started = [one for one in self._started if one.poll() is None] + [process]
 
     def _running(self, folder: Path) -> bool:
@@ -172,7 +176,7 @@ class Comparisons:
         request, summary = _json(folder / "request.json") or {}, self._summary(folder / REPORT)
         state = "running" if running else "finished" if summary else "failed"
         try:
-            with (folder / "answers.jsonl").open("rb") as lines:
+            with (folder / ANSWERS).open("rb") as lines:
                 done = sum(1 for _ in lines)
         except OSError:
             done = 0
@@ -222,6 +226,11 @@ def _take(lock: int, name: str) -> None:
                     f"the comparison {name} is running: wait until it ends, or stop it"
                 ) from error
         time.sleep(0.005)
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all: half a request would make its name one that nothing fits any more."""
+    publish(file, lambda write: write(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")))
 
 
 def _json(file: Path) -> dict[str, Any] | None:

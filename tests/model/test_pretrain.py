@@ -169,7 +169,7 @@ def test_a_build_that_was_killed_goes_on_and_ends_the_same(
     straight = build(knobs, shelf.find("mine", home), tmp_path / "straight")
     files = {file.name: file.read_bytes() for file in straight.iterdir()}
     assert len(files) > 6
-    real, left = shards._publish, [0]
+    real, left = shards.write_file, [0]
 
     def dies(file: Path, data: bytes) -> None:
         left[0] -= 1
@@ -177,7 +177,7 @@ def test_a_build_that_was_killed_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         real(file, data)
 
-    monkeypatch.setattr(shards, "_publish", dies)
+    monkeypatch.setattr(shards, "write_file", dies)
     said: list[str] = []
     for _ in range(99):
         left[0] = 4  # a flush writes three files

@@ -23,6 +23,7 @@ from model.__main__ import main
 from model.chat import ChatTemplate
 from model.config import Sampling
 from model.engine import Engine
+from model.errors import TrainingError
 from model.formats import peft
 from model.gpt import GPT
 from model.identity import identity
@@ -269,6 +270,20 @@ def test_in_the_background(home: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert main(["sft", "--home", str(home), "--resume", "lore", "--detach"]) == 0
     os.kill(run.status()["pid"], signal.SIGKILL)
     wait_for(lambda: run.status()["state"] == "killed")
+
+
+def test_a_runs_settings_are_the_old_or_the_new_ones_whole(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of file sizes are Unix's")
+    former = {"command": "sft", "settings": {"dataset": "d" * 200}}
+    run = runs.create(tmp_path, "lore", former)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match="space"):
+            runs.create(tmp_path, "lore", former | {"settings": {"dataset": "e" * 200}})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert run.config() == former
 
 
 def test_a_look_at_a_run_is_not_taken_for_its_training(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import sys
 from pathlib import Path
 
@@ -116,6 +117,32 @@ def test_looking_at_a_comparison_from_several_sides_starts_and_stops_nothing(
     flock(lock, comparisons.fcntl.LOCK_SH)
     monkeypatch.setattr(comparisons.time, "sleep", lambda _: lock.close())
     assert client.post("/evaluations", json=good).status_code == 201
+
+
+def test_a_comparison_that_the_disk_let_begin_only_half_can_be_begun_again(
+    client: TestClient, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.post("/datasets", files={"file": ("asked.jsonl", b'{"question": "Who?", "answers": ["Lore"]}\n')})
+    begun = comparisons.subprocess.Popen
+    monkeypatch.setattr(
+        comparisons.subprocess, "Popen", lambda _, **more: begun([sys.executable, "-c", ""], **more)
+    )
+    good = {"name": "one", "questions": "asked.jsonl", "modes": ["base"]}
+    folder = app.state.parts.home / "evaluations" / "one"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        refused = client.post("/evaluations", json=good)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert code(refused, 507) == "storage_full" and list(folder.iterdir()) == []
+    (folder / "request.json").write_text('{"questions": "ask')  # as a service of another day left it
+    assert client.post("/evaluations", json=good).status_code == 201
+    assert json.loads((folder / "request.json").read_text())["questions"] == "asked.jsonl"
+    until(lambda: client.get("/evaluations/one").json()["state"] != "running")
+    (folder / "request.json").unlink()
+    (folder / "answers.jsonl").write_text("{}\n")  # the command line's own: nobody else goes on with it
+    assert code(client.post("/evaluations", json=good), 409) == "name_taken"
 
 
 @pytest.mark.browser

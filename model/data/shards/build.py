@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import unicodedata
@@ -37,7 +36,7 @@ from numpy.typing import NDArray
 from model.data.shards.config import CorpusConfig
 from model.data.shards.texts import Problems, files, kind, texts
 from model.errors import DataError
-from model.folder import sha256_file
+from model.folder import sha256_file, write_file
 from model.tokenizer import Tokenizer
 
 MANIFEST, FORMAT, VERSION = "manifest.json", "lorebase-shards", 1
@@ -79,7 +78,7 @@ class _Side:
             return
         name = f"{self.name}-{len(self.described['shards']):05d}.bin"
         ids = np.concatenate(self.pending)
-        _publish(folder / name, ids.tobytes())
+        write_file(folder / name, ids.tobytes())
         digest = hashlib.sha256(ids.tobytes()).hexdigest()
         self.described["shards"].append({"file": name, "tokens": len(ids), "sha256": digest})
         self.described["tokens"] += len(ids)
@@ -197,7 +196,7 @@ def _write(
             "left_out": {"count": before.count, "lines": before.lines},
             **{name: side.described for name, side in sides.items()},
         }  # fmt: skip
-        _publish(target / MANIFEST, json.dumps(manifest, indent=1).encode())
+        write_file(target / MANIFEST, json.dumps(manifest, indent=1).encode())
 
     for number in range(at, len(found)):
         skipped, before = behind if number == at else 0, Problems(list(problems.lines), problems.count)
@@ -256,12 +255,3 @@ def end_of_text(tokenizer: Tokenizer, file: Path) -> int:
         f"{file} has no <|endoftext|> token to stand between texts; "
         "train one: python -m model tokenizer train --kind bpe FILES"
     )
-
-
-def _publish(file: Path, data: bytes) -> None:
-    new = file.with_name(f".{file.name}.new")
-    with new.open("wb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
-    new.replace(file)
