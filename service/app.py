@@ -70,6 +70,7 @@ def assemble(
     parts = Parts(
         settings=settings,
         home=home,
+        loaded_first=settings.collection,
         library=shelves,
         models=generators,
         answerer=Answerer(settings.refuse_below, calibrators=wiring.calibrators(home)),

@@ -35,6 +35,7 @@ class Parts:
 
     settings: ServiceSettings
     home: Path
+    loaded_first: str  #: the collection that the readiness's index is
     library: Library
     models: Models
     answerer: Answerer
@@ -59,6 +60,18 @@ class Parts:
     def runners(self) -> tuple[Runner, ...]:
         """All of them."""
         return self.runner, self.upstream_runner, self.search_runner, self.embed_runner
+
+    def require_index(self, collection: str) -> None:
+        """Pass if a collection can be searched, as far as is known; another one's fault does not count.
+
+        Raises:
+            NotReady: the index is still being loaded.
+            Exception: what failed when this very collection was loaded.
+        """
+        if collection == self.loaded_first:
+            self.readiness.require("index")
+        else:
+            self.readiness.settled("index")
 
 
 async def parts(request: Request) -> Parts:

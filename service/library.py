@@ -117,6 +117,10 @@ class Library(Protocol):
         """Its passages in order. Raises UnknownDocument."""
         ...
 
+    def failing(self) -> Mapping[str, str]:
+        """What kept collections from being opened when they were last wanted, by name."""
+        ...
+
     def original(self, collection: str, document_id: str) -> Path:
         """The file that a document was made of. Raises UnknownDocument, NoOriginal."""
         ...

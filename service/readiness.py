@@ -66,6 +66,15 @@ class Readiness:
         """Until every part is loaded or has failed; False where the time ran out."""
         return all(done.wait(timeout_s) for done in self._done.values())
 
+    def settled(self, name: str) -> None:
+        """Pass if a part is ready or has failed: what is asked for does not stand or fall with it.
+
+        Raises:
+            NotReady: it is still being loaded.
+        """
+        if not self._done[name].is_set():
+            raise NotReady(f"{name} is still being loaded; try again in a few seconds, /readyz tells when")
+
     def require(self, *names: str) -> None:
         """Pass if these parts are ready.
 
@@ -74,10 +83,7 @@ class Readiness:
             Exception: one failed to load, with the error it failed with.
         """
         for name in names:
-            if not self._done[name].is_set():
-                raise NotReady(
-                    f"{name} is still being loaded; try again in a few seconds, /readyz tells when"
-                )
+            self.settled(name)
             if error := self._errors.get(name):
                 raise error
 

@@ -21,7 +21,7 @@ from ingest import pipeline, transfer
 from ingest.collections import checked_name, delete_collection, list_collections, open_collection
 from ingest.embed import Embedder, SentenceTransformerEmbedder
 from ingest.embed.finding import ONNX, is_local
-from ingest.errors import EmbedderError, UnknownCollection, UnknownDocument
+from ingest.errors import EmbedderError, IngestError, UnknownCollection, UnknownDocument
 from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
 from ingest.settings import IngestSettings, chunked, chunking_of
@@ -73,6 +73,7 @@ class Shelves:
         self._shelves: dict[str, _Shelf] = {}
         self._embedders: dict[str, Embedder] = {}
         self._floors: dict[str, float] = {}
+        self._failing: dict[str, str] = {}
         self._originals = Originals(home)
         self._quoter = Quoter(self._span_reader, chooser=Chooser())
 
@@ -154,8 +155,14 @@ class Shelves:
         delete_collection(self._home, collection, at=self._settings.store)
         with self._lock:
             shelf = self._shelves.pop(collection, None)
+            self._failing.pop(collection, None)
         if shelf is not None:
             shelf.store.close()
+
+    def failing(self) -> Mapping[str, str]:
+        """What kept collections from being opened when they were last wanted, by name."""
+        with self._lock:
+            return dict(sorted(self._failing.items()))
 
     def export(self, collection: str, target: Path) -> None:
         """Write it as it is now into one file; who writes to it meanwhile goes on."""
@@ -305,11 +312,18 @@ class Shelves:
                 self._shelves.pop(collection, None)
             try:
                 new = self._opened(collection)
+            except IngestError as error:
+                with self._lock:
+                    self._failing.pop(collection, None)
+                    if not isinstance(error, UnknownCollection):
+                        self._failing[collection] = str(error)
+                raise
             finally:
                 if shelf is not None:
                     shelf.store.close()
             with self._lock:
                 self._shelves[collection] = new
+                self._failing.pop(collection, None)
             return new
 
     def _opened(self, collection: str) -> _Shelf:

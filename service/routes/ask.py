@@ -117,12 +117,13 @@ def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
     choice = parts.models.choose(body.model)
     if choice.own and choice.default:
         parts.readiness.require("generator")
+    collection = body.collection or settings.collection
     if body.mode != "closed_book":
-        parts.readiness.require("index")
+        parts.require_index(collection)
     asked = Ask(
         question=body.asked,
         history=body.history,
-        collection=body.collection or settings.collection,
+        collection=collection,
         mode=body.mode,
         reading=body.reading,
         k=body.k or settings.k,

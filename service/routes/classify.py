@@ -64,7 +64,7 @@ async def classify(body: ClassifyRequest, request: Request, parts: PartsDep) -> 
     """By a few examples of each label, or by a named classifier. Probabilities are of the given labels."""
     await _refuse_repeated_keys(request)
     prepared = prepare(parts, body)
-    parts.readiness.require("index")  # the embedder is loaded with it
+    parts.readiness.settled("index")  # the embedder is loaded with it, or says itself what is wrong
     runner = parts.runner if prepared.choice.own else parts.upstream_runner
     ticket = runner.submit(prepared.run, parts.settings.deadline_s)
     async with contextlib.aclosing(listen(request, ticket)) as events:

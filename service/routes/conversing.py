@@ -99,7 +99,7 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
     choice = parts.models.choose(None)
     if choice.own:
         parts.readiness.require("generator")
-    parts.readiness.require("index")
+    parts.require_index(collection)
     sampling = replace(talk.sampling, max_tokens=talk.reply_tokens or settings.max_tokens)
     ask = Ask(
         question=question.strip(),
@@ -131,7 +131,7 @@ def submit_texts(
     dimensions: int | None = None,
 ) -> Ticket[Embedded]:
     """Queue texts for the embedder. Raises NotReady, EmbedderError, Busy: nothing was done for them."""
-    parts.readiness.require("index")  # the embedder is loaded with it
+    parts.readiness.settled("index")  # the embedder is loaded with it, or says itself what is wrong
 
     def job(cancel: threading.Event) -> Iterator[Embedded]:
         return embed(

@@ -50,16 +50,21 @@ async def healthz() -> HealthReply:
 async def readyz(request: Request, parts: PartsDep) -> JSONResponse:
     """200 when index and models are loaded, 503 before, with what is missing.
 
-    Where keys are asked for, `notes` are for those that are held to no collection.
+    `index` is the embedder and the default collection; another collection is opened when it is first asked
+    for, and `notes` name those that could not be. Where keys are asked for, `notes` are for those that are
+    held to no collection.
     """
     state = parts.readiness.state
-    notes = parts.answerer.calibrators.notes  # they name collections
+    failing = request.app.state.parts.library.failing()  # of all collections, whoever calls
+    notes = [f"collection {name!r} cannot be used: {why}" for name, why in failing.items()]
+    notes += parts.answerer.calibrators.notes
     if notes and not await run_in_threadpool(request.app.state.doorman.shows_all, access(request)):
         notes = []
-    reply = ReadyReply(status=state, parts=parts.readiness.parts(), notes=notes)
     home = str(parts.home)
-    shown = reply.model_copy(
-        update={"parts": {k: v.replace(home, "LOREBASE_HOME") for k, v in reply.parts.items()}}
+    shown = ReadyReply(
+        status=state,
+        parts={k: v.replace(home, "LOREBASE_HOME") for k, v in parts.readiness.parts().items()},
+        notes=[note.replace(home, "LOREBASE_HOME") for note in notes],
     )
     headers = {"Retry-After": "2"} if state == "loading" else {}
     return JSONResponse(shown.model_dump(), 200 if state == "ready" else 503, headers)

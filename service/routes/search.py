@@ -49,7 +49,7 @@ def checked(parts: Parts, body: SearchRequest) -> None:
             f"the query has {len(body.query):,} characters; at most {most:,} "
             "are accepted (setting max_question_chars)."
         )
-    parts.readiness.require("index")
+    parts.require_index(body.collection or parts.settings.collection)
 
 
 #: What was found, and the section around each passage where that was asked for.

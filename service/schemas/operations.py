@@ -145,5 +145,11 @@ class ReadyReply(Reply):
     """Whether index and models are loaded."""
 
     status: Literal["ready", "loading", "failed"]
-    parts: dict[str, str] = Field(description="each part: ready, loading, or what is wrong with it")
-    notes: list[str] = Field([], description="what works otherwise than expected, such as calibrators")
+    parts: dict[str, str] = Field(
+        description="each part: ready, loading, or what is wrong with it; index is the embedder with the "
+        "default collection"
+    )
+    notes: list[str] = Field(
+        [],
+        description="what works otherwise than expected: calibrators, collections that could not be opened",
+    )

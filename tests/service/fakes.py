@@ -119,6 +119,9 @@ class MemoryLibrary:
     def collection(self, collection: str) -> CollectionInfo:
         return self._info(collection, self._shelf(collection))
 
+    def failing(self) -> Mapping[str, str]:
+        return {}
+
     def _info(self, collection: str, shelf: dict[str, str]) -> CollectionInfo:
         embedder, chunking = self.made.get(collection, ("words", "224-32"))
         return CollectionInfo(

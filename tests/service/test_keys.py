@@ -290,14 +290,14 @@ def test_a_stale_adapter_tells_nothing_of_documents_of_others(
 
 def test_whatever_the_library_learns_is_limited_too() -> None:
     """A method that names no collection is shut, unless it is known to tell of none."""
-    free = {"collections", "embedder", "embedders", "warm", "close"}
+    free = {"collections", "failing", "embedder", "embedders", "warm", "close"}
     held = limited.library(MemoryLibrary({"a.md": "x"}), Access("k", "k", "editor", frozenset({"default"})))  # type: ignore[arg-type]
     for name, method in inspect.getmembers(Library, inspect.isfunction):
         if name.startswith("_"):
             continue
         if "collection" not in inspect.signature(method).parameters:
             assert name in free, f"{name}: say in service.limited what a limited key gets of it"
-    for shut in ("warm", "close", "shelves", "generation"):
+    for shut in ("failing", "warm", "close", "shelves", "generation"):
         with pytest.raises(AttributeError):
             getattr(held, shut)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,47 @@ def test_a_damaged_collection_is_said_to_be_damaged(tmp_path: Path) -> None:
         asked = client.post("/ask", json=QUESTION)
         assert asked.status_code == 503 and asked.json()["error"]["code"] == "index_damaged"
         assert str(tmp_path) not in asked.text
+
+
+def test_a_damaged_collection_is_named_and_stops_no_other_one(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (tmp_path / "a.md").write_text(TOWER, encoding="utf-8")
+    for name in ("default", "whole", "worn"):
+        store = open_collection(home, name, create=True)
+        ingest_path([tmp_path / "a.md"], store, HashEmbedder(), SETTINGS)
+        store.close()
+
+    def damage(name: str) -> None:
+        file = home / "collections" / name / "kb.sqlite"
+        content = file.read_bytes()
+        file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+    damage("worn")
+    shelves = Shelves(home, "default", SETTINGS, lambda _: HashEmbedder())
+    app = create_app(ServiceSettings(), home, shelves, ScriptedGenerator())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        assert client.get("/readyz").json()["notes"] == []
+        wanted = {"query": "tower", "collection": "worn"}
+        assert client.post("/search", json=wanted).json()["error"]["code"] == "index_damaged"
+        (note,) = client.get("/readyz").json()["notes"]
+        assert note.startswith("collection 'worn' cannot be used: ") and str(home) not in note
+        shutil.rmtree(home / "collections" / "worn")
+        assert client.post("/search", json=wanted).status_code == 404
+        assert client.get("/readyz").json()["notes"] == []
+    damage("default")
+    shelves = Shelves(home, "default", SETTINGS, lambda _: HashEmbedder())
+    app = create_app(ServiceSettings(), home, shelves, ScriptedGenerator())
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        until(lambda: client.get("/readyz").json()["status"] == "failed")
+        assert client.post("/search", json={"query": "tower"}).status_code == 503
+        for path, body in (
+            ("/search", {"query": "tower", "collection": "whole"}),
+            ("/ask", QUESTION | {"collection": "whole"}),
+            ("/embed", {"texts": ["a tower"]}),
+        ):
+            reply = client.post(path, json=body)
+            assert reply.status_code == 200, (path, reply.text)
 
 
 def test_an_embedder_that_is_missing_fails_a_job_with_the_command(tmp_path: Path) -> None:
