@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from model.errors import Cancelled
 from service.app import assemble
-from service.citations import Citation, Statement
+from service.citations import Statement
+from service.cli import frame
+from service.cli.frame import UNSUPPORTED, Frame
 from service.deps import Parts
 from service.errors import InvalidRequest
 from service.events import Checked, Final, Reasoning
@@ -22,10 +24,8 @@ from service.routes.ask import prepare
 from service.schemas import AskReply, AskRequest
 from service.schemas.asking import Message
 
-UNSUPPORTED = " [?]"
 #: Turns of a conversation on the terminal that a follow-up question is understood by.
 KEPT_MESSAGES = 21
-WITHDRAWN = "(The passages do not bear this draft out. In the documents' own words:)"
 
 
 def run(parts: Parts, body: AskRequest, *, as_json: bool, follow: bool = False) -> int:
@@ -60,7 +60,8 @@ def _answer(parts: Parts, body: AskRequest, *, as_json: bool) -> Final:
     """Answer one question on standard output."""
     job = prepare(parts, body)
     cancel = threading.Event()
-    shown = _Shown(quiet=as_json, live=sys.stdout.isatty())
+    words = frame.of(body.asked)
+    shown = _Shown(words, quiet=as_json, live=sys.stdout.isatty())
     final: Final | None = None
     try:
         for event in job.run(cancel):
@@ -79,25 +80,25 @@ def _answer(parts: Parts, body: AskRequest, *, as_json: bool) -> Final:
         print(AskReply.of(final).model_dump_json(indent=2))
         return final
     if final.standalone_question:
-        print(f"(understood as: {final.standalone_question})", file=sys.stderr)
+        print(words.understood(final.standalone_question), file=sys.stderr)
     shown.end(final)
     for citation in final.citations:
-        print(_line(citation))
+        print(words.line(citation))
     if not final.answered and final.sources:
-        print("Nearest passages:")
+        print(words.nearest)
         for hit in final.sources[:3]:
             quote = " ".join(hit.text.split())
             shown_quote = quote if len(quote) <= 160 else quote[:160] + "…"
-            print(f"  - {hit.path}{_pages(hit.page_first, hit.page_last)}: {shown_quote}")
-    print(_summary(final), file=sys.stderr)
+            print(words.passage(hit.path, hit.page_first, hit.page_last, shown_quote))
+    print(words.ending(final), file=sys.stderr)
     return final
 
 
 class _Shown:
     """What has been printed of the answer."""
 
-    def __init__(self, *, quiet: bool, live: bool) -> None:
-        self._quiet, self._live = quiet, live
+    def __init__(self, words: Frame, *, quiet: bool, live: bool) -> None:
+        self._words, self._quiet, self._live = words, quiet, live
         self._held: list[Statement] = []
         self._printed: list[Statement] = []
         self._thinking = False
@@ -121,13 +122,13 @@ class _Shown:
         """Print what the stream did not show, and end the paragraph."""
         if [s.text.strip() for s in self._printed] != [s.text.strip() for s in final.statements]:
             if self._printed:
-                print(f"\n\n{WITHDRAWN}\n")
+                print(f"\n\n{self._words.withdrawn}\n")
             self._printed.clear()
             for statement in final.statements:
                 self._print(statement, flag=bool(final.citations))
         print("\n" if final.citations else "")
         if any(not s.supported for s in final.statements) and final.citations:
-            print(f"{UNSUPPORTED.strip()} = no passage supports this sentence")
+            print(self._words.unsupported)
 
     def _print(self, statement: Statement, *, flag: bool = True) -> None:
         if self._thinking:
@@ -140,25 +141,6 @@ class _Shown:
         )
         print(kept + marks + text[len(kept) :], end="", flush=True)
         self._printed.append(statement)
-
-
-def _pages(first: int | None, last: int | None) -> str:
-    if first is None:
-        return ""
-    return f", page {first}" if last in (None, first) else f", pages {first}-{last}"
-
-
-def _line(citation: Citation) -> str:
-    pages = _pages(citation.page_first, citation.page_last)
-    return f'[{citation.marker}] {citation.path}{pages}: "{citation.quote}"'
-
-
-def _summary(final: Final) -> str:
-    words = (
-        final.model if final.llm_generated else "the documents' own words" if final.answered else "refused"
-    )
-    confidence = "" if final.confidence is None else f", confidence {final.confidence:.2f}"
-    return f"({words}{confidence}, {final.timings.total_ms / 1000:.1f} s)"
 
 
 def request(**fields: object) -> AskRequest:

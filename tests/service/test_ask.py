@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from model.chat import Message
@@ -73,6 +74,39 @@ def test_beams_are_asked_for_by_name_and_go_with_no_drawing(client: TestClient) 
 def test_an_empty_question_on_a_terminal_is_called_empty(question: str) -> None:
     with pytest.raises(InvalidRequest, match=r"^question: is empty$"):
         command.request(question=question)
+
+
+@pytest.mark.parametrize(
+    ("question", "told", "never"),
+    [
+        (QUESTION, ['[1] tower.md, page 1: "', "(the documents' own words, confidence "], "，（把握"),
+        (
+            "这座桥在哪里？",
+            ["[1] 桥.md，第 1 页：“古桥横跨", "（资料原文，把握 ", " 秒）"],
+            "confidence words",
+        ),
+        (
+            "月亮上的海有多深？",
+            ["最接近的段落：", "  - bridge.md，第 1 页：", "（未作答，"],
+            "Nearest refused",
+        ),
+    ],
+)
+def test_the_terminal_speaks_the_questions_language_around_the_answer(
+    app: FastAPI,
+    library: MemoryLibrary,
+    capsys: pytest.CaptureFixture[str],
+    question: str,
+    told: list[str],
+    never: str,
+) -> None:
+    library.shelves["default"]["桥.md"] = "古桥横跨内雷特瓦河，这座桥在莫斯塔尔。"
+    body = command.request(question=question, mode="quote")
+    assert command.run(app.state.parts, body, as_json=False) == 0
+    said = capsys.readouterr()
+    shown = said.out + said.err
+    assert all(words in shown for words in told), shown
+    assert not any(word in shown for word in never.split()), shown
 
 
 def test_a_window_of_the_text_is_cut_by_code_points(client: TestClient) -> None:

@@ -185,18 +185,19 @@ def test_the_terminal_says_when_a_draft_gave_way_and_a_pipe_gets_only_what_count
     live: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from service.citations import Statement
-    from service.cli.ask import WITHDRAWN, _Shown
+    from service.cli.ask import _Shown
+    from service.cli.frame import ENGLISH
     from service.events import Final
 
     draft, kept = Statement("It is green.", (1,)), Statement("It is blue.", (1,))
-    shown = _Shown(quiet=False, live=live)
+    shown = _Shown(ENGLISH, quiet=False, live=live)
     shown.statement(draft)
     shown.end(Final(id="1", mode="rag", statements=(kept,)))
     printed = capsys.readouterr().out
     assert printed.startswith(
-        f"It is green. [1]\n\n{WITHDRAWN}\n\nIt is blue. [1]" if live else "It is blue. [1]"
+        f"It is green. [1]\n\n{ENGLISH.withdrawn}\n\nIt is blue. [1]" if live else "It is blue. [1]"
     )
-    shown = _Shown(quiet=False, live=live)
+    shown = _Shown(ENGLISH, quiet=False, live=live)
     shown.statement(kept)
     shown.end(Final(id="1", mode="rag", statements=(kept,)))
     assert capsys.readouterr().out.strip() == "It is blue. [1]"
