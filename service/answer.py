@@ -24,7 +24,7 @@ from ingest import rerank
 from ingest.types import SearchResult
 from ingest.widening import widened
 from service import followup, refusal, tracing
-from service.answering import chosen, each, joint, quoted
+from service.answering import chosen, computed, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.evidence import script
@@ -115,6 +115,8 @@ class Answerer:
         if not found.hits:
             turn.reply = replace(turn.reply, confidence=0.0)
             yield turn.refuse("nothing_found" if found.generation else "nothing_ingested")
+        elif told := tuple(computed.answer(turn)) if _quotes(turn) or _reads(turn) else ():
+            yield from _traced(turn, iter(told))
         elif ask.on_no_answer == "answer":
             yield from _traced(turn, self._answered(turn))
         elif missing := refusal.unmentioned(ask.question, found.hits, turn.source.rarity):

@@ -103,7 +103,7 @@ def tables(hit: Hit, parsed: Parsed | None = None) -> list[Table]:
     found: list[Table] = []
     for group in groups:
         if len(group) > 1 and _DASHES.fullmatch(hit.text[group[1][0] : group[1][1]]):
-            names = tuple(_plain(hit.text[a:b]) for a, b in group[0][2])
+            names = tuple(plain(hit.text[a:b]) for a, b in group[0][2])
             found.append(Table(names, tuple(Row(*line) for line in group[2:]), Row(*group[0])))
         elif (before := _header_before(hit, group[0][0], parsed)) is not None:
             rows = [line for line in group if not _DASHES.fullmatch(hit.text[line[0] : line[1]])]
@@ -147,7 +147,7 @@ class _Asked:
 
     @classmethod
     def of(cls, question: str) -> _Asked:
-        return cls(question, _plain(question), frozenset(evidence.terms(question)))
+        return cls(question, plain(question), frozenset(evidence.terms(question)))
 
     def names(self, cell: str) -> bool:
         """Whether the question has a cell's or a header's words: all of them, in any form or order."""
@@ -178,7 +178,7 @@ class _Asked:
 def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similarity | None) -> Found | None:
     """Where the row and the column meet that the question names."""
     rows = [(row, at) for row in table.rows if (at := _key(asked, hit, row)) is not None]
-    names = [_plain(hit.text[slice(*row.cells[at])]) for row, at in rows]
+    names = [plain(hit.text[slice(*row.cells[at])]) for row, at in rows]
     rows = [  # GET /keys is not asked for where GET /keys/NAME is
         found
         for found, name in zip(rows, names, strict=True)
@@ -187,7 +187,7 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
     if len(rows) != 1:
         return None  # none, or a list
     row, at = rows[0]
-    key = _plain(hit.text[slice(*row.cells[at])])
+    key = plain(hit.text[slice(*row.cells[at])])
     # A row's name stands left of what it tells.
     columns = [c for c in range(at + 1, min(len(table.header), len(row.cells))) if table.header[c]]
     named = [c for c in columns if asked.names(table.header[c]) and table.header[c] not in key]
@@ -214,15 +214,17 @@ def _beside(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
     lines = [*([table.first] if table.first and entries else []), *table.rows]
     if len(table.header) % 2 or any(asked.names(name) for name in table.header[1::2]):
         return None
+    # Under a header, an entry beside a label is the next column's, whatever is asked for.
+    least = COVERED if entries or len(table.header) == 2 else 1.0
     around = frozenset(evidence.terms(" ".join((hit.title, *hit.heading_path))))
     for line in lines:
         for at in range(0, len(line.cells) - 1, 2):
-            label = _plain(hit.text[slice(*line.cells[at])]).rstrip(" #:：")
+            label = plain(hit.text[slice(*line.cells[at])]).rstrip(" #:：")
             if not asked.names(label):
                 continue
             covered = asked.covered(around | frozenset(evidence.terms(label)))
             start, end = line.cells[at + 1]
-            if covered >= COVERED and hit.text[start:end].strip():
+            if covered >= least and hit.text[start:end].strip():
                 return Found(hit, rank, "beside", ((line.start, line.end),), (start, end), BY_MEANING)
     return None
 
@@ -234,13 +236,13 @@ def _named(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
     rows = [
         row
         for row in table.rows
-        if len(row.cells) > 1 and any(asked.values(_plain(hit.text[a:b])) for a, b in row.cells[1:])
+        if len(row.cells) > 1 and any(asked.values(plain(hit.text[a:b])) for a, b in row.cells[1:])
     ]
     if len(rows) != 1:
         return None
     start, end = rows[0].cells[0]
     told = (hit.title, *hit.heading_path, *table.header, hit.text[rows[0].start : rows[0].end])
-    if not hit.text[start:end].strip() or asked.names(_plain(hit.text[start:end])):
+    if not hit.text[start:end].strip() or asked.names(plain(hit.text[start:end])):
         return None
     if asked.covered(frozenset(evidence.terms(" ".join(told)))) < COVERED:
         return None
@@ -252,7 +254,7 @@ def _key(asked: _Asked, hit: Hit, row: Row) -> int | None:
     named = (
         c
         for c, cell in enumerate(row.cells)
-        if any(asked.names(_plain(hit.text[a:b])) for a, b in (cell, *_items(hit.text, cell)))
+        if any(asked.names(plain(hit.text[a:b])) for a, b in (cell, *_items(hit.text, cell)))
     )
     return next(named, None)
 
@@ -260,8 +262,8 @@ def _key(asked: _Asked, hit: Hit, row: Row) -> int | None:
 def _part(asked: _Asked, text: str, key: Span, value: Span) -> Span | None:
     """The value, or that item of it which stands where the item that the question names stands in the key."""
     keys, values = _items(text, key), _items(text, value)
-    if len(keys) > 1 and len(keys) == len(values) and not asked.names(_plain(text[slice(*key)])):
-        value = next(v for k, v in zip(keys, values, strict=True) if asked.names(_plain(text[slice(*k)])))
+    if len(keys) > 1 and len(keys) == len(values) and not asked.names(plain(text[slice(*key)])):
+        value = next(v for k, v in zip(keys, values, strict=True) if asked.names(plain(text[slice(*k)])))
     return value if text[slice(*value)].strip() else None
 
 
@@ -307,10 +309,10 @@ def _cells(text: str, line: re.Match[str]) -> tuple[Span, ...]:
     return tuple(found)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """As cells are compared: without marks, letters alike, white space single."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).translate(_MARKS).casefold().split())
-    return plain.strip(" .,:;!?()[]。，：；！？（）") or plain
+    flat = " ".join(unicodedata.normalize("NFKC", text).translate(_MARKS).casefold().split())
+    return flat.strip(" .,:;!?()[]。，：；！？（）") or flat
 
 
 def _header_before(hit: Hit, at: int, parsed: Parsed | None) -> tuple[str, ...] | None:
@@ -329,6 +331,6 @@ def _header_before(hit: Hit, at: int, parsed: Parsed | None) -> tuple[str, ...] 
         if text[before[index].end() : end].strip() or text.count("\n", before[index].end(), end) > 1:
             return None
         if _DASHES.fullmatch(before[index][0]):
-            return tuple(_plain(text[a:b]) for a, b in _cells(text, before[index - 1]))
+            return tuple(plain(text[a:b]) for a, b in _cells(text, before[index - 1]))
         end = before[index].start()
     return None

@@ -18,8 +18,9 @@ AskMode = Literal["rag", "closed_book", "quote"]
 ReadingWay = Literal["each", "joint"]
 #: What is read of what was found: the passages, or the sections that they were cut from.
 Context = Literal["passage", "section"]
-#: How the documents' own words were looked for: by the span reader, or as the sentence that fits best.
-QuotedBy = Literal["spans", "sentences"]
+#: How the documents' own words were looked for: by the span reader, as the sentence that fits best, or in a
+#: whole table, whose rows were compared or counted.
+QuotedBy = Literal["spans", "sentences", "table"]
 Refusal = Literal[
     "nothing_ingested",
     "nothing_found",

@@ -1,7 +1,9 @@
 """What a table's cell says goes beside what was read: as a candidate with a likelihood of its own.
 
 A cell whose row and column the question names is likelier right than what a small model reads off the rows.
-Where that cell is empty, no other cell of a table may stand in for it.
+Where that cell is empty, no other cell of a table may stand in for it. Nor may any row for a superlative (the
+tallest) that the table could not be asked for (`service.answering.computed`): which row has most of something
+is nothing that one can read off a row, unless it says so itself.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Protocol, TypeVar
 from ingest.types import Hit
 from service import cells
 from service.answering.turn import Turn
-from service.questions import definitions
+from service.questions import definitions, tabular
 from service.reading import second
 from service.reading.readings import PassageReading
 
@@ -47,6 +49,7 @@ def with_cells(
         make: a candidate of a reading, its features (none) and its probability.
     """
     question = turn.ask.question
+    weighed = [one for one in weighed if not _guesses(question, one.reading)]
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
@@ -56,6 +59,12 @@ def with_cells(
     told = [make(reading(one), (), one.likely) for one in found if one.value is not None]
     others = [c for c in weighed if told or not in_row(c.reading)]
     return sorted([*told, *others], key=lambda c: -c.probability)
+
+
+def _guesses(question: str, reading: PassageReading) -> bool:
+    """Whether a reading takes a row of a table for the one that has most of something."""
+    said = " ".join(reading.quoted).lower()
+    return in_row(reading) and any(word not in said for word in tabular.superlatives(question))
 
 
 def reading(found: cells.Found) -> PassageReading:

@@ -1,0 +1,289 @@
+"""What a whole table says to a question, where it accounts for every word of it; else nothing.
+
+    extreme   the row, or the rows, with the most or the least of a column; among those that are named
+    total     the cell of a row of totals
+    cell      where the named row and the named column meet
+    count     how many rows have a named value
+    rows      which rows have it
+
+Invariants: what is compared is all rows of the table but those of totals, as values of one unit; ties are all
+told; words of the answer are cells as they are written, and numbers of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from service.questions.tabular import Extreme, Form
+from service.tables import values
+from service.tables.naming import Named, Span
+from service.tables.whole import Grid
+
+Way = Literal["extreme", "total", "cell", "count", "rows"]
+
+#: More rows than these are not listed; where they are counted, so many are cited.
+MOST_TOLD, MOST_CITED = 20, 5
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a table says."""
+
+    grid: Grid
+    way: Way
+    values: tuple[str, ...]  #: cells, or how many
+    names: tuple[str, ...]  #: of the rows
+    column: str  #: whose values were compared, as its header is written; "" for none
+    rows: tuple[int, ...]  #: that show it; the first ones, where they are too many to be listed
+    looked_at: int  #: rows that were compared or gone through
+    empty: int = 0  #: of these, how many tell nothing in that column
+    first: Literal["names", "values"] = "values"  #: what was asked for
+    exact: bool = True  #: columns were named in full, or not at all
+
+
+def tell_all(form: Form, grids: Sequence[Grid]) -> Told | None:
+    """What the tables say to the question; None where they do not, or differ.
+
+    A table whose columns are called as the question says goes before those that are called so in part.
+    """
+    found = [one for grid in grids if (one := tell(form, grid)) is not None]
+    found = [one for one in found if one.exact] or found
+    same = {(one.way, one.values, one.names) for one in found}
+    return found[0] if len(same) == 1 else None
+
+
+def tell(form: Form, grid: Grid) -> Told | None:
+    """What the table says to the question; None where it does not account for all of it."""
+    named = Named(form, grid)
+    covered = [span for spans in (*named.columns.values(), *named.rows.values()) for span in spans]
+    extremes = [e for e in form.extremes if not any(a < e.end and e.start < b for a, b in covered)]
+    if len(extremes) > 1:
+        return None
+    if extremes:
+        return _extreme(named, extremes[0])
+    return _total(named) or _cell(named) or _rows(named)
+
+
+def _extreme(named: Named, extreme: Extreme) -> Told | None:
+    grid, subject = named.grid, named.subject
+    if subject is None:
+        return None
+    chosen = _filtered(named, subject)
+    if chosen is None:
+        return None
+    rows, keys, used = chosen
+    if (extreme.compares and len(keys) < 2) or len(keys) == 1 or not rows:
+        return None
+    found = _measure(named, extreme, subject, rows)
+    if found is None:
+        return None
+    measure, compared, most = found
+    asked = {at for at in (*named.columns, *named.part_columns()) if at not in (measure, subject)}
+    if asked - {at for at, _ in named.rows}:
+        return None  # it asks for something else of the row, or counts what the rows of a group have
+    spans = [*used, (extreme.start, extreme.end), *_spans(named, measure), *_spans(named, subject)]
+    spans += [(a, b) for a, b, wanted in named.form.meant if measure in named.meant(wanted)]
+    spans += [span for at in asked for span in _spans(named, at)]
+    if named.rest(spans):
+        return None
+    known = [(value, row) for value, row in zip(compared.values, rows, strict=True) if value is not None]
+    if 2 * len(known) < len(rows) or (keys and len(known) < len(rows)):
+        return None
+    best = (max if most else min)(value for value, _ in known)
+    winners = [row for value, row in known if value == best]
+    if len(winners) > MOST_TOLD or len(winners) == len(rows) > 1:
+        return None
+    wants_value = named.form.asks == "value" and not named.about and not _spans(named, subject)
+    return Told(
+        grid,
+        "extreme",
+        tuple(dict.fromkeys(grid.cell(row, measure) for row in winners)),
+        tuple(grid.cell(row, subject) for row in winners),
+        grid.headers[measure],
+        tuple(winners if not keys else rows),
+        len(rows),
+        len(rows) - len(known),
+        "values" if wants_value else "names",
+        not named.parts,
+    )
+
+
+def _measure(
+    named: Named, extreme: Extreme, subject: int, rows: Sequence[int]
+) -> tuple[int, values.Column, bool] | None:
+    """The one column whose values are compared, these, and whether most of it is wanted."""
+    compared = {
+        at: column
+        for at in range(len(named.grid.names))
+        if at != subject and (column := values.column([named.grid.cell(row, at) for row in rows])) is not None
+    }
+    filtered = {at for at, _ in named.rows}
+    for some in (named.columns, named.parts):
+        told = [at for at in some if at in compared and at not in filtered]
+        if len(told) > 1:
+            return None
+        if told and _fits(named, extreme, told[0], compared[told[0]]):
+            return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
+        if told or [at for at in named.columns if at not in (subject, *filtered)]:
+            return None  # a column is named that cannot be compared, or not so
+    wanted = set(extreme.columns | extreme.turned)
+    for *_, terms in named.form.meant:
+        wanted |= terms if not extreme.columns else set()
+    told = named.meant(frozenset(wanted), compared)
+    if len(told) != 1:
+        return None
+    return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
+
+
+def _fits(named: Named, extreme: Extreme, at: int, column: values.Column) -> bool:
+    """Whether a column that is named is one that the superlative may mean: the dearest has a price."""
+    if extreme.goes_with_any or named.meant(extreme.columns | extreme.turned, [at]):
+        return True
+    money, day = "price" in extreme.columns, "year" in extreme.columns
+    return (money and column.is_money) or (day and column.unit == "day")
+
+
+def _filtered(named: Named, subject: int) -> tuple[list[int], list[str], list[Span]] | None:
+    """The rows that have the named values, the names of rows among these, and where all of it stands.
+
+    None where a value stands in two columns, so that nobody knows which of them is meant.
+    """
+    grid = named.grid
+    by_span: dict[Span, list[tuple[int, str]]] = {}
+    for one, spans in named.rows.items():
+        for span in spans:
+            by_span.setdefault(span, []).append(one)
+    wanted: dict[int, set[str]] = {}
+    for some in by_span.values():
+        columns = {at for at, _ in some}
+        if len(columns) > 1:
+            columns &= set(named.columns)
+        if len(columns) != 1:
+            return None
+        [at] = columns
+        wanted.setdefault(at, set()).update(cell for column, cell in some if column == at)
+    rows = [
+        row
+        for row in range(len(grid.rows))
+        if not named.sums(row) and all(grid.cell(row, at) in cells for at, cells in wanted.items())
+    ]
+    return rows, sorted(wanted.get(subject, ())), list(by_span)
+
+
+def _total(named: Named) -> Told | None:
+    if not named.form.totals or named.rows:
+        return None
+    rows = named.total()
+    found = _one_column(named, None)
+    if len(rows) != 1 or found is None:
+        return None
+    column, spans = found
+    if named.rest([*spans, *named.form.totals, *_counted(named)]):
+        return None
+    cell = named.grid.cell(rows[0], column)
+    if values.empty(cell):
+        return None
+    return Told(
+        named.grid,
+        "total",
+        (cell,),
+        (named.grid.cell(rows[0], 0),),
+        named.grid.headers[column],
+        (rows[0],),
+        1,
+        exact=not named.parts,
+    )
+
+
+def _cell(named: Named) -> Told | None:
+    subject = named.subject
+    if subject is None:
+        keys = [0] if any(at == 0 for at, _ in named.rows) else []
+        if not keys:
+            return None
+        subject = 0
+    chosen = _filtered(named, subject)
+    if chosen is None:
+        return None
+    rows, names, used = chosen
+    if len(rows) != 1 or len(names) != 1:
+        return None
+    found = _one_column(named, subject)
+    if found is None:
+        return None
+    column, spans = found
+    if named.rest([*used, *spans, *_spans(named, subject), *_counted(named)]):
+        return None
+    cell = named.grid.cell(rows[0], column)
+    if values.empty(cell):
+        return None
+    return Told(
+        named.grid,
+        "cell",
+        (cell,),
+        (names[0],),
+        named.grid.headers[column],
+        tuple(rows),
+        1,
+        exact=not named.parts,
+    )
+
+
+def _one_column(named: Named, subject: int | None) -> tuple[int, list[Span]] | None:
+    """The one column that is asked for, and the words that say so: its name, part of it, or a verb."""
+    filtered = {at for at, _ in named.rows}
+    for some in (named.columns, named.parts):
+        told = [at for at in some if at != subject and at not in filtered]
+        if told:
+            return (told[0], _spans(named, told[0])) if len(told) == 1 else None
+    for start, end, wanted in named.form.meant:
+        told = [at for at in named.meant(wanted) if at != subject and at not in filtered]
+        if len(told) == 1:
+            return told[0], [(start, end)]
+    return None
+
+
+def _rows(named: Named) -> Told | None:
+    """How many rows, or which, have the values that are named."""
+    grid, subject = named.grid, named.subject
+    if subject is None or named.form.totals:
+        return None
+    chosen = _filtered(named, subject)
+    if chosen is None:
+        return None
+    rows, names, used = chosen
+    if names or not used or not rows:
+        return None
+    filtered = {at for at, _ in named.rows}
+    others = [at for at in (*named.columns, *named.parts) if at not in (subject, *filtered)]
+    if others:
+        return None  # another column is asked for, or counted
+    counts = named.form.asks == "count"
+    if len(rows) > MOST_TOLD and not counts:
+        return None
+    spans = [*used, *_spans(named, subject), *(span for at in filtered for span in _spans(named, at))]
+    spans += [(start, end) for start, end, wanted in named.form.meant if set(named.meant(wanted)) & filtered]
+    if named.rest([*spans, *_counted(named)]):
+        return None
+    looked_at = sum(not named.sums(row) for row in range(len(grid.rows)))
+    return Told(
+        grid,
+        "count" if counts else "rows",
+        (str(len(rows)),),
+        tuple(grid.cell(row, subject) for row in rows),
+        "",
+        tuple(rows if len(rows) <= MOST_TOLD else rows[:MOST_CITED]),
+        looked_at,
+        first="values" if counts else "names",
+        exact=not named.parts,
+    )
+
+
+def _counted(named: Named) -> list[Span]:
+    return [named.form.counts] if named.form.counts else []
+
+
+def _spans(named: Named, column: int) -> list[Span]:
+    return [*named.columns.get(column, ()), *named.parts.get(column, ())]

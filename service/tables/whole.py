@@ -1,0 +1,133 @@
+"""The whole table that a passage has rows of, from the stored document: all its rows, not only those found.
+
+Invariant: rows and cells are spans of the grid's own hit, whose text is the document's at its offsets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ingest.errors import UnknownDocument
+from ingest.types import Document, Hit
+from ingest.widening import Parsed, around
+from service import cells
+from service.tables import values
+
+#: Larger tables are not gone through for a question.
+MOST_CHARACTERS, MOST_ROWS = 200_000, 2_000
+
+_BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]][\s*`]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A whole table: every row has a cell for every column."""
+
+    hit: Hit  #: its text is the table
+    names: tuple[tuple[str, ...], ...]  #: of each column, its names: whole first, then shorter ones
+    headers: tuple[str, ...]  #: as they are written
+    rows: tuple[cells.Row, ...]
+    document: Document
+
+    def cell(self, row: int, column: int) -> str:
+        """What stands there, as it is written."""
+        start, end = self.rows[row].cells[column]
+        return self.hit.text[start:end]
+
+    def column(self, at: int) -> tuple[str, ...]:
+        """The cells of a column."""
+        return tuple(self.cell(row, at) for row in range(len(self.rows)))
+
+    def cited(self, first: int, last: int) -> tuple[Hit, int, int]:
+        """The stretch from one row to another, with the pages that it is on."""
+        start, end = self.rows[first].start, self.rows[last].end
+        place = around(self.document, self.hit.char_start + start, self.hit.char_start + end, 0)
+        return replace(self.hit, page_first=place.page_first, page_last=place.page_last), start, end
+
+
+def grids(hits: Sequence[Hit], parsed: Parsed) -> list[Grid]:
+    """The whole tables that these passages have rows of, each once, in the order of the passages."""
+    found: list[Grid] = []
+    seen: set[tuple[str, int]] = set()
+    for hit in hits:
+        starts = [table.rows[0].start for table in cells.tables(hit, parsed)]
+        if not starts:
+            continue
+        try:
+            document = parsed(hit.document_id)
+        except UnknownDocument:
+            continue
+        if document.text[hit.char_start : hit.char_end] != hit.text:
+            continue  # it has changed since the search
+        for start in starts:
+            first, last = _around(document.text, hit.char_start + start)
+            if last - first > MOST_CHARACTERS or (hit.document_id, first) in seen:
+                continue
+            seen.add((hit.document_id, first))
+            grid = _grid(
+                replace(hit, text=document.text[first:last], char_start=first, char_end=last), document
+            )
+            if grid is not None:
+                found.append(grid)
+    return found
+
+
+def _around(text: str, at: int) -> tuple[int, int]:
+    """The lines around `at` that begin with a bar, as far as they are of one table."""
+    first = text.rfind("\n", 0, at) + 1
+    while first > 0:
+        before = text.rfind("\n", 0, first - 1) + 1
+        if not text[before:first].lstrip(" \t").startswith("|") or at - before > MOST_CHARACTERS:
+            break
+        first = before
+    last = at
+    while last < len(text):
+        end = text.find("\n", last)
+        end = len(text) if end < 0 else end
+        if not text[last:end].lstrip(" \t").startswith("|") or end - at > MOST_CHARACTERS + 1:
+            break
+        last = min(end + 1, len(text))
+    return first, last - 1 if text[last - 1 : last] == "\n" else last
+
+
+def _grid(hit: Hit, document: Document) -> Grid | None:
+    """The table of a text that is one; None where it is not, or its rows are not of one width."""
+    tables = cells.tables(hit)
+    if len(tables) != 1:
+        return None
+    [table] = tables
+    rows = list(table.rows)
+    if len(rows) + 2 != len(hit.text.splitlines()) or len(rows) > MOST_ROWS:
+        return None
+    if any(len(row.cells) != len(table.header) for row in rows):
+        return None
+    assert table.first is not None
+    headers = [hit.text[start:end] for start, end in table.first.cells]
+    names = [_names(header) for header in headers]
+    above = ""
+    for at, name in enumerate(table.header if len(rows) > 1 and _goes_on(hit, table.header, rows[0]) else ()):
+        above = name or above  # a name over several columns stands over the first of them
+        names[at] = names[at] or ((above,) if above else ())
+    while len(rows) > 1 and _goes_on(hit, table.header, rows[0]):
+        for at, (start, end) in enumerate(rows.pop(0).cells):
+            headers[at] = hit.text[start:end] or headers[at]
+            below = _names(hit.text[start:end])
+            if below and below[0] not in names[at]:
+                names[at] = (*(f"{name} {below[0]}" for name in names[at][:1]), *below)
+    return Grid(hit, tuple(names), tuple(headers), tuple(rows), document)
+
+
+def _names(header: str) -> tuple[str, ...]:
+    """A column's name as it is written, and without the unit in brackets behind it."""
+    name = cells.plain(header)
+    bare = cells.plain(_BRACKETS.sub("", header))
+    return tuple(dict.fromkeys(one for one in (name, bare) if one))
+
+
+def _goes_on(hit: Hit, header: Sequence[str], row: cells.Row) -> bool:
+    """Whether a row is the header's second line: it says again what stands above it, and no value."""
+    told = [cells.plain(hit.text[start:end]) for start, end in row.cells]
+    again = any(name and name == below for name, below in zip(header, told, strict=True))
+    return again and not any(below and values.column([below]) for below in told)
