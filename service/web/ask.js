@@ -11,6 +11,7 @@ import { fill, icon, make } from "./elements.js";
 import { openHistory } from "./history.js";
 import { bind, phrase } from "./i18n.js";
 import { restore, session, store } from "./thread.js";
+import { tolerance } from "./tolerance.js";
 import { offer } from "./widgets.js";
 
 const K = { least: 1, most: 50 }; // what the service accepts
@@ -239,6 +240,7 @@ class AskView {
         { class: "options-sheet" },
         make("label", {}, make("span", {}, phrase("ask.mode")), mode),
         make("label", {}, make("span", {}, phrase("ask.k")), k),
+        make("label", {}, make("span", {}, phrase("ask.error")), tolerance()),
         make("label", {}, make("span", {}, phrase("ask.rerank")), rerank),
         make("label", {}, make("span", {}, phrase("ask.section")), section),
         history,
@@ -285,10 +287,11 @@ class AskView {
       this.question.focus();
       return;
     }
-    const { collection, model, mode, k, rerank, section } = this.form.elements;
+    const { collection, model, mode, k, error, rerank, section } = this.form.elements;
     const request = { question, collection: collection.value || this.#shell.collection, mode: mode.value };
     if (model && !model.hidden) request.model = model.value;
     if (k.value) request.k = within(k.value);
+    if (error.value) request.acceptable_error = Number(error.value);
     if (rerank.checked) request.rerank = true;
     if (section.checked) request.context = "section";
     request.session_id = session();

@@ -93,6 +93,37 @@ def test_a_document_that_changed_since_is_not_highlighted_in_the_wrong_place(
     expect(page.locator("#cited")).to_have_count(0)
 
 
+def test_the_acceptable_error_is_chosen_with_the_keyboard_sent_and_remembered(visit: Opener) -> None:
+    page = visit()
+    sent: list[dict[str, object]] = []
+    page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/ask") else None)
+    ask(page, QUESTION)
+    page.locator(".options summary").focus()
+    page.keyboard.press("Enter")
+    error = page.get_by_label("Wrong answers accepted")
+    expect(error).to_have_value("")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    expect(error).to_be_focused()
+    page.keyboard.type("at most 10")
+    expect(error).to_have_value("0.1")
+    page.keyboard.press("Escape")
+    ask(page, QUESTION)
+    page.reload()
+    ask(page, QUESTION)
+    page.get_by_text("中文").click()
+    page.get_by_text("选项").click()
+    error = page.get_by_label("可接受的错误率")
+    assert error.locator("option").all_inner_texts()[:3] == ["默认", "最多 5%", "最多 10%"]
+    expect(error).to_have_value("0.1")
+    error.select_option("")
+    page.keyboard.press("Escape")
+    ask(page, QUESTION)
+    assert [request.get("acceptable_error") for request in sent] == [None, 0.1, 0.1, None]
+    page.reload()
+    expect(page.locator("[name=error]")).to_have_value("")
+
+
 def test_a_low_confidence_stands_out(visit: Opener) -> None:
     page = visit()
     for n, (confidence, marked) in enumerate((("0.2", 1), ("0.8", 0))):
