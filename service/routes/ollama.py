@@ -20,6 +20,7 @@ from service.catalogue import Offer
 from service.conversation import Ended, Heard, Said
 from service.deps import Parts, PartsDep
 from service.errors import UpstreamError
+from service.routes.bodies import JsonByAnyName
 from service.routes.conversing import (
     LOREBASE,
     Talk,
@@ -35,7 +36,7 @@ from service.routes.listening import listen
 from service.routes.ops import running_version
 from service.schemas import ollama as wire
 
-router = APIRouter(prefix="/api", tags=["ollama"])
+router = APIRouter(prefix="/api", tags=["ollama"], route_class=JsonByAnyName)
 
 NDJSON = "application/x-ndjson"
 _STREAM = {

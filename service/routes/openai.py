@@ -18,12 +18,13 @@ from model.errors import UnknownModel
 from service import dialects, errors, problems
 from service.conversation import Ended, Found, Heard, Said
 from service.deps import Parts, PartsDep
+from service.routes.bodies import JsonByAnyName
 from service.routes.conversing import LOREBASE, Talk, embedders, submit, submit_texts
 from service.routes.listening import listen
 from service.schemas import Passage, Reply
 from service.schemas import openai as wire
 
-router = APIRouter(prefix="/v1", tags=["openai"])
+router = APIRouter(prefix="/v1", tags=["openai"], route_class=JsonByAnyName)
 
 _STREAM = {
     "description": "The reply; with `stream: true`, server-sent events, the last of them `[DONE]`.",

@@ -50,10 +50,23 @@ def test_an_origin_that_is_no_address_is_a_foreign_one(client: TestClient, origi
 def test_a_body_that_is_not_said_to_be_json_is_told_how_to_be(client: TestClient) -> None:
     """As `curl -d` sends it."""
     for kind in ("application/x-www-form-urlencoded", "text/plain", None):
-        for path in ("/ask", "/classify", "/v1/chat/completions", "/api/chat"):
-            headers = {} if kind is None else {"Content-Type": kind}
+        headers = {} if kind is None else {"Content-Type": kind}
+        for path in ("/ask", "/classify"):
             reply = client.post(path, content=json.dumps(WHOLE.get(path, CLASSES)), headers=headers)
             assert reply.status_code == 415 and "Content-Type: application/json" in reply.text, path
+        for path in ("/v1/chat/completions", "/api/chat", "/api/show"):  # Ollama reads it
+            body = json.dumps({"model": "lorebase:default"} | WHOLE.get(path, {}))
+            assert client.post(path, content=body, headers=headers).status_code == 200, (path, kind)
+            assert client.post(path, content="a=b", headers=headers).status_code == 400, (path, kind)
+            for name, value, status in (
+                ("Origin", "https://evil.example", 403),
+                ("Origin", "null", 403),
+                ("Origin", "http://127.0.0.1", 415),
+                ("Referer", "https://evil.example/", 415),
+                ("Sec-Fetch-Site", "cross-site", 415),
+            ):
+                reply = client.post(path, content=body, headers=headers | {name: value})
+                assert reply.status_code == status, (path, kind, name, value)
 
 
 def test_monitors_ask_with_head(address: str) -> None:
