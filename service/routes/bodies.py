@@ -30,8 +30,8 @@ class JsonByAnyName(APIRoute):
             headers: list[tuple[bytes, bytes]] = request.scope["headers"]
             if not any(name in _OF_BROWSERS for name, _ in headers):
                 others = [(name, value) for name, value in headers if name != _KIND]
-                scope = request.scope | {"headers": [*others, (_KIND, b"application/json")]}
-                request = Request(scope, request.receive)
+                called_json = [*others, (_KIND, b"application/json")]
+                request = Request({**request.scope, "headers": called_json}, request.receive)
             return await handle(request)
 
         return meant
