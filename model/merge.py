@@ -6,6 +6,7 @@ so a tied head stays tied. A quantized projection becomes dense, for the sum is 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from model.formats import peft
 from model.identity import identity
 from model.lora import Adapter, LowRank, check
 from model.quantized import Weight, dense
+from model.shelf import KNOWN, TRAINED_ON
 
 #: What a quantized projection is rounded to by default: it has three more bits of mantissa than bf16, and
 #: weights lie well within its range.
@@ -82,4 +84,17 @@ def merge_folder(
     }
     kept = {key: value for key, value in base.metadata.items() if key not in PROVENANCE}
     metadata = kept | {"source": f"{base.path.name} + {adapter_folder.name}", "merged": origin}
+    known = {*base.metadata.get(KNOWN, ()), *_collection(adapter_folder)}
+    if known:
+        metadata[KNOWN] = sorted(known)
     checkpoint.save(target, base.config, merge(base.weights, adapter, dtype), base.tokenizer_file, metadata)
+
+
+def _collection(adapter: Path) -> list[str]:
+    """The collection that an adapter says it was trained on; a nameless one where that cannot be read."""
+    try:
+        return [str(json.loads((adapter / TRAINED_ON).read_text(encoding="utf-8"))["collection"])]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        return [""]

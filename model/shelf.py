@@ -20,6 +20,8 @@ CONFIG_FILE, OWN_FILE, WEIGHTS_FILE = "adapter_config.json", "lorebase.json", "a
 SHIPPED = Path(__file__).parent / "adapters"
 #: Beside an adapter: which documents it was trained on.
 TRAINED_ON = "trained_on.json"
+#: In a checkpoint's metadata: the collections that adapters folded into it were trained on.
+KNOWN = "known_collections"
 #: Where a run keeps its result, the better one first.
 RESULTS = ("checkpoints/best/adapter", "checkpoints/last/adapter")
 

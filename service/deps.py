@@ -92,6 +92,7 @@ async def parts(request: Request) -> Parts:
         settings=settings,
         library=limited.library(found.library, caller),
         jobs=limited.jobs(found.jobs, caller),
+        models=limited.models(found.models, caller),
     )
 
 

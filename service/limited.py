@@ -1,8 +1,9 @@
-"""The library and the jobs as a key sees them that is held to some collections: the others do not exist.
+"""The library, the jobs and the models as a key sees them that is held to some collections.
 
-A foreign collection is answered as an unknown one is, to the letter, whatever the inner library would have
-said; its name is in no list. Because routes are handed these in place of the real ones, no route can forget
-to ask.
+For it the others do not exist. A foreign collection is answered as an unknown one is, to the letter, whatever
+the inner library would have said; its name is in no list. Because routes are handed these in place of the
+real ones, no route can forget to ask. A model or adapter that knows a foreign collection by heart is there,
+and refused: it could be asked without a single passage.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from ingest.errors import UnknownCollection
 from service.access import Access
-from service.errors import UnknownJob
+from service.errors import Forbidden, UnknownJob
+from service.generators import Generator
 from service.jobs import JobBoard
 from service.library import CollectionInfo, Library
+from service.models import Choice, Models
 
 #: What tells of no collection.
 _FREE = {"embedder", "embedders"}
@@ -80,6 +84,33 @@ class _Jobs(_Limited):
         return [job for job in self._inner.jobs() if self._access.sees(job.collection)]
 
 
+class _Models:
+    """Passes everything on; whoever is chosen must know nothing by heart that the key is not for."""
+
+    def __init__(self, inner: Models, access: Access) -> None:
+        self._inner, self._access = inner, access
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def choose(self, name: str | None) -> Choice:
+        choice = self._inner.choose(name)
+        self._check(name)
+
+        def get() -> Generator:
+            self._check(name)  # somebody may have switched another adapter on meanwhile
+            return choice.get()
+
+        return replace(choice, get=get)
+
+    def _check(self, name: str | None) -> None:
+        for part, collections in self._inner.trained_on(name).items():
+            if not all(map(self._access.sees, collections)):
+                raise Forbidden(
+                    f"{part!r} was trained on documents that this key is not for; ask another model"
+                )
+
+
 def library(inner: Library, access: Access) -> Library:
     """The library as that caller sees it."""
     return cast(Library, _Shelves(inner, access))
@@ -88,3 +119,8 @@ def library(inner: Library, access: Access) -> Library:
 def jobs(inner: JobBoard, access: Access) -> JobBoard:
     """The jobs as that caller sees them."""
     return cast(JobBoard, _Jobs(inner, access))
+
+
+def models(inner: Models, access: Access) -> Models:
+    """The models as that caller may ask them."""
+    return cast(Models, _Models(inner, access))

@@ -81,6 +81,10 @@ class Installed(Protocol):
         """Why an adapter's documents no longer stand as it was trained on them; None where they do."""
         ...
 
+    def trained_on(self, model: str, adapter: str | None) -> Mapping[str, Sequence[str]]:
+        """Which collections each of the two knows by heart, as far as it says."""
+        ...
+
     def load(self, name: str) -> Resident:
         """A model, loaded. Raises WeightsMissing, ModelError."""
         ...
@@ -170,6 +174,14 @@ class Models:
         model, adapter = self._split(name)
         self._require(model, adapter)
         return Choice(True, model == self._split(self.default)[0], lambda: self._answering(model, adapter))
+
+    def trained_on(self, name: str | None) -> Mapping[str, Sequence[str]]:
+        """Which collections a model that answers by that name, and its adapter, know by heart."""
+        name = name or self.default
+        if name.startswith((OLLAMA, OPENAI)):
+            return {}
+        model, adapter = self._split(name)
+        return self._installed.trained_on(model, adapter or self._switched.get(model))
 
     def has(self, name: str) -> bool:
         """Whether a model of our own answers by that name."""

@@ -5,12 +5,13 @@ Heavy imports (torch, sentence-transformers, FAISS) happen inside the loaders, i
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest.collections import collection_folder
 from ingest.settings import IngestSettings, read_table
-from model.errors import AdapterError, UnknownModel
+from model.errors import AdapterError, ModelError, UnknownModel
 from service.errors import BadKeyFile, WeightsMissing
 from service.generators import Generator
 from service.generators.failover import Server
@@ -110,6 +111,24 @@ class OnDisk:
         folders = [a.folder for a in shelf.adapters(self._home) if a.name == adapter]
         return trained_on.stale(folders[0], self._home) if folders else None
 
+    def trained_on(self, model: str, adapter: str | None) -> dict[str, list[str]]:
+        """Which of the two says that it was trained on documents, and of which collections.
+
+        Where what it says cannot be read, the collection has no name: nobody can be sure of it.
+        """
+        from model import install, layout, shelf
+        from service.tuning import trained_on
+
+        found: dict[str, list[str]] = {}
+        with contextlib.suppress(ModelError):  # no model, then; whoever asks it is told so
+            _, told = layout.read_config(install.models_folder(self._home) / model)
+            found[model] = list(told.get(shelf.KNOWN, ()))
+        for one in shelf.adapters(self._home):
+            if one.name == adapter and (one.folder / shelf.TRAINED_ON).is_file():
+                marked = trained_on.read(one.folder)
+                found[one.name] = [marked.collection if marked else ""]
+        return found
+
     def load(self, name: str) -> Resident:
         """Our engine with the installed model of that name.
 
@@ -153,6 +172,10 @@ class Given:
     def stale(self, adapter: str) -> str | None:  # noqa: ARG002 - it has none
         """Nothing is."""
         return None
+
+    def trained_on(self, model: str, adapter: str | None) -> dict[str, list[str]]:  # noqa: ARG002
+        """On nobody's."""
+        return {}
 
     def load(self, name: str) -> Resident:  # noqa: ARG002
         """It is there already."""

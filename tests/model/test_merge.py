@@ -16,6 +16,7 @@ from model.identity import identity
 from model.lora import Adapter, LowRank
 from model.merge import merge, merge_folder
 from model.quantized import Q4_1, Weight, dense
+from model.shelf import KNOWN, TRAINED_ON
 from tests.model import tiny
 
 
@@ -81,6 +82,28 @@ def test_merged_equals_adapter_and_differs_from_base(
         found = model.logits(model(ids))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     assert (expected - plain).norm() > 0.01 * plain.norm()
+
+
+def test_a_model_knows_the_collections_of_every_adapter_that_was_folded_into_it(tmp_path: Path) -> None:
+    config = tiny.config()
+    checkpoint.save(tmp_path / "base", config, tiny.weights(config), tiny.tokenizer(), {})
+    base = checkpoint.load(tmp_path / "base")
+    for number, (told, known) in enumerate(
+        (
+            (None, None),
+            ('{"collection": "b"}', ["b"]),
+            ('{"collection": "a"}', ["a", "b"]),
+            ("damaged", ["", "a", "b"]),
+        )
+    ):
+        folder = tmp_path / f"adapter-{number}"
+        folder.mkdir()
+        peft.write(folder, some_adapter(config, base.weights, LoRAConfig()), config, base_name="base")
+        if told is not None:
+            (folder / TRAINED_ON).write_text(told)
+        merge_folder(base, folder, tmp_path / f"merged-{number}")
+        base = checkpoint.load(tmp_path / f"merged-{number}")
+        assert base.metadata.get(KNOWN) == known
 
 
 def test_the_sum_is_made_in_float32_and_rounded_once() -> None:

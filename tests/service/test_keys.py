@@ -22,7 +22,7 @@ from service import keys as keys_module
 from service.__main__ import main
 from service.access import Access
 from service.database import FILE_NAME, Database
-from service.errors import InvalidKey, RecordsUnavailable, UnknownKey
+from service.errors import Forbidden, InvalidKey, RecordsUnavailable, UnknownKey
 from service.keys import ROLES, Keys
 from service.library import Library
 from service.models import AdapterInfo
@@ -286,6 +286,48 @@ def test_a_stale_adapter_tells_nothing_of_documents_of_others(
     for key, told in ((two[0], "what it was trained on has changed"), (whole, stale)):
         listed = client.get("/models", headers=bearer(key)).json()["adapters"]
         assert [adapter["stale"] for adapter in listed] == [told, None]
+
+
+def test_what_knows_a_collection_by_heart_is_not_for_keys_of_others(
+    client: TestClient, two: tuple[str, str], keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = client.app.state.parts.models  # type: ignore[attr-defined]
+    installed = models._installed
+    monkeypatch.setattr(installed, "adapters", lambda: [AdapterInfo("lore", "scripted", 4)])
+    monkeypatch.setattr(installed, "trained_on", lambda _, adapter: {adapter: ["b"]} if adapter else {})
+    monkeypatch.setattr("service.wiring._GivenResident.attach", lambda *_: None)
+    whole = keys.create("whole", "reader")[1]
+    turns = [{"role": "user", "content": "Hi"}]
+
+    def asked(model: str) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ("/ask", QUESTION | {"model": model, "mode": "closed_book"}),
+            ("/ask", QUESTION | {"model": model}),
+            ("/v1/chat/completions", {"model": model, "messages": turns}),
+            ("/v1/completions", {"model": model, "prompt": "Hi"}),
+            ("/api/chat", {"model": model, "messages": turns, "stream": False}),
+            ("/api/generate", {"model": model, "prompt": "Hi", "stream": False}),
+        ]
+
+    def told(model: str, key: str) -> set[int]:
+        replies = [client.post(path, json=body, headers=bearer(key)) for path, body in asked(model)]
+        refused = [reply.text for reply in replies if reply.status_code == 403]
+        assert all("'lore'" in text and "'b'" not in text for text in refused), refused
+        return {int(reply.status_code) for reply in replies}
+
+    answered = {200, 400}  # it cannot complete a text, and says so
+    assert told("scripted+lore", two[0]) == {403}
+    assert told("scripted+lore", two[1]) == told("scripted+lore", whole) == answered
+    assert told("scripted", two[0]) == answered
+    assert client.post("/ask", json=QUESTION | {"model": "x+y"}, headers=bearer(two[0])).status_code == 404
+    models.switch("scripted", "lore")  # now it answers by the plain name, too
+    assert told("scripted", two[0]) == {403} and told("scripted", two[1]) == answered
+    held = limited.models(models, Access("k", "k", "reader", frozenset({"a"})))
+    models.switch("scripted", None)
+    choice = held.choose(None)
+    models.switch("scripted", "lore")  # while the question waited
+    with pytest.raises(Forbidden):
+        choice.get()
 
 
 def test_whatever_the_library_learns_is_limited_too() -> None:

@@ -32,6 +32,7 @@ from service.tuning.form import ANSWER, MOST_TOKENS, SENTENCE, tidy, writer_mess
 from service.tuning.spans import Span
 from service.tuning.train import Recipe, TuningFailed, train
 from service.tuning.writer import BEGINS, OwnWriter, Teacher
+from service.wiring import OnDisk
 from tests.fakes import HashEmbedder
 from tests.model import chatml, tiny
 from tests.service import reading_engine
@@ -76,6 +77,9 @@ def test_an_adapter_whose_documents_are_gone_or_changed_is_stale(
             return {a["name"]: a["stale"] for a in client.get("/models").json()["adapters"]}
 
     assert told() == {NAME: None, "of-no-collection": None}
+    disk = OnDisk(tmp_path)
+    assert disk.trained_on("scripted", NAME) == {NAME: ["docs"]}
+    assert disk.trained_on("scripted", "of-no-collection") == disk.trained_on("scripted", None) == {}
     ingest(
         tmp_path, tower="The tower is 330 metres tall.", bridge="It was rebuilt in 2004."
     )  # never trained on
@@ -94,6 +98,7 @@ def test_an_adapter_whose_documents_are_gone_or_changed_is_stale(
     assert told()[NAME] == "its collection 'docs' was deleted"
     (folder / shelf.TRAINED_ON).write_text("{}")  # damaged: nobody knows, so nothing is claimed
     assert told()[NAME] is None
+    assert disk.trained_on("scripted", NAME) == {NAME: [""]}  # but no key that is held may ask it
 
 
 class Installed:
@@ -110,6 +115,9 @@ class Installed:
 
     def stale(self, adapter: str) -> str | None:
         return trained_on.stale(self.home / "adapters" / adapter, self.home)
+
+    def trained_on(self, model: str, adapter: str | None) -> dict[str, list[str]]:
+        return {}
 
     def cache_bytes(self) -> int:
         return 0
