@@ -49,7 +49,7 @@ def with_cells(
         make: a candidate of a reading, its features (none) and its probability.
     """
     question = turn.ask.question
-    weighed = [one for one in weighed if not _guesses(question, one.reading)]
+    weighed = not_guessed(question, weighed)
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
@@ -61,10 +61,19 @@ def with_cells(
     return sorted([*told, *others], key=lambda c: -c.probability)
 
 
+def not_guessed(question: str, weighed: Sequence[C]) -> list[C]:
+    """The candidates but those that take a row of a table for the one with most of something."""
+    return [one for one in weighed if not _guesses(question, one.reading)]
+
+
 def _guesses(question: str, reading: PassageReading) -> bool:
-    """Whether a reading takes a row of a table for the one that has most of something."""
+    """Whether a reading takes a row of a table for the one that has most of something.
+
+    Two columns are a list of terms, one of which may well be the largest upload: such a row may tell.
+    """
     said = " ".join(reading.quoted).lower()
-    return in_row(reading) and any(word not in said for word in tabular.superlatives(question))
+    wide = in_row(reading) and said.count("|") > 3 and reading.by != "cells"
+    return wide and any(word not in said for word in tabular.superlatives(question))
 
 
 def reading(found: cells.Found) -> PassageReading:

@@ -149,11 +149,17 @@ _SCORES = re.compile(r"\b(?:scores?|marks?|grades?|points?|ratings?)\b|[分绩�
 #: Superlatives that go with every column that is named.
 _ANY = re.compile(r"larg|bigg|small|high|low|.[大小高低]", re.IGNORECASE)
 _BEST = re.compile(r"best|worst|better|worse|.[好差]", re.IGNORECASE)
-#: Words that say many things, beside superlatives.
-_ALSO_ELSE = re.compile(r"first|last|latest|best|most|least|max|min|maximum|minimum|最新|最好", re.IGNORECASE)
+#: Superlatives of any adjective. What is first, last, latest or best is told in other ways, too.
+_SUPERLATIVE = re.compile(
+    r"\bthe (?:most|least)\b(?! recent)"
+    r"|\bthe (?!(?:best|latest|test|contest|protest|request|quest|guest|digest|harvest|manifest|rest|arrest"
+    r"|forest|interest|nest|chest|west|northwest|southwest)\b)"
+    r"[a-z]{2,}est\b|最(?![后後近新好终終初])[\u3400-\u9fff]",
+    re.IGNORECASE,
+)
 #: Grammar and words that say nothing of their own about a table; all others have to be found in it.
 _SAYS_NOTHING = re.compile(
-    r"\b(?:a|an|the|is|are|was|were|be|been|of|in|at|on|for|to|from|by|with|do|does|did|has|have|had|having"
+    r"\b(?:a|an|the|is|are|was|were|be|been|of|in|at|on|per|for|to|from|by|with|do|does|did|has|have|had|having"
     r"|gets?|got|what|what's|which|who|whom|whose|when|where|how|much|many|there|it|its|they|their|them|this"
     r"|these|that|those|and|or|me|i|us|please|can|could|you|tell|show|give|name|list|one|ones|all|works?"
     r"|working|worked|lives?|belongs?|won|wins?|located|based|situated|listed|called|named|table|s)\b"
@@ -228,9 +234,8 @@ def form(question: str) -> Form | None:
 
 
 def superlatives(question: str) -> list[str]:
-    """Words that only a comparison of all things can answer: tallest, 最高; no "first" and no "more"."""
-    found = [question[e.start : e.end].lower() for e in _extremes(question) if not e.compares]
-    return [word for word in found if not _ALSO_ELSE.fullmatch(word)]
+    """The superlatives of a question, which only a look at all things can answer: tallest, the most, 最高."""
+    return [found[0].lower().removeprefix("the ") for found in _SUPERLATIVE.finditer(question)]
 
 
 def _extremes(question: str) -> Iterator[Extreme]:

@@ -176,11 +176,11 @@ def _total(named: Named) -> Told | None:
     if not named.form.totals or named.rows:
         return None
     rows = named.total()
-    found = _one_column(named, None)
+    found = _one_column(named, 0)
     if len(rows) != 1 or found is None:
         return None
     column, spans = found
-    if named.rest([*spans, *named.form.totals, *_counted(named)]):
+    if named.rest([*spans, *_spans(named, 0), *named.form.totals, *_counted(named)]):
         return None
     cell = named.grid.cell(rows[0], column)
     if values.empty(cell):
@@ -231,7 +231,7 @@ def _cell(named: Named) -> Told | None:
     )
 
 
-def _one_column(named: Named, subject: int | None) -> tuple[int, list[Span]] | None:
+def _one_column(named: Named, subject: int) -> tuple[int, list[Span]] | None:
     """The one column that is asked for, and the words that say so: its name, part of it, or a verb."""
     filtered = {at for at, _ in named.rows}
     for some in (named.columns, named.parts):

@@ -18,6 +18,7 @@ from service.tables import values
 #: Larger tables are not gone through for a question.
 MOST_CHARACTERS, MOST_ROWS = 200_000, 2_000
 
+_NAME = re.compile(r"(?<=[\u3400-\u9fff])(?:名称|名稱|名字|名)$|(?<=\w) (?:name|title)$")
 _BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]][\s*`]*$")
 
 
@@ -120,10 +121,11 @@ def _grid(hit: Hit, document: Document) -> Grid | None:
 
 
 def _names(header: str) -> tuple[str, ...]:
-    """A column's name as it is written, and without the unit in brackets behind it."""
+    """A column's name as it is written, without a unit in brackets, and what it is the name of."""
     name = cells.plain(header)
     bare = cells.plain(_BRACKETS.sub("", header))
-    return tuple(dict.fromkeys(one for one in (name, bare) if one))
+    thing = _NAME.sub("", bare)
+    return tuple(dict.fromkeys(one for one in (name, bare, thing) if one))
 
 
 def _goes_on(hit: Hit, header: Sequence[str], row: cells.Row) -> bool:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import docx
 import openpyxl
@@ -19,8 +20,11 @@ from ingest.errors import UnknownDocument
 from ingest.parse import parse_file
 from ingest.types import Document, Hit, SearchResult
 from service.answer import Answerer, Ask, Source
+from service.answering import tabled
 from service.events import Final
 from service.questions import tabular
+from service.reading.readings import PassageReading
+from service.spans.candidates import Candidate
 from service.tables import values
 from service.tables.telling import MOST_CITED, Told, tell_all
 from service.tables.whole import MOST_ROWS, Grid, grids
@@ -90,6 +94,7 @@ def said(question: str, *texts: str) -> tuple[str, Sequence[str], Sequence[str]]
         ("How much does the Petrel cost?", BOATS, ("cell", ["$310.00"], ["Petrel"])),
         ("How many seats does the Auk have?", BOATS, ("cell", ["4"], ["Little Auk"])),
         ("What is the total fee per day?", BOATS, ("total", ["$2,295.50"], ["Total"])),
+        ("What is the total fee per day of all boats?", BOATS, ("total", ["$2,295.50"], ["Total"])),
         ("Who got the best marks in art?", SCHOOL, ("extreme", ["17"], ["Bo Ek", "Cleo Vik"])),
         ("What is Ada Lind's music mark?", SCHOOL, ("cell", ["15"], ["Ada Lind"])),
         ("哪座水库的库容最大？", DAMS, ("extreme", ["12,400"], ["长岭水库"])),
@@ -98,6 +103,11 @@ def said(question: str, *texts: str) -> tuple[str, Sequence[str], Sequence[str]]
         ("青山水库和白云水库哪个坝高更高？", DAMS, ("extreme", ["71米"], ["白云水库"])),
         ("东区水务局管理哪些水库？", DAMS, ("rows", ["2"], ["青山水库", "长岭水库"])),
         ("东区水务局有几座水库？", DAMS, ("count", ["2"], ["青山水库", "长岭水库"])),
+        (
+            "哪本书最贵？",
+            "| 书名 | 售价 |\n| - | - |\n| 甲乙 | 9元 |\n| 丙丁 | 12元 |",
+            ("extreme", ["12元"], ["丙丁"]),
+        ),
         ("白云水库的管理单位是什么？", DAMS, ("cell", ["西区水务局"], ["白云水库"])),
     ],
 )
@@ -193,7 +203,8 @@ def test_a_passage_from_the_middle_speaks_for_its_whole_table() -> None:
     assert told is not None and told.names == ("Heron",)
     cited, first, last = grid.cited(told.rows[0], told.rows[0])
     assert cited.text[first:last] == "| Heron | Kiel | $1,250.00 | 14.5 | 1998-05-01 | 12 |"
-    assert not grids([part], lambda _: Document("other text", "", ())), "it has changed since the search"
+    changed = Document(BOATS.replace("$640.00", "$641.00"), "", ())
+    assert not grids([part], lambda _: changed), "it has changed since the search"
 
     def gone(document_id: str) -> Document:
         raise UnknownDocument(document_id)
@@ -399,3 +410,34 @@ def test_an_accepted_error_below_what_was_measured_and_rows_that_speak_to_models
 def test_a_grid_has_the_header_as_it_is_written() -> None:
     [grid] = grids([replace(hit(SCHOOL), document_id="x")], lambda _: Document(SCHOOL, "", ()))
     assert isinstance(grid, Grid) and grid.headers == ("Pupil", "Art", "Music", "House")
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("Which lamp is the brightest?", ["brightest"]),
+        ("Which lamp is the hottest?", ["hottest"]),
+        ("Who spent the most?", ["most"]),
+        ("哪个城市的房价最高？", ["最高"]),
+        ("What is the latest version of the test request?", []),
+        ("Which is the best guest in the west?", []),
+        ("最近的版本是什么？", []),
+        ("How tall is the tower?", []),
+    ],
+)
+def test_superlatives_of_any_adjective_are_told(question: str, found: list[str]) -> None:
+    assert tabular.superlatives(question) == found
+
+
+def test_no_row_is_read_as_the_one_with_most_unless_it_says_so() -> None:
+    row = "| Heron | Kiel | $1,250.00 |"
+
+    def guesses(question: str, text: str, by: Literal["generator", "cells"] = "generator") -> bool:
+        reading = PassageReading(hit(text), 0, 0.1, True, "Heron", sentences=((0, len(text)),), by=by)
+        return not tabled.not_guessed(question, [Candidate(reading, (), 0.5)])
+
+    assert guesses("Which boat is the brightest?", row)
+    assert not guesses("Where is the Heron?", row)
+    assert not guesses("Which boat is the brightest?", "| Heron | the brightest boat | $1,250.00 |")
+    assert not guesses("What is the largest upload?", "| upload | 50 MB |")
+    assert not guesses("Which boat is the brightest?", "The Heron is bright.")
