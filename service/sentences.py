@@ -4,6 +4,8 @@ A sentence is a span of code points into its text, trimmed of white space and ne
 and do not overlap. Structure comes first: a heading, a list item, a table row, a line of indented JSON and a
 fenced code block each end what was before them; only then are paragraphs cut, at CJK full stops and at
 Western ones that are not part of a number, a name or an abbreviation. A line that is only a picture is none.
+Of a line of JSON whose value is prose, the value is the text and the key its heading, so that no brace, key
+or quotation mark is quoted with it; with a few words or a number, the line is one row.
 """
 
 from __future__ import annotations
@@ -85,6 +87,10 @@ _ROW = re.compile(r"[ \t]*\|")
 _JSON = re.compile(
     r'[ \t]*(?:"(?:[^"\\\n]|\\.)*"[ \t]*:[ \t](?:.*[,{\[\]}"\d]|true|false|null)|[{}\[\]][{}\[\],]*)[ \t]*$'
 )
+#: A member, or an item of a list, that is a string: what stands before it, and the string.
+_STRING = re.compile(r'([ \t]*"(?:[^"\\\n]|\\.)*"[ \t]*:[ \t]*|[ \t]{2,})"((?:[^"\\\n]|\\.)*)",?[ \t]*$')
+#: More than a name or a setting: four words, or eight characters of Chinese.
+_PROSE = re.compile(r"\S+(?:[ \t]+\S+){3}|(?:[\u3400-\u9fff][^\u3400-\u9fff]*){8}")
 #: A line that is a picture and nothing else: Markdown's way to show one says nothing to quote.
 _PICTURE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?!\[[^\]\n]*\]\([^()\n]*\)[ \t]*$")
 #: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
@@ -138,6 +144,7 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
             or _HEADING.match(line)
             or _ROW.match(line)
             or _JSON.match(line)
+            or _prose(line)
             or _PICTURE.match(line)
             or not line.strip()
         ):
@@ -146,6 +153,9 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
                 start = None
             if opening:
                 fence = (at, opening[1][:3])
+            elif prose := _prose(line):
+                yield at, at + prose.start(2) - 1, "heading"
+                yield at + prose.start(2), at + prose.end(2), "sentence"
             elif heading := _HEADING.match(line):
                 yield at + heading.end(), end, "heading"
             elif line.strip() and not _PICTURE.match(line):
@@ -161,6 +171,12 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
         yield fence[0], at, "code"
     elif start is not None:
         yield start, at, "sentence"
+
+
+def _prose(line: str) -> re.Match[str] | None:
+    """A line of JSON whose value is prose: what stands before that, and the prose."""
+    found = _STRING.match(line)
+    return found if found and _PROSE.search(found[2]) else None
 
 
 def _cut(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

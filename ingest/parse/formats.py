@@ -79,7 +79,7 @@ FORMATS: tuple[Format, ...] = (
         (".csv", ".tsv"), ("text/csv", "text/tab-separated-values"), 64, True,
     ),
     Format(
-        "json", 1, "ingest.parse.jsons",
+        "json", 2, "ingest.parse.jsons",
         (".json", ".jsonl", ".ndjson"), ("application/json", "application/jsonl"), 64, True,
     ),
     Format(

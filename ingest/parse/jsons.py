@@ -1,8 +1,9 @@
 r"""JSON, and JSON Lines: values as they read, not as they are escaped.
 
 A document is written out anew, indented and with its characters instead of escapes: one line of minified JSON
-or `\u4e2d` is nothing to search. Its outermost keys are sections. JSON Lines keep one record a line; a list
-of flat records of the same keys becomes a table. What is no JSON (comments, trailing commas) is read as text.
+or `\u4e2d` is nothing to search. Its outermost keys are sections. JSON Lines are written out record by
+record; a list of flat records of the same keys becomes a table. What is no JSON (comments, trailing commas)
+is read as text.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def _is_table(value: list[Any]) -> bool:
 def _records(
     source: Source, records: list[Any], title: str, metadata: dict[str, str], warnings: list[str]
 ) -> Document:
-    """Records as a table where they are one, else one a line."""
+    """Records as a table where they are one, else one after the other."""
     if _is_table(records):
         room = Room()
         keys = list(dict.fromkeys(key for record in records for key in record))
@@ -98,7 +99,7 @@ def _records(
         text, _ = assemble(sheet_blocks("", taken))
         section = Section((), 0, len(text), "table")
         return Document(text, title, (section,), (), metadata, (*warnings, *room.cut))
-    text = tidy("\n\n".join(json.dumps(record, ensure_ascii=False) for record in records))[0]
+    text = "\n\n".join(map(_written, records))
     return Document(text, title, (Section((), 0, len(text)),), (), metadata, tuple(warnings))
 
 

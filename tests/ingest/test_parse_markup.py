@@ -182,7 +182,9 @@ def test_json_reads_as_it_was_meant(tmp_path: Path) -> None:
     table = parse(tmp_path, "x.json", '[{"a": 1, "b": "x|y"}, {"a": null, "b": "z", "c": true}]')
     assert table.text == "| a | b | c |\n| --- | --- | --- |\n| 1 | x\\|y |  |\n|  | z | true |"
     lines = parse(tmp_path, "x.jsonl", '{"a": {"b": "\\u4e2d"}}\n\n[1, 2]\n')
-    assert lines.text == '{"a": {"b": "中"}}\n\n[1, 2]' and lines.metadata["records"] == "2"
+    assert (
+        lines.text == '{\n "a": {\n  "b": "中"\n }\n}\n\n[\n 1,\n 2\n]' and lines.metadata["records"] == "2"
+    )
 
 
 def test_what_is_no_json_stays_text(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from ingest.parse import parse_file
 from model.chat import Message
 from service.answer import READ_FROM, Answerer, Ask
 from service.cli import ask as command
@@ -107,6 +109,25 @@ def test_the_terminal_speaks_the_questions_language_around_the_answer(
     shown = said.out + said.err
     assert all(words in shown for words in told), shown
     assert not any(word in shown for word in never.split()), shown
+
+
+def test_a_file_of_questions_in_json_is_quoted_without_braces_and_keys_and_after_prose(
+    client: TestClient, library: MemoryLibrary, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": n, "question": asked, "answers": [said], "meta": {"kind": "fact", "page": n}}
+        for n, (asked, said) in enumerate(
+            ((QUESTION, "It is exactly 333 metres tall."), ("Who made it?", "The company of Gustave Eiffel."))
+        )
+    ]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    library.shelves["default"] = {"questions.jsonl": parse_file(file, max_bytes=1 << 20).text}
+    reply = client.post("/ask", json={"question": QUESTION, "mode": "quote"}).json()
+    assert reply["answer"] == "It is exactly 333 metres tall. [1]", reply["answer"]
+    library.shelves["default"]["tower.md"] = TOWER
+    reply = client.post("/ask", json={"question": QUESTION, "mode": "quote"}).json()
+    assert reply["answer"] == "The tower is 330 metres tall. [1]", reply["answer"]
 
 
 def test_a_window_of_the_text_is_cut_by_code_points(client: TestClient) -> None:

