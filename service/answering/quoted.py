@@ -123,7 +123,12 @@ def _contradicting(
 
 
 def _stretches(question: str, reading: PassageReading, fitting: list[Quote]) -> list[Span]:
-    """The sentence of the best span, with what it announces, and others that fit nearly as well."""
+    """The sentence of the best span, with what it announces, and others that fit nearly as well.
+
+    For questions that nobody chooses sentences for: yes or no in English quotations, sentences of a kind that
+    nobody can tell, a short answer that only repeats the question, and what the chooser was not sure of where
+    an answer is wanted all the same.
+    """
     hit = reading.hit
     here = [quote for quote in fitting if quote.hit is hit]
     start, end = reading.sentences[0]
