@@ -149,6 +149,16 @@ _SCORES = re.compile(r"\b(?:scores?|marks?|grades?|points?|ratings?)\b|[分绩�
 #: Superlatives that go with every column that is named.
 _ANY = re.compile(r"larg|bigg|small|high|low|.[大小高低]", re.IGNORECASE)
 _BEST = re.compile(r"best|worst|better|worse|.[好差]", re.IGNORECASE)
+#: What may stand between a superlative and its column: "the best score in physics", "the largest city by
+#: population", 价格最高, 最高的价格; not "the price of the largest", which asks for something else of it.
+_BEHIND = re.compile(
+    r"\s*(?:(?:scores?|marks?|grades?|results?|levels?|amounts?|numbers?) )?(?:(?:by|in|for|of|on) )?"
+    r"(?:the |its )?|[^,;]* by (?:the |its )?|的?",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(
+    r"\s*(?:is |are |was |were )?(?:the |its )?|[的是上，,\s]*(?:方面|哪[一]?.|[谁誰])?[是\s]*", re.IGNORECASE
+)
 #: Superlatives of any adjective. What is first, last, latest or best is told in other ways, too.
 _SUPERLATIVE = re.compile(
     r"\bthe (?:most|least)\b(?! recent)"
@@ -205,6 +215,11 @@ class Form:
     meant: tuple[tuple[int, int, frozenset[str]], ...]  #: words that mean a column, and its terms
     counts: tuple[int, int] | None  #: where it asks how many
 
+    @property
+    def asks_how_many(self) -> bool:
+        """Whether it asks for a number of things, in English; 多少 also asks for a value."""
+        return self.counts is not None and self.question[slice(*self.counts)].isascii()
+
 
 def form(question: str) -> Form | None:
     """What a question may ask of a table; None for yes or no, and for what asks nothing of the kind."""
@@ -231,6 +246,14 @@ def form(question: str) -> Form | None:
         ),
         counted.span() if counted else None,
     )
+
+
+def joined(extreme: Extreme, question: str, column: tuple[int, int]) -> bool:
+    """Whether a superlative is said of the column that stands there."""
+    start, end = column
+    if extreme.end <= start:
+        return _BEHIND.fullmatch(question, extreme.end, start) is not None
+    return _BEFORE.fullmatch(question, end, extreme.start) is not None
 
 
 def superlatives(question: str) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.questions.tabular import Extreme, Form
+from service.questions.tabular import Extreme, Form, joined
 from service.tables import values
 from service.tables.naming import Named, Span
 from service.tables.whole import Grid
@@ -68,7 +68,7 @@ def tell(form: Form, grid: Grid) -> Told | None:
 
 def _extreme(named: Named, extreme: Extreme) -> Told | None:
     grid, subject = named.grid, named.subject
-    if subject is None:
+    if subject is None or named.form.asks_how_many:
         return None
     chosen = _filtered(named, subject)
     if chosen is None:
@@ -139,7 +139,9 @@ def _measure(
 
 def _fits(named: Named, extreme: Extreme, at: int, column: values.Column) -> bool:
     """Whether a column that is named is one that the superlative may mean: the dearest has a price."""
-    if extreme.goes_with_any or named.meant(extreme.columns | extreme.turned, [at]):
+    if extreme.goes_with_any:
+        return any(joined(extreme, named.form.question, span) for span in _spans(named, at))
+    if named.meant(extreme.columns | extreme.turned, [at]):
         return True
     money, day = "price" in extreme.columns, "year" in extreme.columns
     return (money and column.is_money) or (day and column.unit == "day")

@@ -50,12 +50,6 @@ class Column:
         """Whether its unit is a currency."""
         return _IS_CURRENCY.fullmatch(self.unit) is not None
 
-    @property
-    def is_year(self) -> bool:
-        """Whether its values may be years."""
-        known = [v[0] for v in self.values if v is not None]
-        return self.unit in ("", "年") and all(v == int(v) and 0 < v < 3000 for v in known)
-
 
 def empty(cell: str) -> bool:
     """Whether a cell tells nothing."""
