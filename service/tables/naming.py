@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 from ingest import words
 from service import evidence
+from service.cells import plain
 from service.questions import tabular
 from service.tables import values
 from service.tables.whole import Grid
@@ -88,6 +89,7 @@ class Named:
     rows: dict[tuple[int, str], list[Span]] = field(default_factory=dict)  #: a column and a value of it
     about: list[Span] = field(default_factory=list)  #: what the table is about, as title and headings say
     words: list[Word] = field(default_factory=list)
+    doubtful: bool = False  #: a column is named by another form of a word that a further column has, too
     #: What the rows are about: the first column that counts nothing; None where a cell of it is empty.
     subject: int | None = None
 
@@ -108,6 +110,7 @@ class Named:
         whole = _outermost(found)
         for span in whole:
             columns = [one for one in found[span] if isinstance(one, int)]
+            self.doubtful = self.doubtful or (bool(columns) and self._also_others(span, columns))
             for at in columns:
                 self.columns.setdefault(at, []).append(span)
             for one in found[span] if not columns else ():
@@ -175,6 +178,15 @@ class Named:
         for at in range(len(self.words) - count + 1) if count else ():
             if all(self.words[at + i].term == name[i] for i in range(count)):
                 yield self.words[at].start, self.words[at + count - 1].end
+
+    def _also_others(self, span: Span, columns: Sequence[int]) -> bool:
+        """Whether a name is written otherwise and is another's, too: "rate" of Rating and Rate per day."""
+        said = plain(self.form.question[slice(*span)])
+        if any(said == name for at in columns for name in self.grid.names[at]):
+            return False
+        some = {*terms(said)}
+        others = (names for at, names in enumerate(self.grid.names) if at not in columns)
+        return any(some <= {*terms(name)} for names in others for name in names)
 
     def _rows_in_part(self, left: Sequence[Word]) -> None:
         """Names of rows that the question has in part (the Comet), where no other row has these words."""

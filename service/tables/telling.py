@@ -59,7 +59,7 @@ def tell(form: Form, grid: Grid) -> Told | None:
     named = Named(form, grid)
     covered = [span for spans in (*named.columns.values(), *named.rows.values()) for span in spans]
     extremes = [e for e in form.extremes if not any(a < e.end and e.start < b for a, b in covered)]
-    if len(extremes) > 1:
+    if len(extremes) > 1 or named.doubtful:
         return None
     if extremes:
         return _extreme(named, extremes[0])

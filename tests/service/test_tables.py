@@ -149,6 +149,10 @@ def test_a_table_answers_where_it_accounts_for_every_word(
         ("Why is the Heron the most expensive boat?", BOATS),
         ("Which is longer, the Heron or the Albatross?", BOATS),
         ("Which is longer, the Osprey or the Petrel or the sea?", BOATS),
+        (
+            "Which inn has the lowest rate?",
+            "| Inn | Rate per night | Rating |\n| - | - | - |\n| A1 | 9 | 4 |\n| B2 | 8 | 5 |",
+        ),
         ("Who got the best marks in chemistry?", SCHOOL),
         ("Who got the best marks?", SCHOOL),  # in art, or in music?
         ("哪座水库的水质最好？", DAMS),
