@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             from service.cli import tune
 
             return tune.execute(given, settings, home)
-        from service.cli import ask
+        from service.cli import ask, frame
 
         body = ask.request(
             question=given.question,
@@ -81,10 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             acceptable_error=given.acceptable_error,
         )
         if not given.json:
-            print(
-                f"data folder {home}, collection {settings.collection}, model {settings.model}",
-                file=sys.stderr,
-            )
+            words = frame.of(body.asked)
+            print(words.begins(str(home), settings.collection, settings.model), file=sys.stderr)
         return ask.run(ask.assemble(settings, home), body, as_json=given.json, follow=given.follow)
     except (ServiceError, IngestError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ UNSUPPORTED = " [?]"
 class Frame:
     """The words of one language."""
 
+    begins: Callable[[str, str, str], str]  #: with which data folder, collection and model
     withdrawn: str  #: between a draft and what took its place
     understood: Callable[[str], str]  #: of a follow-up that was made self-contained
     nearest: str  #: above the passages that come closest to what was not answered
@@ -52,6 +53,7 @@ class Frame:
 
 
 ENGLISH = Frame(
+    begins=lambda home, collection, model: f"data folder {home}, collection {collection}, model {model}",
     withdrawn="(The passages do not bear this draft out. In the documents' own words:)",
     understood=lambda question: f"(understood as: {question})",
     nearest="Nearest passages:",
@@ -68,6 +70,7 @@ ENGLISH = Frame(
 )
 
 CHINESE = Frame(
+    begins=lambda home, collection, model: f"数据目录 {home}，集合 {collection}，模型 {model}",
     withdrawn="（找到的段落不支持以上草稿。资料原文：）",
     understood=lambda question: f"（理解为：{question}）",
     nearest="最接近的段落：",
