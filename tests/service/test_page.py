@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
 from service.errors import Busy
-from tests.service.browsing import Opener, Turnstile, ask, browser, visit  # noqa: F401 - fixtures
+from tests.service.browsing import Opener, Turnstile, ask, axe_script, breaches, browser, visit  # noqa: F401 - fixtures
 from tests.service.conftest import TOWER, until
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 
@@ -107,6 +107,7 @@ def test_the_acceptable_error_is_chosen_with_the_keyboard_sent_and_remembered(vi
     expect(error).to_be_focused()
     page.keyboard.type("at most 10")
     expect(error).to_have_value("0.1")
+    assert breaches(page, axe_script()) == []
     page.keyboard.press("Escape")
     ask(page, QUESTION)
     page.reload()
