@@ -6,7 +6,7 @@ Reads CMRC 2018, DRCD, SQuAD and Natural Questions from `LOREBASE_DATA`; of the 
 `rgb/nq_noise_en_a` asks about. Paragraphs are cut into passages by the chunker that
 serves. A question is asked of the passage that answers it and, of many questions, also of one that does not:
 another passage of the same paragraph, or the best by BM25 of other paragraphs; neither has an accepted answer
-in it. What the frozen layers make of every text is computed once; a build that was interrupted goes on there.
+in it. English questions are also asked with something exchanged, so that the passage nearly answers (`exchange.py`). What the frozen layers make of every text is computed once; a build that was interrupted goes on there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 from examples.grounded_qa.build import natural as gold_passages
+from examples.span_reader.exchange import denied, opposite, other, put
 from ingest import chunk, words
 from ingest.settings import find_home
 from ingest.types import Document, Section
@@ -39,13 +40,16 @@ from model.train.precision import choose
 from service.reading import rows
 
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
-ENCODER, LOWER_LAYERS = "multilingual-e5-small", 8
+ENCODER, LOWER_LAYERS = "multilingual-e5-small", 4
 #: Pieces of a passage, drawn for each paragraph: most are shorter than what serves, which saves time.
 SHORTEST, LONGEST = 96, 224
 #: Share of questions that are also asked of a passage without the answer; of those, of the same paragraph.
-ALSO_NOT_HERE, SIBLING = 0.45, 0.4
+ALSO_NOT_HERE, SIBLING = 0.6, 0.4
 #: Share of passages that are read below their article's title.
 TITLED = 0.6
+#: Shares of the English questions that are also asked with a thing exchanged: in the question, turned round or
+#: denied, in the passage, in both.
+IN_QUESTION, TURNED, IN_PASSAGE, IN_BOTH = 0.45, 0.15, 0.25, 0.25
 #: file -> (questions a paragraph at most, share of paragraphs, whether it validates)
 SETS: dict[str, tuple[int, float, bool]] = {
     "cmrc2018_train": (4, 0.9, False),
@@ -54,6 +58,8 @@ SETS: dict[str, tuple[int, float, bool]] = {
     "nq_oracle_a": (20, 1.0, False),
     "cmrc2018_trial": (1, 0.8, True),
 }
+#: Of these, questions that are nearly answered are made, too.
+EXCHANGED = frozenset({"squad_train", "nq_oracle_a"})
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,46 @@ def asked(
                 yield question, draw.choice(beside), False
 
 
+def exchanged(
+    passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
+) -> Iterator[tuple[Question, Passage, bool]]:
+    """Questions that a passage nearly answers, and some that it answers with other names in both."""
+    known = {question.text for question in questions}
+    for question in questions:
+        if question.passage is None:
+            continue
+        passage = passages[question.passage]
+        article = " ".join(p.text for p in passages if p.heading and p.heading == passage.heading)[:20000]
+        found = other(question.text, passage.text, article, question.accepted, draw)
+        if found and draw.random() < IN_QUESTION:
+            text = put(question.text, *found)
+            if text not in known:
+                yield replace(question, text=text), passage, False
+        if draw.random() < TURNED:
+            turn = opposite if draw.random() < 0.6 else denied
+            if text := turn(question.text, draw):
+                yield replace(question, text=text), passage, False
+        # Of the passage only what stands outside the answer is exchanged, and the new thing is not in it.
+        before, answer, after = (
+            passage.text[: question.start],
+            passage.text[question.start : question.end],
+            passage.text[question.end :],
+        )
+        found = other(question.text, article, article, question.accepted, draw)
+        if not found or found[1] in passage.text or found[0] in answer or found[0] not in before + after:
+            continue
+        left, right = put(before, *found), put(after, *found)
+        changed = replace(passage, text=left + answer + right)
+        if draw.random() < IN_PASSAGE:
+            yield question, changed, False
+        if draw.random() < IN_BOTH:
+            start = len(left)
+            asked_so = replace(
+                question, text=put(question.text, *found), start=start, end=start + len(answer)
+            )
+            yield asked_so, changed, True
+
+
 def edges(pieces: Pieces, start: int, end: int) -> tuple[int, int] | None:
     """First and last piece of a span."""
     inside = [i for i, at in enumerate(pieces.places) if at is not None and at[0] < end and start < at[1]]
@@ -237,9 +283,14 @@ def main() -> None:
         draw = random.Random(f"{args.seed} {name}")  # noqa: S311 - it hides nothing
         passages, questions = read(name, draw, pieced)
         made: list[Pair] = []
-        whole = list(asked(passages, questions, draw))
-        for question, i, answers in whole if held else whole[: round(shares[name] * len(whole))]:
-            pieces = pieced.passage(passages[i].text, passages[i].heading)[0]
+        whole = [
+            (question, passages[i], answers) for question, i, answers in asked(passages, questions, draw)
+        ]
+        if name in EXCHANGED:
+            whole += exchanged(passages, questions, draw)
+            draw.shuffle(whole)
+        for question, passage, answers in whole if held else whole[: round(shares[name] * len(whole))]:
+            pieces = pieced.passage(passage.text, passage.heading)[0]
             found = edges(pieces, question.start, question.end) if answers else None
             if answers and found is None:
                 continue

@@ -1,6 +1,6 @@
 """Put a trained span reader where the package ships it: `model/readers/span-reader`.
 
-    python -m examples.span_reader.ship [RUN] [--home HOME] [--sets NAME ...]
+    python -m examples.span_reader.ship [RUN] [--checkpoint last] [--home HOME] [--sets NAME ...]
         [--figures FILE.md] [--target FOLDER]
 
 Matrices are rounded to 8 bits; card and loss picture go beside them. `--figures` is a piece of Markdown that is
@@ -51,7 +51,7 @@ SOURCES = {
     ),
 }
 #: The repository takes no larger one.
-MOST_BYTES = 8_000_000
+MOST_BYTES = 16_000_000
 
 
 def told(run: runs.Run, width: int) -> str:
@@ -70,6 +70,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="best: by validation")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument(
         "--sets", nargs="+", choices=SOURCES, default=[name for name in SETS if name in SOURCES]
@@ -79,10 +80,9 @@ def main() -> None:
     args = parser.parse_args()
     home = args.home or find_home()
     run = runs.find(home, args.run)
-    weights = [run.checkpoints / kind / WEIGHTS for kind in ("best", "last")]
-    found = next((file for file in weights if file.is_file()), None)
-    if found is None:
-        raise SystemExit(f"the run {args.run} has saved nothing yet")
+    found = run.checkpoints / args.checkpoint / WEIGHTS
+    if not found.is_file():
+        raise SystemExit(f"the run {args.run} has no {args.checkpoint} checkpoint yet")
     encoder = read_encoder(install.find(ENCODER, home))
     net = SpanNet(encoder.config, encoder.config.n_layers - LOWER_LAYERS)
     net.load_state_dict(load_file(found))

@@ -1,7 +1,7 @@
 """Train the span reader; see README.md beside this file.
 
     python -m examples.span_reader.train [--name span-reader] [--data FOLDER] [--home HOME] [--epochs 1]
-        [--learning-rate 3e-4] [--batch 32] [--limit PAIRS]
+        [--learning-rate 3e-4] [--batch 32] [--limit PAIRS] [--begin READER]
     python -m examples.span_reader.train --resume --name span-reader
 
 The trainer's one loop over pairs of states: a run below LOREBASE_HOME/runs like any other, which saves every
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from examples.span_reader.build import ENCODER, LOWER_LAYERS
@@ -25,6 +26,7 @@ from model import install
 from model.config import TrainConfig
 from model.spans.data import SpanBatches, SpanSet
 from model.spans.encoder import read_encoder
+from model.spans.folder import unpacked
 from model.spans.network import SpanNet, span_loss
 from model.train import distributed, precision, runs, session
 from model.train.loop import Outcome, fit
@@ -36,6 +38,18 @@ WEIGHTS = "spans.safetensors"
 def export(target: Path, parameters: Mapping[str, Tensor]) -> None:
     """What a checkpoint holds beside the loop's own state."""
     write_tensors(target / WEIGHTS, parameters)
+
+
+def begin(net: SpanNet, folder: Path) -> None:
+    """Put a reader's layers on top of the net's, whose lower ones stay the encoder's, and its head."""
+    state = unpacked(load_file(folder / WEIGHTS))
+    more = len(net.blocks) - len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+
+    def above(name: str) -> str:
+        part, number, *rest = name.split(".")
+        return ".".join((part, str(int(number) + more), *rest)) if part == "blocks" else name
+
+    net.load_state_dict({above(name): tensor for name, tensor in state.items()}, strict=False)
 
 
 def train(run: runs.Run, settings: Mapping[str, Any], home: Path) -> int:
@@ -67,6 +81,8 @@ def train(run: runs.Run, settings: Mapping[str, Any], home: Path) -> int:
 
     def go(progress: session.Progress, stop: session.Stop) -> Outcome:
         net = SpanNet.fresh(encoder, encoder.config.n_layers - LOWER_LAYERS, settings["seed"])
+        if settings["begin"]:
+            begin(net, Path(settings["begin"]))
         run.forget_after(store.step())
         return fit(
             # The loop asks of a model its parameters and `blocks`, of a batch `tokens` and `to`.
@@ -96,6 +112,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--limit", type=int, help="most pairs to learn from")
+    parser.add_argument("--begin", help="folder of a reader: its layers are the upper ones to begin with")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", action="store_true", help="go on with the run of that name")
     args = parser.parse_args()
