@@ -41,7 +41,7 @@ FEATURES = (
     "agree_span",
 )
 #: A second answer contradicts the first if it is at least this likely beside it.
-CONTRADICTS = 0.75
+CONTRADICTS = 0.65
 #: Share of equal words (F1) from which on two short answers say the same.
 SAME_WORDS = 0.6
 #: Logits and log-probabilities are cut here: beyond, they tell of rounding.
