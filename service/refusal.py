@@ -90,7 +90,7 @@ def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None
     """The names of a question that no passage of the whole collection has.
 
     Not those that are a misspelling of a word of the hits; and none where a question in letters meets
-    passages in another script, which may write its names otherwise.
+    a passage in another script, which may write its names otherwise.
 
     Args:
         question: as asked.
@@ -100,7 +100,8 @@ def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None
     named = [(name, evidence.terms(name.casefold())) for name in names(question)]
     if rarity is None or not hits or not named:
         return []
-    if not evidence.in_chinese(question) and evidence.script(question) != evidence.script(hits[0].text):
+    own = ("", evidence.script(question))  # rows of numbers have no script
+    if not evidence.in_chinese(question) and any(evidence.script(hit.text) not in own for hit in hits):
         return []
     most = rarity([NOWHERE])[0]
     missing = [(name, terms[0]) for name, terms in named if min(rarity(terms)) >= most]

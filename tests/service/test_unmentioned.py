@@ -74,8 +74,10 @@ def test_a_name_is_missing_where_no_text_has_it(question: str, missing: list[str
     assert unmentioned(question, hits(*TEXTS), rarity) == missing
     assert unmentioned(question, hits(*TEXTS)) == [] and unmentioned(question, [], rarity) == []
     # Texts in another script write names in their own way.
-    foreign = unmentioned(question, hits("成吉思汗统一了蒙古各部。"), rarity)
-    assert foreign == (missing if "？" in question else [])
+    for beside in ((), TEXTS):
+        foreign = unmentioned(question, hits(*beside, "成吉思汗统一了蒙古各部。"), rarity)
+        assert foreign == (missing if "？" in question else [])
+    assert unmentioned(question, hits(*TEXTS, "| 12 | 7 |"), rarity) == missing
 
 
 def test_no_text_has_the_term_that_stands_for_absence() -> None:
