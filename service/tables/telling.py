@@ -184,19 +184,7 @@ def _total(named: Named) -> Told | None:
     column, spans = found
     if named.rest([*spans, *_spans(named, 0), *named.form.totals, *_counted(named)]):
         return None
-    cell = named.grid.cell(rows[0], column)
-    if values.empty(cell):
-        return None
-    return Told(
-        named.grid,
-        "total",
-        (cell,),
-        (named.grid.cell(rows[0], 0),),
-        named.grid.headers[column],
-        (rows[0],),
-        1,
-        exact=not named.parts,
-    )
+    return _meeting(named, "total", rows[0], named.grid.cell(rows[0], 0), column)
 
 
 def _cell(named: Named) -> Told | None:
@@ -218,18 +206,16 @@ def _cell(named: Named) -> Told | None:
     column, spans = found
     if named.rest([*used, *spans, *_spans(named, subject), *_counted(named)]):
         return None
-    cell = named.grid.cell(rows[0], column)
+    return _meeting(named, "cell", rows[0], names[0], column)
+
+
+def _meeting(named: Named, way: Way, row: int, name: str, column: int) -> Told | None:
+    """The cell of one row in one column; None where it is empty."""
+    cell = named.grid.cell(row, column)
     if values.empty(cell):
         return None
     return Told(
-        named.grid,
-        "cell",
-        (cell,),
-        (names[0],),
-        named.grid.headers[column],
-        tuple(rows),
-        1,
-        exact=not named.parts,
+        named.grid, way, (cell,), (name,), named.grid.headers[column], (row,), 1, exact=not named.parts
     )
 
 
