@@ -322,8 +322,9 @@ def supported(question: str, reading: PassageReading) -> bool:
     """Whether a short answer may be given in its own words: its sentences bear it out.
 
     Either it stands there, or all its content does, or it is a yes or no and they speak of all that is asked:
-    yes where question and sentences deny alike, no where only one of them does. Where it does not stand there
-    word for word, the passage must make it likelier, too. A comparison is left to the documents' words.
+    yes where question and sentences deny alike, no where only the sentences do (whoever asks whether it works
+    without something learns nothing from a sentence that names the thing). Where it does not stand there word
+    for word, the passage must make it likelier, too. A comparison is left to the documents' words.
     """
     if (
         reading.answer is None
@@ -335,10 +336,10 @@ def supported(question: str, reading: PassageReading) -> bool:
     if reading.polar:
         heading = " ".join((reading.hit.title, *reading.hit.heading_path))
         having = _sentence(reading) | frozenset(evidence.terms(heading))
-        alike = evidence.is_negative(question) == evidence.is_negative(" ".join(reading.quoted))
+        asked, told = evidence.is_negative(question), evidence.is_negative(" ".join(reading.quoted))
         said = reading.answer.rstrip(".").casefold() == "yes"
         decided = evidence.share(evidence.weights(question), having) >= DECIDES
-        return reading.gain > 0 and decided and said is alike
+        return reading.gain > 0 and decided and (told or not asked) and said is (asked == told)
     if _stands(question, reading) == 1.0:
         return True
     wanted = evidence.weights(reading.answer)

@@ -103,6 +103,9 @@ def test_what_bears_an_answer_out() -> None:
     assert not supported(
         "Is it still made of iron?", reading("Yes", plain, text=plain, polar=True, gain=1.0)
     ), "still?"
+    without = "Can it be made without iron?"
+    assert not supported(without, reading("No", plain, text=plain, polar=True, gain=1.0)), "it only names it"
+    assert supported(without, reading("Yes", iron, polar=True, gain=1.0))
     assert not supported(made, reading("No", iron))
     assert not supported(asked, reading(None, "It was finished in 1889."))
     assert not supported("What is the tower?", reading("The tower", "The tower is 330 metres tall.")), "echo"
