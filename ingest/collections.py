@@ -20,6 +20,7 @@ from ingest.errors import IngestError, StorageFull, UnknownCollection
 from ingest.store import Store
 from ingest.store.files import sync_folder
 from ingest.store.indexes import APPROXIMATE_FROM
+from ingest.store.lock import WriterLock
 from ingest.store.milvus.address import EMBEDDED, is_milvus, parse
 from ingest.store.schema import FILE_NAME
 from ingest.store.sqlite_faiss import SqliteFaissStore
@@ -130,7 +131,12 @@ def delete_collection(home: Path, name: str, *, wait_s: float = 10.0, at: str = 
             milvus.drop()
         shutil.rmtree(folder, ignore_errors=True)
         return
-    with open_collection(home, name, wait_s=wait_s) as store, store.writing("delete the collection"):
+    if not (folder / FILE_NAME).is_file():
+        open_collection(home, name, wait_s=wait_s).close()  # says which there are
+    # It is not opened: what is damaged, or of a newer Lorebase, can be deleted all the same.
+    with WriterLock(folder).hold("delete the collection", wait_s):
+        if not (folder / FILE_NAME).is_file():
+            raise UnknownCollection(f"The collection {name!r} was deleted meanwhile.")
         # Away first, in one step: a kill in the middle of the removal must not leave half a collection.
         gone = folder.with_name(f".deleted-{os.getpid()}-{folder.name}")
         try:

@@ -29,6 +29,7 @@ class CollectionInfo:
     embedder: str | None  #: None until something was ingested
     bytes_on_disk: int
     chunking: str  #: how documents are cut, TOKENS-OVERLAP
+    problem: str | None = None  #: why it cannot be used; its figures are 0 then
 
 
 @dataclass(frozen=True, slots=True)

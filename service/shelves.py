@@ -21,7 +21,14 @@ from ingest import pipeline, transfer
 from ingest.collections import checked_name, delete_collection, list_collections, open_collection
 from ingest.embed import Embedder, SentenceTransformerEmbedder
 from ingest.embed.finding import ONNX, is_local
-from ingest.errors import EmbedderError, IngestError, UnknownCollection, UnknownDocument
+from ingest.errors import (
+    EmbedderError,
+    IndexDamaged,
+    IngestError,
+    SchemaTooNew,
+    UnknownCollection,
+    UnknownDocument,
+)
 from ingest.filters import Filter
 from ingest.search import Searcher, unrelated_cosine
 from ingest.settings import IngestSettings, chunked, chunking_of
@@ -107,8 +114,13 @@ class Shelves:
         """All collections, by name."""
         found = []
         for name in list_collections(self._home, self._settings.store):
-            with contextlib.suppress(UnknownCollection):  # deleted meanwhile
+            try:
                 found.append(self.collection(name))
+            except UnknownCollection:  # deleted meanwhile
+                continue
+            except (IndexDamaged, SchemaTooNew, EmbedderError) as error:  # one must not hide the others
+                cut = chunking_of(self._settings)
+                found.append(CollectionInfo(name, 0, 0, 0, 0, None, 0, cut, problem=str(error)))
         return found
 
     def collection(self, collection: str) -> CollectionInfo:

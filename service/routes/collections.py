@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
+from ingest.errors import EmbedderError, IndexDamaged, SchemaTooNew
 from service import problems
 from service.deps import PartsDep
 from service.schemas import CollectionReply, CollectionsReply, NewCollection
@@ -79,6 +81,7 @@ def delete_collection(name: CollectionInPath, parts: PartsDep) -> None:
 
     Uploads on their way into it are cancelled. Files in your own folders are not touched.
     """
-    parts.library.collection(name)  # one that is not there has no uploads to cancel
+    with contextlib.suppress(IndexDamaged, SchemaTooNew, EmbedderError):  # it can go all the same
+        parts.library.collection(name)  # one that is not there has no uploads to cancel
     parts.jobs.withdraw(name)
     parts.library.delete(name)

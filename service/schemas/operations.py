@@ -26,6 +26,9 @@ class CollectionReply(Reply):
     embedder: str | None
     bytes_on_disk: int
     chunking: str = Field(description="how its documents are cut: TOKENS-OVERLAP")
+    problem: str | None = Field(
+        default=None, description="why it cannot be used, and what to do; its figures are 0 then"
+    )
 
     @classmethod
     def of(cls, info: CollectionInfo) -> CollectionReply:

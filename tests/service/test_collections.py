@@ -233,6 +233,23 @@ def test_one_that_another_process_writes_to_is_not_deleted(
     assert served.client.get("/collections/busy").json()["documents"] == 1
 
 
+def test_one_that_is_damaged_hides_no_other_and_can_be_deleted(served: Home) -> None:
+    client = served.client
+    for name in ("sound", "hurt"):
+        assert served.finished(served.upload(name)) == "done"
+    served.shelves.close()
+    for file in (served.home / "collections" / "hurt").glob("*.sqlite*"):
+        file.write_bytes(b"no database at all" * 300)
+    listed = {one["name"]: one for one in client.get("/collections").json()["collections"]}
+    assert listed["sound"]["documents"] == 1 and listed["sound"]["problem"] is None
+    assert "hurt" in listed["hurt"]["problem"] and listed["hurt"]["documents"] == 0
+    assert client.get("/collections/hurt").status_code == 503
+    assert client.delete("/collections/hurt").status_code == 204
+    assert served.folders == ["sound"]
+    assert client.delete("/collections/hurt").status_code == 404
+    assert served.finished(served.upload("hurt")) == "done", "the name is free again"
+
+
 def test_an_upload_that_was_cancelled_before_it_began_makes_no_collection(served: Home) -> None:
     served.shelves.add("never", [], lambda _: None, lambda: True)
     assert not (served.home / "collections" / "never").exists()
