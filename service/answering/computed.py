@@ -1,9 +1,9 @@
 """What a whole table says, where it accounts for every word of the question: computed, and not read.
 
-The dearest of all rows, how many rows there are, where row and column meet (`service.tables`). A passage may
-hold a few rows of the table only; all of them are taken from the stored document. The answer's words are
-cells as they are written and numbers of rows, the citations are the rows, and a remark of our own says how
-many rows were compared. So `llm_generated` is false.
+The dearest of all rows, how many rows there are, an average, where row and column meet (`service.tables`). A
+passage may hold a few rows of the table only; all of them are taken from the stored document. The answer's
+words are cells as they are written, numbers of rows, sums and averages; the citations are the rows, and a
+remark of our own says how many rows were compared or added. So `llm_generated` is false.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from service.tables.whole import grids
 
 #: The share of such answers that were right while this was made; see docs/confidence.md.
 RIGHT = 0.9
+#: What was done with the rows, in English and Chinese; else they were looked at.
+_DID = {"extreme": ("Compared", "比较"), "mean": ("Averaged", "平均"), "sum": ("Added up", "相加")}
 #: Who says so.
 CALIBRATOR = "tables"
 
@@ -85,7 +87,7 @@ def _words(told: Told, question: str) -> str:
     chinese = evidence.in_chinese(question)
     between = "、" if chinese else ", "
     names, values = between.join(told.names), between.join(told.values)
-    if told.way in ("cell", "total"):
+    if told.way in ("cell", "total", "mean", "sum"):
         return values
     if told.way == "rows":
         return names
@@ -101,14 +103,15 @@ def _remark(told: Told, question: str) -> str:
     """How many rows were compared or gone through, and whether all that count are cited; "" for one cell."""
     if told.way in ("cell", "total"):
         return ""
-    compared, some = told.way == "extreme", len(told.names) > len(told.rows)
+    some = len(told.names) > len(told.rows)
+    did, did_zh = _DID.get(told.way, ("Looked at", "查看"))
     if evidence.in_chinese(question):
-        said = [f"{'比较' if compared else '查看'}了表中的 {told.looked_at} 行"]
+        said = [f"{did_zh}了表中的 {told.looked_at} 行"]
         said += [f"其中 {told.empty} 行没有值"] if told.empty else []
         said += [f"引用了最前面的 {MOST_CITED} 行"] if some else []
         return "，".join(said) + "。"
     rows = "1 row" if told.looked_at == 1 else f"{told.looked_at} rows"
-    said = [f"{'Compared' if compared else 'Looked at'}: {rows} of the table"]
+    said = [f"{did}: {rows} of the table"]
     said += [f"{told.empty} without a value there"] if told.empty else []
     said += [f"the first {MOST_CITED} that count are cited"] if some else []
     return "; ".join(said) + "."

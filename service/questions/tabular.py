@@ -4,8 +4,8 @@ r"""Questions over a table, by their words: the dearest, the first, how many, wh
 A superlative brings the words that columns for it are called by (the dearest: price, cost, 价格), so
 "Which lamp is the most expensive?" needs no column of that name. English and Chinese (both scripts).
 
-Invariant: nothing here knows a table. Whatever is not listed here or said by the table (not, than 50, second,
-on average, 除, 第二, 超过) is left over, and what leaves a word over is not answered from a table.
+Invariant: nothing here knows a table. Whatever is not listed here or said by the table (not, than 50,
+除, 超过) is left over, and what leaves a word over is not answered from a table.
 """
 
 from __future__ import annotations
@@ -99,13 +99,26 @@ _FORMS_ZH: tuple[tuple[str, bool, str], ...] = (
     ("晚|新", True, _DAY),
     ("好", True, _RATING),
     ("差", False, _RATING),
-    ("大", True, f"{_AREA} {_PEOPLED}"),
-    ("小", False, f"{_AREA} {_PEOPLED}"),
+    # Of people it is the age: 谁最大？
+    ("大", True, f"{_AREA} {_PEOPLED} 年龄 年齡 -出生 -生日"),
+    ("小", False, f"{_AREA} {_PEOPLED} 年龄 年齡 -出生 -生日"),
     ("高", True, _HEIGHT),
     ("低|矮", False, _HEIGHT),
     ("多", True, ""),
     ("少", False, ""),
 )
+#: Which one from the top or the bottom: the second largest, 第三高.
+_RANKS = {
+    word: rank
+    for rank, some in enumerate(("second 2nd 二 2", "third 3rd 三 3", "fourth 4th 四 4", "fifth 5th 五 5"), 2)
+    for word in some.split()
+}
+_ORDINAL = r"(?:second|third|fourth|fifth|2nd|3rd|4th|5th)[ -]"
+_ORDINAL_ZH = r"第[二三四五2345]"
+_RANKED = re.compile(rf"\b{_ORDINAL}$", re.IGNORECASE)
+#: Two things, and at the end of a clause what one of them has more of: 甲和乙谁高？ 甲和乙的面积哪个大？
+_OF_TWO = re.compile(r"(?:[和与與跟同、]|还是|還是).*[谁誰哪]|[谁誰哪].*(?:[和与與跟、]|还是|還是)")
+_ENDS = r"(?:一?[些点點])?(?=[呢啊呀]?\s*(?:[，,：:。？?]|$))"
 #: Words of a question that mean columns, beside the superlatives.
 _VERBS: tuple[tuple[str, str], ...] = (
     (r"earn(?:s|ed|ing)?|(?:is|are|was|were|gets?|got) paid", _SALARY),
@@ -130,15 +143,18 @@ _TOTAL = re.compile(
     r"\b(?:grand )?total\b|\b(?:in all|altogether)\b|总共|總共|一共|合计|合計|总计|總計|总和|總和|总",
     re.IGNORECASE,
 )
+#: Words that ask for an average.
+_MEAN = re.compile(r"\b(?:on average|average|mean)\b|平均(?:值|数|數)?", re.IGNORECASE)
 _COUNT = re.compile(
     r"\bhow many\b|有?多少[个個名位家款种種本台座条條所]?|有?[几幾][个個名位家款种種本台座条條所]",
     re.IGNORECASE,
 )
 _VALUE = re.compile(
-    r"^\W*what(?:['’]s| is| was| are| were)? (?:the )?(?:highest|lowest|greatest|largest|smallest|biggest"
+    rf"^\W*what(?:['’]s| is| was| are| were)? (?:the )?(?:{_ORDINAL})?"
+    r"(?:highest|lowest|greatest|largest|smallest|biggest"
     r"|maximum|minimum|max|min|most|least|best|worst|earliest|latest)\b"
     r"(?! (?:expensive|costly|populous|recent))"
-    r"|^\W*how (?:much|many|high|low|large|long|old)\b|多少|^\W*最.{1,12}?是(?:几|幾)",
+    r"|^\W*how (?:much|many|high|low|large|long|old)\b|多少|^\W*(?:最|第).{1,12}?是(?:几|幾)",
     re.IGNORECASE,
 )
 _ASKS = re.compile(
@@ -147,8 +163,8 @@ _ASKS = re.compile(
 )
 _SCORES = re.compile(r"\b(?:scores?|marks?|grades?|points?|ratings?)\b|[分绩績]", re.IGNORECASE)
 #: Superlatives that go with every column that is named.
-_ANY = re.compile(r"larg|bigg|small|high|low|.[大小高低]", re.IGNORECASE)
-_BEST = re.compile(r"best|worst|better|worse|.[好差]", re.IGNORECASE)
+_ANY = re.compile(r"larg|bigg|small|high|low|[大小高低]", re.IGNORECASE)
+_BEST = re.compile(r"best|worst|better|worse|[好差]", re.IGNORECASE)
 #: What may stand between a superlative and its column: "the best score in physics", "the largest city by
 #: population", 价格最高, 最高的价格; not "the price of the largest", which asks for something else of it.
 _BEHIND = re.compile(
@@ -161,10 +177,13 @@ _BEFORE = re.compile(
 )
 #: Superlatives of any adjective. What is first, last, latest or best is told in other ways, too.
 _SUPERLATIVE = re.compile(
-    r"\bthe (?:most|least)\b(?! recent)"
-    r"|\bthe (?!(?:best|latest|test|contest|protest|request|quest|guest|digest|harvest|manifest|rest|arrest"
-    r"|forest|interest|nest|chest|west|northwest|southwest)\b)"
-    r"[a-z]{2,}est\b|最(?![后後近新好终終初])[\u3400-\u9fff]",
+    rf"\bthe (?:{_ORDINAL})?(?:most|least)\b(?! recent)"
+    rf"|\bthe (?:{_ORDINAL})?"
+    r"(?!(?:best|latest|test|contest|protest|request|quest|guest|digest|harvest|manifest|rest|arrest|forest"
+    r"|interest|nest|chest|west|northwest|southwest)\b)"
+    r"[a-z]{2,}est\b|最(?![后後近新好终終初])[\u3400-\u9fff]"
+    # Longer words begin like these: 第二大道, 第三小学.
+    rf"|{_ORDINAL_ZH}[大小高低长長短多少贵貴早晚](?=[的是\W]|$)",
     re.IGNORECASE,
 )
 #: Grammar and words that say nothing of their own about a table; all others have to be found in it.
@@ -202,6 +221,7 @@ class Extreme:
     turned: frozenset[str]  #: terms of columns that it means the other way round: the oldest has most years
     compares: bool  #: of things that the question names (older), not of all (oldest)
     goes_with_any: bool  #: with every column that is named (the highest salary, the largest stock)
+    rank: int = 1  #: 2 for the second largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +232,7 @@ class Form:
     asks: Asks
     extremes: tuple[Extreme, ...]
     totals: tuple[tuple[int, int], ...]
+    means: tuple[tuple[int, int], ...]
     meant: tuple[tuple[int, int, frozenset[str]], ...]  #: words that mean a column, and its terms
     counts: tuple[int, int] | None  #: where it asks how many
 
@@ -239,6 +260,7 @@ def form(question: str) -> Form | None:
         asks,
         extremes,
         tuple(found.span() for found in _TOTAL.finditer(question)),
+        tuple(found.span() for found in _MEAN.finditer(question)),
         tuple(
             (*found.span(), column_terms(columns)[0])
             for pattern, columns in _VERBS
@@ -269,23 +291,53 @@ def _extremes(question: str) -> Iterator[Extreme]:
         for match in _pattern(pattern).finditer(question):
             word = match[0].lower()
             than = word.startswith(("more", "less", "fewer", "worse")) or word.split()[0].endswith("er")
-            found += _free(taken, match, most, columns, than)
+            which = None if than else _RANKED.search(question, 0, match.start())
+            start, rank = (which.start(), _RANKS[which[0][:-1].lower()]) if which else (match.start(), 1)
+            found += _free(
+                taken, question, (start, match.end()), word, (most, columns), compares=than, rank=rank
+            )
     for pattern, most, columns in _FORMS_ZH:
-        for match in re.finditer(rf"(?:最|更|比[较較])(?:{pattern})", question):
-            found += _free(taken, match, most, columns, match[0][0] != "最")
+        for match in re.finditer(rf"(?P<how>最|更|比[较較]|{_ORDINAL_ZH})(?P<word>{pattern})", question):
+            how = match["how"]
+            than, rank = how[0] in "更比", _RANKS[how[1]] if how[0] == "第" else 1
+            found += _free(
+                taken, question, match.span(), match["word"], (most, columns), compares=than, rank=rank
+            )
+    if not found and _OF_TWO.search(question):
+        found += _of_two(question)
     yield from sorted(found, key=lambda extreme: extreme.start)
 
 
+def _of_two(question: str) -> Iterator[Extreme]:
+    """Of two things that are named, a plain adjective says which one is meant: 谁高 is 谁更高."""
+    bare = [
+        (match.span(), match[0], (most, columns))
+        for pattern, most, columns in _FORMS_ZH
+        for match in re.finditer(rf"(?:{pattern}){_ENDS}", question)
+    ]
+    taken = [False] * len(question)
+    for span, word, means in sorted(bare):  # 年长 before 长
+        yield from _free(taken, question, span, word, means, compares=True)
+
+
 def _free(
-    taken: list[bool], match: re.Match[str], most: bool, columns: str, compares: bool
+    taken: list[bool],
+    question: str,
+    span: tuple[int, int],
+    word: str,
+    means: tuple[bool, str],
+    *,
+    compares: bool,
+    rank: int = 1,
 ) -> Iterator[Extreme]:
-    start, end = match.span()
+    """What stands there, unless a longer one does; `means` is whether most of it, and of which columns."""
+    start, end = span
     if not any(taken[start:end]):
         taken[start:end] = [True] * (end - start)
-        word, (meant, turned) = match[0], column_terms(columns)
-        best = _BEST.match(word) is not None and _SCORES.search(match.string) is not None
-        any_column = not columns or best or _ANY.match(word) is not None
-        yield Extreme(start, end, most, meant, turned, compares, any_column)
+        meant, turned = column_terms(means[1])
+        best = _BEST.match(word) is not None and _SCORES.search(question) is not None
+        any_column = not means[1] or best or _ANY.match(word) is not None
+        yield Extreme(start, end, means[0], meant, turned, compares, any_column, rank)
 
 
 @lru_cache(maxsize=512)

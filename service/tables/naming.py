@@ -40,6 +40,7 @@ _SUMS = re.compile(
 _TOTALS = re.compile(
     r"(?:grand )?totals?|sum|overall|合计|合計|总计|總計|总和|總和|共计|总数|总", re.IGNORECASE
 )
+_SUMMING = re.compile(r"\b(?:sub-?)?totals?\b|\bsum\b|[合总總小共][计計]|总和|總和", re.IGNORECASE)
 _NAMES = re.compile(r"names?|full name|person|employee|staff|姓名|名字|员工|員工|人员", re.IGNORECASE)
 
 
@@ -147,6 +148,10 @@ class Named:
         return any(
             _SUMS.fullmatch(_bare(self.grid.cell(row, at))) for at in range(min(2, len(self.grid.names)))
         )
+
+    def sums_some(self, row: int) -> bool:
+        """Whether a row may say what some of the others have: Subtotal of the north."""
+        return any(_SUMMING.search(self.grid.cell(row, at)) for at in range(min(2, len(self.grid.names))))
 
     def total(self) -> list[int]:
         """The rows that tell the sum of all others."""

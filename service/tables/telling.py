@@ -1,13 +1,16 @@
 """What a whole table says to a question, where it accounts for every word of it; else nothing.
 
-    extreme   the row, or the rows, with the most or the least of a column; among those that are named
+    extreme   the row, or the rows, with the most or the least of a column, or the second most; among those
+              that are named
     total     the cell of a row of totals
     cell      where the named row and the named column meet
     count     how many rows have a named value
     rows      which rows have it
+    mean      the average of a column, of all rows or of those that have a named value
+    sum       what they come to, where no row tells the total
 
-Invariants: what is compared is all rows of the table but those of totals, as values of one unit; ties are all
-told; words of the answer are cells as they are written, and numbers of rows.
+Invariants: what is compared or added is all rows of the table but those of totals, as values of one unit;
+ties are all told; words of the answer are cells as they are written, numbers of rows, sums and averages.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.questions.tabular import Extreme, Form, joined
+from service.questions.tabular import Extreme, Form, column_terms, joined
 from service.tables import values
 from service.tables.naming import Named, Span
 from service.tables.whole import Grid
 
-Way = Literal["extreme", "total", "cell", "count", "rows"]
+Way = Literal["extreme", "total", "cell", "count", "rows", "mean", "sum"]
 
+#: Names of columns that say how many of something there are, and what one of them costs.
+_QUANTITIES = column_terms("qty quantity pieces units count number 数量 數量 件数 件數 个数 個數")[0]
+_PRICES = column_terms("price cost fee rate 价 價 费 費")[0]
 #: More rows than these are not listed; where they are counted, so many are cited.
 MOST_TOLD, MOST_CITED = 20, 5
 
@@ -63,7 +69,11 @@ def tell(form: Form, grid: Grid) -> Told | None:
         return None
     if extremes:
         return _extreme(named, extremes[0])
-    return _total(named) or _cell(named) or _rows(named)
+    means = [span for span in form.means if not any(a < span[1] and span[0] < b for a, b in covered)]
+    if means:
+        return _added(named, means, mean=True)
+    totals = [span for span in form.totals if not any(a < span[1] and span[0] < b for a, b in covered)]
+    return _total(named) or _cell(named) or _rows(named) or (_added(named, totals) if totals else None)
 
 
 def _extreme(named: Named, extreme: Extreme) -> Told | None:
@@ -91,10 +101,11 @@ def _extreme(named: Named, extreme: Extreme) -> Told | None:
     known = [(value, row) for value, row in zip(compared.values, rows, strict=True) if value is not None]
     if 2 * len(known) < len(rows) or (keys and len(known) < len(rows)):
         return None
-    best = (max if most else min)(value for value, _ in known)
-    winners = [row for value, row in known if value == best]
-    if len(winners) > MOST_TOLD or len(winners) == len(rows) > 1:
+    placed = _placed(known, extreme.rank, most)
+    winners = [row for value, row in known if placed and value == placed[-1]]
+    if not winners or len(winners) > MOST_TOLD or len(winners) == len(rows) > 1:
         return None
+    shown = [row for value, row in known if value in placed]
     wants_value = named.form.asks == "value" and not named.about and not _spans(named, subject)
     return Told(
         grid,
@@ -102,12 +113,22 @@ def _extreme(named: Named, extreme: Extreme) -> Told | None:
         tuple(dict.fromkeys(grid.cell(row, measure) for row in winners)),
         tuple(grid.cell(row, subject) for row in winners),
         grid.headers[measure],
-        tuple(winners if not keys else rows),
+        tuple(shown if not keys else rows),
         len(rows),
         len(rows) - len(known),
         "values" if wants_value else "names",
         not named.parts,
     )
+
+
+def _placed(known: Sequence[tuple[values.Value, int]], rank: int, most: bool) -> list[values.Value]:
+    """The values from the first place to this one; none where a place before it is shared, or nobody has it.
+
+    Behind two who share the first place comes the second or the third: people count in both ways.
+    """
+    ordered = sorted((value for value, _ in known), reverse=most)
+    placed = ordered[:rank]
+    return placed if len({*placed}) == rank else []
 
 
 def _measure(
@@ -185,6 +206,50 @@ def _total(named: Named) -> Told | None:
     if named.rest([*spans, *_spans(named, 0), *named.form.totals, *_counted(named)]):
         return None
     return _meeting(named, "total", rows[0], named.grid.cell(rows[0], 0), column)
+
+
+def _added(named: Named, asking: Sequence[Span], *, mean: bool = False) -> Told | None:
+    """The average of a column or its sum; the latter only of a column that is named in full.
+
+    "The total cost" of a unit cost, or of a price beside a quantity, is another sum. So is that of a table
+    in which some rows sum up others.
+    """
+    grid, subject = named.grid, named.subject
+    if subject is None:
+        return None
+    chosen, found = _filtered(named, subject), _one_column(named, subject)
+    if chosen is None or found is None:
+        return None
+    (rows, keys, used), (column, spans) = chosen, found
+    if keys or len(rows) < 2 or (not mean and (column not in named.columns or _multiplied(named, column))):
+        return None
+    if any(named.sums_some(row) for row in rows) or named.rest(
+        [*asking, *used, *spans, *_spans(named, subject), *_counted(named)]
+    ):
+        return None
+    cells = [grid.cell(row, column) for row in rows]
+    empty = sum(values.empty(cell) for cell in cells)
+    result = values.added(cells, mean=mean) if 2 * empty < len(cells) and (mean or not empty) else None
+    if result is None:
+        return None
+    return Told(
+        grid,
+        "mean" if mean else "sum",
+        (result,),
+        tuple(grid.cell(row, subject) for row in rows),
+        grid.headers[column],
+        tuple(rows if len(rows) <= MOST_TOLD else rows[:MOST_CITED]),
+        len(rows),
+        empty,
+        exact=not named.parts,
+    )
+
+
+def _multiplied(named: Named, column: int) -> bool:
+    """Whether a column of money may be the price of one of several."""
+    told = values.column([cell for cell in named.grid.column(column) if not values.empty(cell)])
+    quantities = [at for at in named.meant(_QUANTITIES) if at != column]
+    return bool(quantities) and told is not None and (told.is_money or bool(named.meant(_PRICES, [column])))
 
 
 def _cell(named: Named) -> Told | None:

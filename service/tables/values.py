@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 
 CURRENCIES = r"(?:US|HK|NT|CA|AU|R)?\$|[€£¥₹₩₽฿]|(?:USD|EUR|GBP|CNY|RMB|JPY|CHF|HKD|TWD|INR)\b"
 _NUMBER = re.compile(
@@ -33,6 +34,8 @@ _DAYS = (
 )
 #: What stands in a cell that tells nothing.
 _NOTHING = frozenset(("", "-", "–", "—", "--", "n/a", "na", "none", "null", "?", "无", "暂无", "未知", "/"))
+#: Decimals of an average, where the cells have fewer.
+PLACES = 2
 _IS_CURRENCY = re.compile(rf"(?:{CURRENCIES}|[万亿]?元|元)", re.IGNORECASE)
 
 Value = tuple[float, ...]
@@ -77,6 +80,39 @@ def column(cells: Sequence[str]) -> Column | None:
     if any(grouped) and not all(grouped):
         return None  # 1.200 beside 950: a thousand, or one and a fifth
     return _spread(cells, [(value,) for value, _, _ in parsed], parsed[0][1])
+
+
+def added(cells: Sequence[str], *, mean: bool) -> str | None:
+    """The sum of these cells or their average, written as they are; None unless all are numbers of one unit.
+
+    An average has the decimals of the cells, or two where that is more, without zeros that no cell has.
+    Shares have no sum, and negative numbers in brackets are not added.
+    """
+    told = column(cells)
+    if told is None or told.unit == "day" or (told.unit == "%" and not mean):
+        return None
+    known = [unicodedata.normalize("NFKC", cell).strip(" *`") for cell in cells if not empty(cell)]
+    found = [number for cell in known if (number := _NUMBER.fullmatch(cell)) is not None]
+    if any(number["open"] for number in found):
+        return None
+    numbers = [Decimal(number["digits"].replace(",", "") + (number["decimals"] or "")) for number in found]
+    signed = [
+        -n if (m["sign"] or m["sign2"]) in ("-", "−") else n for n, m in zip(numbers, found, strict=True)
+    ]
+    written = max(len(number["decimals"] or ".") - 1 for number in found)
+    places = max(written, PLACES) if mean else written
+    total = sum(signed, Decimal(0)) / (len(signed) if mean else 1)
+    total = total.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+    text = f"{abs(total):,f}" if any("," in number["digits"] for number in found) else f"{abs(total):f}"
+    while places > written and text[-1] in "0.":
+        text, places = text[:-1], places - 1
+        if text[-1] == ".":
+            text = text[:-1]
+            break
+    first = found[0]
+    before = first.string[: first.start("digits")].lstrip("+-− ").replace("−", "").replace("-", "")
+    after = first.string[first.end("decimals") if first["decimals"] else first.end("digits") :]
+    return f"{'-' if total < 0 else ''}{before}{text}{after}"
 
 
 def _spread(cells: Sequence[str], known: Sequence[Value], unit: str) -> Column:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from decimal import Decimal
 from typing import Literal
 
 import pytest
@@ -36,6 +38,9 @@ DAMS = """# 水库情况
 | 白云水库 | 860 | 71米 | 1987年 | 西区水务局 |
 | 长岭水库 | 12,400 | 38.5米 | 2009年 | 东区水务局 |
 """
+ORDER = "| Part | Price | Unit price | Quantity |\n| - | - | - | - |\n| bolt | 3 | 3 | 1,000 |\n| nut | 2 | 2 | 12 |\n"
+FOUR = ["Heron", "Little Auk", "Osprey", "Petrel"]
+AGES = "| 姓名 | 年龄 |\n| --- | --- |\n| 张三 | 30 |\n| 李四 | 25 |\n"
 
 
 @pytest.mark.parametrize(
@@ -74,6 +79,26 @@ DAMS = """# 水库情况
             ("extreme", ["12元"], ["丙丁"]),
         ),
         ("白云水库的管理单位是什么？", DAMS, ("cell", ["西区水务局"], ["白云水库"])),
+        ("Which boat is the second cheapest?", BOATS, ("extreme", ["$310.00"], ["Petrel"])),
+        ("Which boat has the second most seats?", BOATS, ("extreme", ["6"], ["Petrel"])),
+        ("What is the second-highest fee per day?", BOATS, ("extreme", ["$640.00"], ["Osprey"])),
+        ("Which boat in Kiel is the 2nd oldest?", BOATS, ("extreme", ["2004-03-12"], ["Osprey"])),
+        ("What is the average fee per day?", BOATS, ("mean", ["$573.88"], FOUR)),
+        ("What is the average fee per day in Kiel?", BOATS, ("mean", ["$945.00"], ["Heron", "Osprey"])),
+        ("How long are the boats on average?", BOATS, ("mean", ["11.03"], FOUR)),
+        ("How many seats does a boat have on average?", BOATS, ("mean", ["7.33"], FOUR)),
+        ("What is the total fee per day in Kiel?", BOATS, ("sum", ["$1,890.00"], ["Heron", "Osprey"])),
+        ("What is the total quantity?", ORDER, ("sum", ["1,012"], ["bolt", "nut"])),
+        ("平均年龄是多少？", AGES, ("mean", ["27.5"], ["张三", "李四"])),
+        ("水库的平均坝高是多少？", DAMS, ("mean", ["51.9米"], ["青山水库", "白云水库", "长岭水库"])),
+        ("东区水务局的水库的总库容是多少？", DAMS, ("sum", ["14,530"], ["青山水库", "长岭水库"])),
+        ("哪座水库的库容第二大？", DAMS, ("extreme", ["2,130"], ["青山水库"])),
+        ("青山水库和白云水库的库容哪个大？", DAMS, ("extreme", ["2,130"], ["青山水库"])),
+        ("青山水库和白云水库哪个建成早？", DAMS, ("extreme", ["1964年"], ["青山水库"])),
+        ("张三和李四谁的年龄大？", AGES, ("extreme", ["30"], ["张三"])),
+        ("谁年长一些，张三还是李四？", AGES, ("extreme", ["30"], ["张三"])),
+        ("张三和李四谁年轻？", AGES, ("extreme", ["25"], ["李四"])),
+        ("谁最小？", AGES, ("extreme", ["25"], ["李四"])),
     ],
 )
 def test_a_table_answers_where_it_accounts_for_every_word(
@@ -101,9 +126,20 @@ def test_a_table_answers_where_it_accounts_for_every_word(
         ("How many boats have the highest fee per day?", BOATS),
         ("库容最大的水库的管理单位是什么？", DAMS),
         ("最大的水库的坝高是多少？", DAMS),
-        ("Which boat is the second cheapest?", BOATS),
+        ("Which boat is the second longest?", BOATS),  # two share the first place
+        ("Which boat is the fifth cheapest?", BOATS),  # of four
+        ("Which is the second largest harbour?", BOATS),
         ("Which boats cost more than $310.00?", BOATS),
-        ("What is the average fee per day?", BOATS),
+        ("What is the average fee per day of the Heron?", BOATS),
+        ("What is the average speed?", BOATS),
+        ("What is the average harbour?", BOATS),
+        ("What is the average day of building?", BOATS),
+        ("What is the average fee per day in Oslo?", BOATS),
+        ("Which harbour has the highest average fee per day?", BOATS),
+        ("What is the total length (m) of the blue boats?", BOATS),
+        ("What are the total seats?", BOATS.replace("| Total |", "| Subtotal of Kiel |")),
+        ("What is the total price?", ORDER),  # of one of several
+        ("What is the total unit price?", ORDER),
         ("Which harbour has the most boats?", BOATS),  # a count by groups, which nobody makes
         ("Which harbour has the highest fee per day?", BOATS),
         ("Is the Heron the longest boat?", BOATS),
@@ -117,7 +153,10 @@ def test_a_table_answers_where_it_accounts_for_every_word(
         ("Who got the best marks in chemistry?", SCHOOL),
         ("Who got the best marks?", SCHOOL),  # in art, or in music?
         ("哪座水库的水质最好？", DAMS),
-        ("哪座水库的库容第二大？", DAMS),
+        ("坝高倒数第二低的是哪座水库？", DAMS),
+        ("张三和王五谁大？", AGES),  # no such row
+        ("张三和李四谁高？", AGES),  # no such column
+        ("张三和李四谁是队长？", AGES),  # what ends like an adjective
         ("除了长岭水库，哪座水库的库容最大？", DAMS),
         ("库容超过1000的水库有哪些？", DAMS),
         ("红石水库的坝高是多少？", DAMS),
@@ -227,6 +266,14 @@ def test_the_superlative_is_the_maximum_of_the_column_and_a_lookup_is_its_cell(
     else:
         assert found is not None and (found[0], found[2]) == ("extreme", winners)
         assert set(found[1]) == {cells[keys.index(key)] for key in winners}
+    places = sorted(zip(order, keys, strict=True), reverse=most)
+    first, second = places[0][0], places[1][0]
+    found = said(f"Which {subject} has the second {'highest' if most else 'lowest'} {measure}?", text)
+    if first == second:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[2] == [key for key, one in zip(keys, order, strict=True) if one == second]
     at = data.draw(st.integers(0, rows - 1))
     assert said(f"What is the {measure} of {keys[at]}?", text) == ("cell", [cells[at]], [keys[at]])
     having = [key for key, one in zip(keys, groups, strict=True) if one == left]
@@ -235,6 +282,38 @@ def test_the_superlative_is_the_maximum_of_the_column_and_a_lookup_is_its_cell(
     unknown = "q" + measure
     assert said(f"Which {subject} has the highest {unknown}?", text) is None
     assert said(f"What is the {measure} of {unknown}?", text) is None
+
+
+@given(
+    st.lists(st.decimals(-(10**7), 10**7, places=2), min_size=1, max_size=9),
+    st.sampled_from(["{}", "${}", "{} km", "{}元"]),
+)
+def test_sums_and_averages_are_those_of_the_numbers(numbers: list[Decimal], form: str) -> None:
+    cells = [form.format(f"{number:.2f}") for number in numbers]
+    sign = "-" if sum(numbers) < 0 else ""
+    assert values.added(cells, mean=False) == sign + form.format(f"{abs(sum(numbers, Decimal(0))):.2f}")
+    mean = values.added(cells, mean=True)
+    assert mean is not None and abs(
+        Decimal(re.sub(r"[^-.\d]", "", mean)) - sum(numbers, Decimal(0)) / len(numbers)
+    ) <= Decimal("0.005")
+
+
+def test_what_is_not_added() -> None:
+    for cells in (
+        ["10%", "20%"],
+        ["1", "2 kg"],
+        ["(3)", "4"],
+        ["2021-03-04", "2021-03-05"],
+        ["", "-"],
+        ["3,5", "1"],
+    ):
+        assert values.added(cells, mean=False) is None, cells
+    assert values.added(["10%", "25%"], mean=True) == "17.5%"
+    assert values.added(["1", "1", "2"], mean=True) == "1.33" and values.added(["1", "3"], mean=True) == "2"
+    assert (
+        values.added(["-1.250", "1.250"], mean=True) == "0.000"
+        and values.added(["5", "", "7"], mean=False) == "12"
+    )
 
 
 @given(st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=9), st.integers(0, 2))
@@ -263,6 +342,9 @@ def test_a_grid_has_the_header_as_it_is_written() -> None:
         ("Which lamp is the hottest?", ["hottest"]),
         ("Who spent the most?", ["most"]),
         ("哪个城市的房价最高？", ["最高"]),
+        ("Which station has the second most passengers?", ["second most"]),
+        ("第二高的山是哪座？", ["第二高"]),
+        ("第二小学在哪里？", []),
         ("What is the latest version of the test request?", []),
         ("Which is the best guest in the west?", []),
         ("最近的版本是什么？", []),
