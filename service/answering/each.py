@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from ingest.types import Hit
 from service import evidence
@@ -189,12 +190,25 @@ def _stretches(question: str, reading: PassageReading) -> list[Span]:
     quoted = set(reading.sentences)
     if definitions.lists(question):
         quoted |= _alike(question, text, spans, reading)
+    quoted |= _named(question, text, spans, reading)
     ends = {span.start: announced(text, spans, index) for index, span in enumerate(spans)}
     found: list[Span] = []
     for start, end in sorted(quoted)[:MOST_SENTENCES]:
         if not found or start >= found[-1][1]:
             found.append((start, max(end, ends.get(start, end))))
     return found
+
+
+def _named(question: str, text: str, spans: Sequence[SentenceSpan], reading: PassageReading) -> set[Span]:
+    """What names the things, behind a quoted sentence that says only how many there are."""
+    number = definitions.how_many_named(question)
+    for at, span in enumerate(spans if number else ()):
+        said = (span.start, span.end) in reading.sentences
+        if number and said and definitions.announces(text[span.start : span.end], number):
+            after = takewhile(lambda s: s.kind != "heading", spans[at + 1 : at + 1 + number])
+            behind = [(s.start, s.end) for s in after]
+            return {*behind[: definitions.naming([text[a:b] for a, b in behind], number)]}
+    return set()
 
 
 def _alike(question: str, text: str, spans: Sequence[SentenceSpan], reading: PassageReading) -> set[Span]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from service import evidence
 from service.choosing.features import FEATURES, Known, describe, leading
 from service.choosing.stretches import Stretch, stretches
-from service.questions import compared, kinds
+from service.questions import compared, definitions, kinds
 from service.reading.calibration import Calibrator
 
 SHIPPED = Path(__file__).with_name("calibrator.json")
@@ -110,6 +110,10 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
             break
         if near and not any(stretch.touches(one) for one in taken):
             taken.append(stretch)
+    if (number := definitions.how_many_named(question)) is not None:
+        # These go before what is only nearly as likely.
+        by_place = {s.key: s for s in (first, *_names(number, taken, ordered), *taken)}
+        taken = list(by_place.values())[:MOST]
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
 
 
@@ -129,6 +133,24 @@ def _others(
                 taken.append(stretch)
                 break
     return taken
+
+
+def _names(number: int, taken: Sequence[Stretch], ordered: Sequence[tuple[Stretch, float]]) -> list[Stretch]:
+    """A sentence that says only that there are so many things, and what names them right behind it."""
+    for one in taken:
+        if one.kind != "sentence" or not definitions.announces(one.text, number):
+            continue
+        behind: list[Stretch] = []
+        while len(behind) < number:
+            last = behind[-1] if behind else one
+            after = (s for s, _ in ordered if s.rank == one.rank and s.place == last.last + 1)
+            if (follows := max(after, key=lambda s: s.end, default=None)) is None:
+                break
+            behind.append(follows)
+        found = behind[: definitions.naming([s.text for s in behind], number)]
+        if found and all(s.key == other.key or not s.touches(other) for s in found for other in taken):
+            return [one, *found]
+    return []
 
 
 def _behind(first: Stretch, other: Stretch) -> bool:

@@ -37,9 +37,30 @@ _LIST = re.compile(
     r"|name (?:the|all|some|\d+|two|three|four|five|several)\b)(?!.*\bcalled\b)",
     re.IGNORECASE,
 )
+#: Numbers by their words, and what asks for so many things by their names.
+_WORDS_FOR = (
+    "two 2 两 兩 二", "three 3 三", "four 4 四", "five 5 五", "six 6 六", "seven 7 七", "eight 8 八",
+    "nine 9 九", "ten 10 十",
+)  # fmt: skip
+_COUNTED = {word: number for number, some in enumerate(_WORDS_FOR, 2) for word in some.split()}
+_LATIN = "|".join(word for word in _COUNTED if word.isascii() and word.isalpha())
+_HAN = "".join(word for word in _COUNTED if not word.isascii())
+_WHICH_ONES = re.compile(
+    rf"\b(?:which|what (?:are|were) the|(?:name|list) (?:the |all |any )?) ?(?P<latin>{_LATIN}|\d\d?)\b"
+    rf"|哪\s*(?P<han>[{_HAN}]|\d\d?)",
+    re.IGNORECASE,
+)
+#: A number with what is counted; not that of a place in a row (第三), nor a part of a longer one.
+_SAYS_NUMBER = re.compile(
+    rf"\b(?P<latin>{_LATIN})\b|(?<![\d.,])(?P<digits>\d\d?)(?![\d.,%])"
+    rf"|(?<![第{_HAN}百千万萬亿億几幾])(?P<han>[{_HAN}])(?=[个個种種项項类類大条條点點部方步阶階层層段期位名家座只])",
+    re.IGNORECASE,
+)
 #: What stands between the items of a list; a comma within a number does not.
 _BETWEEN = re.compile(r",(?!\d{3}\b)|;|、|，|；|\n|\band\b|\bor\b|和|与|與|以及|或", re.IGNORECASE)
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+#: The first word of a sentence, or its first Chinese character.
+_BEGINNING = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _WORDS = re.compile(r"\w+(?:[./&-]\w+)*")
 
 
@@ -93,7 +114,39 @@ def lists(question: str) -> bool:
 
 def several(answer: str) -> bool:
     """Whether a short answer names more than one thing."""
-    return sum(bool(item.strip()) for item in _BETWEEN.split(answer)) > 1
+    return items(answer) > 1
+
+
+def items(text: str) -> int:
+    """How many things a text may name, by what stands between them."""
+    return sum(bool(item.strip()) for item in _BETWEEN.split(text))
+
+
+def how_many_named(question: str) -> int | None:
+    """How many things are to be named (Which three ...?, 哪三个); None where the question has no number."""
+    found = _WHICH_ONES.search(question)
+    return None if found is None else _number(found["latin"] or found["han"])
+
+
+def announces(sentence: str, number: int) -> bool:
+    """Whether a sentence says that there are so many things, and does not name them."""
+    said = {_number(found[0]) for found in _SAYS_NUMBER.finditer(sentence)}
+    return number in said and items(sentence) < number
+
+
+def naming(behind: Sequence[str], number: int) -> int:
+    """How many of the sentences behind an announcing one name the things: one for all, or one for each.
+
+    A sentence for each begins as the others do: The first ..., The second ...; 第一 ..., 第二 ...
+    """
+    if behind and items(behind[0]) >= number:
+        return 1
+    begin = {found[0].lower() for text in behind[:number] if (found := _BEGINNING.search(text))}
+    return number if len(behind) >= number and len(begin) == 1 else 0
+
+
+def _number(word: str) -> int | None:
+    return _COUNTED.get(word.lower(), int(word) if word.isdigit() else None)
 
 
 def takes_sentences(question: str, answer: str) -> bool:

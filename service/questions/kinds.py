@@ -99,7 +99,7 @@ def kind(question: str) -> Kind | None:
     for found, form in _PATTERNS:
         if form.search(asked):
             return found
-    if definitions.lists(asked):
+    if definitions.lists(asked) or definitions.how_many_named(asked) is not None:
         return "list"
     if definitions.asked(asked) is not None:
         return "definition"

@@ -60,6 +60,8 @@ def scripted(passage: str, question: str) -> str:
     if question == "What is a strut?" and "strut" in passage:
         sentence = next(line for line in passage.splitlines() if "strut" in line)
         return f"{sentence.split()[-1].rstrip('.')}\n> {sentence}"
+    if "three ways" in question and "three ways" in passage:
+        return "three\n> There are three ways up."
     if "ways" in question and "ways" in passage:
         return "by lift\n> Of the ways up, one is by lift."
     return NOT_HERE
@@ -212,6 +214,17 @@ def test_a_list_of_which_one_item_was_read_is_quoted_as_far_as_it_goes(
         "Of the ways up, one is by lift.",
         "One of the ways up is on foot.",
     ]
+
+
+def test_whoever_asks_which_three_learns_them_and_not_only_that_there_are_three(
+    client: TestClient, library: MemoryLibrary
+) -> None:
+    text = "It is tall. There are three ways up. They are the lift, the stairs and the ropes. Wear shoes.\n"
+    library.shelves["default"]["visit.md"] = text
+    reply = ask(client, "What are the three ways up?")
+    assert (
+        reply["answer"] == "There are three ways up. [1]\n\nThey are the lift, the stairs and the ropes. [2]"
+    )
 
 
 def test_yes_is_an_answer_where_the_sentence_speaks_of_all_that_is_asked(client: TestClient) -> None:

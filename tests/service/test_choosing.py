@@ -231,6 +231,23 @@ def test_the_likeliest_brings_what_belongs_to_it() -> None:
     three = chosen("Cats、birds 和 dogs 有什么区别？", two, Cats=0.9, Dogs=0.1, Birds=0.2)
     assert three == two.replace(". ", ".|").split("|"), "each of the things has its sentence"
     assert len(chosen("How do cats differ from dogs?", two, Cats=0.9, Dogs=0.05)) == 1, "none too unlikely"
+    periods = "It lasted long. It has three periods. {} It ended badly."
+    for names in (
+        "The first is red, the second blue, the third green.",
+        "One was red. One was blue. One was green.",
+    ):
+        asked, text = "Which three periods does it have?", periods.format(names)
+        assert f"It has three periods. {names}" in " ".join(chosen(asked, text, It=0.9)), (
+            "which, not only how many"
+        )
+        assert names[:9] not in " ".join(chosen("What are its parts?", text, It=0.9)), (
+            "no number is asked for"
+        )
+    other = periods.format("Nobody knows why.")
+    assert "Nobody knows why." not in chosen("Which three periods does it have?", other, It=0.9)
+    assert chosen("它分为哪三个纪？", "它分为三个纪。甲纪早，乙纪晚，丙纪最晚。", 它=0.9)[1:] == [
+        "甲纪早，乙纪晚，丙纪最晚。"
+    ]
     steps = "Install it in this order.\n\n1. Load the disk.\n2. Run the setup.\n"
     assert len(chosen("How do I install it?", steps, Install=0.9)) == 2, "the list right behind comes along"
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from service.questions.definitions import asked, defines, first, lists, several, takes_sentences
+from service.questions.definitions import (
+    announces,
+    asked,
+    defines,
+    first,
+    how_many_named,
+    lists,
+    naming,
+    several,
+    takes_sentences,
+)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +66,44 @@ def test_of_several_answers_the_one_that_defines_is_taken_and_else_the_likeliest
     told = [["The pump makes noise."], ["It is red.", "A pump is a machine."], ["Pumps are machines."]]
     assert first("What is a pump?", told) == 1
     assert first("What is a valve?", told) == first("Who made the pump?", told) == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "number"),
+    [
+        ("Which three periods does it have?", 3),
+        ("What are the 12 months?", 12),
+        ("Name two rivers.", 2),
+        ("中生代可以分為哪三個紀？", 3),
+        ("有哪两种方法？", 2),
+        ("Which periods does it have?", None),
+        ("How many periods are there?", None),
+        ("Which of the three is larger?", None),
+        ("哪年成立？", None),
+    ],
+)
+def test_how_many_things_are_to_be_named(question: str, number: int | None) -> None:
+    assert how_many_named(question) == number
+
+
+def test_what_only_says_how_many_there_are_and_what_names_them() -> None:
+    assert announces("The era has three periods.", 3) and announces("中生代可以分為三個紀。", 3)
+    for text in (
+        "It is 3.5 km long.",
+        "开始于第三纪。",
+        "They are red, green and blue: three colours.",
+        "十三个省",
+    ):
+        assert not announces(text, 3), text
+    assert naming(["Red, green and blue.", "It rains."], 3) == 1
+    assert naming(["The first is red.", "The second is blue.", "The third is green.", "It rains."], 3) == 3
+    assert naming(["第一是红。", "第二是蓝。"], 2) == 2
+    assert (
+        naming(["The first is red.", "It rains."], 2)
+        == naming(["The first is red."], 2)
+        == naming([], 2)
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
