@@ -24,8 +24,10 @@ from typing import Any
 from ingest.errors import IngestError
 from ingest.types import Scalar, StoredDocument, Value
 
+#: What a document is written in, as `ingest.scripts` says, in small letters: "latin, cjk".
+SCRIPT = "script"
 #: Fields that are what they are; the user cannot set them.
-BUILT_IN = ("path", "format", "pages", "characters", "ingested")
+BUILT_IN = ("path", "format", "pages", "characters", "ingested", SCRIPT)
 MOST_FIELDS, LONGEST_TEXT, LONGEST_LIST = 64, 4000, 200
 _FACT_CHARACTERS = 1000  # of a text that is compared; the rest of a longer one is not looked at
 _KEY = re.compile(r"[^\W\d][\w.-]{0,63}")
@@ -42,6 +44,7 @@ _LISTS = {
     "keywords": re.compile(r"[,;，；、]"),
     "tags": re.compile(r"[,;，；、]"),
     "author": re.compile(r"[;；、]"),
+    SCRIPT: re.compile(r","),
 }
 
 

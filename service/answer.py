@@ -21,13 +21,13 @@ from dataclasses import replace
 from functools import partial
 
 from ingest import rerank
+from ingest.scripts import script
 from ingest.types import SearchResult
 from ingest.widening import widened
 from service import followup, refusal, tracing
-from service.answering import chosen, computed, each, joint, quoted
+from service.answering import across, chosen, computed, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
-from service.evidence import script
 from service.generators import Generator, PassageReader, Reads
 from service.reading import orders
 from service.reading.calibrators import Calibrators
@@ -80,7 +80,11 @@ class Answerer:
         if ask.mode == "closed_book":
             yield from _traced(turn, joint.closed_book(turn))
         else:
-            yield from self._from_documents(turn, asked)
+            for event in self._from_documents(turn, asked):
+                told: tuple[Event, ...] = ()
+                if isinstance(event, Final) and not event.answered and (_quotes(turn) or _reads(turn)):
+                    told = tuple(across.answer(turn))
+                yield from told or (event,)
 
     def _from_documents(self, turn: Turn, asked: followup.Standalone) -> Iterator[Event]:
         ask = turn.ask

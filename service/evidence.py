@@ -9,8 +9,6 @@ negation on one side only, means none.
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections import Counter
 from collections.abc import Collection, Mapping
 
 from ingest import words
@@ -33,7 +31,6 @@ _FUNCTION_WORDS = frozenset(
         """
     )
 )
-_CJK_NAMES = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"}
 #: Particles and question words: a pair of characters with one of them is a cut through words, not a word.
 _CJK_PARTICLES = frozenset("的了吗呢吧啊么什怎哪谁几何")
 #: Characters that carry grammar rather than content; a pair made of them alone is no term.
@@ -81,15 +78,6 @@ def is_negative(text: str) -> bool:
 def is_number(term: str) -> bool:
     """Whether a term is a number."""
     return term[:1].isdigit()
-
-
-def script(text: str) -> str:
-    """The script of most letters: LATIN, CJK (Chinese, Japanese and Korean), CYRILLIC, ...; or ""."""
-    counts = Counter(unicodedata.name(c, "").partition(" ")[0] for c in text[:2000] if c.isalpha())
-    together = Counter[str]()
-    for name, count in counts.items():
-        together["CJK" if name in _CJK_NAMES else name] += count
-    return together.most_common(1)[0][0] if together else ""
 
 
 def in_chinese(question: str) -> bool:

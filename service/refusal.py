@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from ingest.scripts import script
 from ingest.types import Hit
 from service import evidence
 from service.events import Refusal
@@ -74,7 +75,7 @@ def relevance(
     if rarity is not None and wanted:
         wanted = dict(zip(wanted, rarity(list(wanted)), strict=True))
     coverage = max(evidence.share(wanted, frozenset(evidence.terms(_whole(hit)))) for hit in best)
-    foreign = evidence.script(question) != evidence.script(best[0].text)
+    foreign = script(question) != script(best[0].text)
     if foreign and coverage == 0.0 and cosines:
         weighed = FOREIGN_CLOSENESS * closeness + FOREIGN_BIAS
     else:
@@ -100,8 +101,8 @@ def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None
     named = [(name, evidence.terms(name.casefold())) for name in names(question)]
     if rarity is None or not hits or not named:
         return []
-    own = ("", evidence.script(question))  # rows of numbers have no script
-    if not evidence.in_chinese(question) and any(evidence.script(hit.text) not in own for hit in hits):
+    own = ("", script(question))  # rows of numbers have no script
+    if not evidence.in_chinese(question) and any(script(hit.text) not in own for hit in hits):
         return []
     most = rarity([NOWHERE])[0]
     missing = [(name, terms[0]) for name, terms in named if min(rarity(terms)) >= most]

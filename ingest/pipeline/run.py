@@ -13,8 +13,9 @@ import numpy as np
 
 from ingest.embed import Embedder
 from ingest.errors import EmbedderAway, EmbedderError, IngestError
-from ingest.fields import merged
+from ingest.fields import SCRIPT, merged
 from ingest.pipeline.ahead import Failed, Item, Lookout, Read, compose_recipe
+from ingest.scripts import scripts
 from ingest.settings import IngestSettings, chunked
 from ingest.store import Failure, Source, Store, Vectors
 from ingest.store.rows import embedding_key
@@ -169,6 +170,9 @@ class Run:
             return
         parser = source.recipe.split("|", 1)[0]
         source = replace(source, recipe=compose_recipe(parser, self.settings, self.embedder.id))
+        if written_in := scripts(document.text):
+            metadata = document.metadata | {SCRIPT: ", ".join(written_in).lower()}
+            document = replace(document, metadata=metadata)
         keys = [embedding_key(chunk, document.title) for chunk in chunks]
         waiting.append(Ready(source, document, chunks, keys, own))
         if (

@@ -67,10 +67,10 @@ def answer(turn: Turn, quoter: Quoter | None = None) -> Iterator[Event]:
     if not weighed or doubtful:
         yield turn.refuse("not_in_passages")
         return
-    yield from _reply(turn, weighed, fitting, threshold)
+    yield from reply(turn, weighed, fitting, threshold)
 
 
-def _reply(
+def reply(
     turn: Turn, weighed: list[candidates.Candidate], fitting: list[Quote], threshold: float
 ) -> Iterator[Event]:
     """The likeliest candidate, and one that contradicts it; as a few words or as sentences."""

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ingest.scripts import script
 from service.errors import QuestionsUnreadable
-from service.evidence import script
 
 #: Passages that an RGB question is given.
 RGB_PASSAGES = 5

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ingest.scripts import script
 from ingest.types import Hit, heading_prefix
 from model.errors import ModelError
 from model.spans.reader import SpanReader, SpanReading
-from service import evidence
 from service.choosing.chooser import Chooser
 from service.reading.calibration import Calibrator
 from service.sentences import split
@@ -63,7 +63,7 @@ class Quoter:
     def reads(self, question: str) -> SpanReader | None:
         """The reader, if it was trained on questions in this script: else the best sentence is better."""
         found = self.reader
-        if found is None or not found.scripts or evidence.script(question) in found.scripts:
+        if found is None or not found.scripts or script(question) in found.scripts:
             return found
         return None
 

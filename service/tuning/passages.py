@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ingest import words
+from ingest.scripts import script
 from ingest.types import Chunk, Hit, StoredDocument, heading_prefix
-from service.evidence import script
 from service.library import Library
 from service.reading.form import passage_text
 from service.reading.rows import dice, normal

@@ -11,8 +11,9 @@ from typing import Literal
 
 from ingest.collections import checked_name
 from ingest.errors import UnknownCollection, UnknownDocument
-from ingest.fields import document_facts, merged
+from ingest.fields import SCRIPT, document_facts, merged
 from ingest.filters import Filter, fits
+from ingest.scripts import scripts
 from ingest.settings import IngestSettings, chunked, chunking_of
 from ingest.types import Chunk, FileReport, Hit, SearchResult, StoredDocument, Value
 from ingest.words import terms
@@ -192,7 +193,7 @@ class MemoryLibrary:
             len(text),
             count,
             1 if path.endswith(".pdf") else 0,
-            {},
+            {SCRIPT: ", ".join(scripts(text)).lower()},
             (),
             "2026-01-01T00:00:00Z",
             self.own.get(path, {}),
