@@ -33,10 +33,13 @@ from ingest import chunk, words
 from ingest.settings import find_home
 from ingest.types import Document, Section
 from model import install
+from model.spans import folder
 from model.spans.data import Pair, SpanSet, Text, write
 from model.spans.encoder import read_encoder
 from model.spans.pieces import Pieced, Pieces
+from model.spans.reader import SpanReader
 from model.train.precision import choose
+from service.evaluation import scoring
 from service.reading import rows
 
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
@@ -60,6 +63,12 @@ SETS: dict[str, tuple[int, float, bool]] = {
 }
 #: Of these, questions that are nearly answered are made, too.
 EXCHANGED = frozenset({"squad_train", "nq_oracle_a"})
+#: XQuAD's paragraphs of the articles of `squad_train`, question and passage in the two languages each.
+XQUAD = ("xquad_en_a", "xquad_zh_a")
+CROSSED = "xquad_a"
+#: Questions that `written.py` had written. One is kept if the reader answers it back with so much of the words.
+WRITTEN = "written"
+SAME = 0.6
 
 
 @dataclass(frozen=True)
@@ -86,14 +95,10 @@ class Question:
 def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage], list[Question]]:
     """Some of a set's paragraphs, cut, and some of their questions."""
     most, share, _ = SETS[name]
-    if name == "nq_oracle_a":
-        articles = natural()
-    else:
-        with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
-            articles = json.load(file)["data"]
+    read_in = natural() if name == "nq_oracle_a" else articles(name)
     passages: list[Passage] = []
     questions: list[Question] = []
-    paragraphs = [(article["title"], p) for article in articles for p in article["paragraphs"]]
+    paragraphs = [(article["title"], p) for article in read_in for p in article["paragraphs"]]
     for number, (title, paragraph) in enumerate(paragraphs):
         if draw.random() > share:
             continue
@@ -202,6 +207,102 @@ def asked(
                 yield question, draw.choice(beside), False
 
 
+def crossed(draw: random.Random, pieced: Pieced) -> Iterator[tuple[Question, Passage, bool]]:
+    """XQuAD's questions on its passages in the other language, Chinese ones on Chinese passages, too."""
+    read_in = [articles(name) for name in XQUAD]
+    known = {p["context"]: p for article in articles("squad_train") for p in article["paragraphs"]}
+    numbers = [
+        (a, p)
+        for a, article in enumerate(read_in[0])
+        for p, paragraph in enumerate(article["paragraphs"])
+        if paragraph["context"] in known
+    ]
+    paragraphs = [[side[a]["paragraphs"][p] for side in read_in] for a, p in numbers]
+    cut = [
+        [_cut(side["context"], number, draw, pieced) for side in both]
+        for number, both in enumerate(paragraphs)
+    ]
+    keywords = [Keywords([both[side]["context"] for both in paragraphs]) for side in (0, 1)]
+    for number, both in enumerate(paragraphs):
+        for told in zip(*(side["qas"] for side in both), strict=True):
+            accepted = [tuple(dict.fromkeys(a["text"] for a in qa["answers"])) for qa in told]
+            for asking, reading in ((0, 1), (1, 0), (1, 1)):
+                question = told[asking]["question"]
+                place = located(both[reading]["context"], told[reading]["answers"])
+                holding = [
+                    (p, at)
+                    for p, at in cut[number][reading]
+                    if place and at <= place[0] and place[1] <= at + len(p.text)
+                ]
+                if not holding or place is None:
+                    continue
+                passage, at = draw.choice(holding)
+                yield (
+                    Question(question, accepted[reading], number, 0, place[0] - at, place[1] - at),
+                    passage,
+                    True,
+                )
+                lacking = [
+                    p
+                    for i in keywords[asking].best(question, 4)
+                    if i != number
+                    for p, _ in cut[i][reading]
+                    if not any(a in p.text for a in accepted[reading])
+                ]
+                beside = [
+                    p for p, _ in cut[number][reading] if not any(a in p.text for a in accepted[reading])
+                ]
+                if lacking or beside:
+                    some = beside if beside and (not lacking or draw.random() < SIBLING) else lacking
+                    yield Question(question, (), number, None), draw.choice(some), False
+            text = both[0]["context"]
+            found = other(told[0]["question"], text, text, accepted[0], draw)
+            if found:
+                changed = put(told[0]["question"], *found)
+                yield Question(changed, (), number, None), draw.choice(cut[number][1])[0], False
+        for qa in known[both[0]["context"]]["qas"]:
+            if not qa["answers"]:
+                yield Question(qa["question"], (), number, None), draw.choice(cut[number][1])[0], False
+
+
+def _cut(text: str, number: int, draw: random.Random, pieced: Pieced) -> list[tuple[Passage, int]]:
+    """Passages of a text, without a heading, and where each begins."""
+    found = chunks(text, draw.randint(SHORTEST, LONGEST), pieced)
+    return [(Passage(number, text[a:b], ""), a) for a, b in found]
+
+
+def written(files: Sequence[Path], reader: SpanReader) -> tuple[list[Passage], list[Question]]:
+    """Passages and those of the questions that were written on them that the reader answers back."""
+    passages: dict[tuple[str, str], Passage] = {}
+    questions: dict[str, Question] = {}
+    tried = 0
+    for line in (line for file in files for line in file.read_text(encoding="utf-8").splitlines()):
+        one = json.loads(line)
+        key = one["heading"], one["text"]
+        if key in passages:
+            continue
+        number, text = len(passages), one["text"]
+        passages[key] = Passage(number, text, one["heading"])
+        done: set[int] = set()
+        for question, answer, start in one["asked"]:
+            if start in done or question in questions or scoring.holds(question, answer):
+                continue
+            tried += 1
+            spans = reader.read(question, [(text, one["heading"])], best=1)[0].spans
+            if spans and scoring.f1(text[spans[0].start : spans[0].end], [answer]) >= SAME:
+                done.add(start)
+                end = start + len(answer)
+                questions[question] = Question(question, (answer,), number, number, start, end)
+    print(f"{WRITTEN}: {len(questions)} of {tried} questions answered back")
+    return list(passages.values()), list(questions.values())
+
+
+def articles(name: str) -> list[dict[str, Any]]:
+    """A set in SQuAD's form."""
+    with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
+        return list(json.load(file)["data"])
+
+
 def exchanged(
     passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
 ) -> Iterator[tuple[Question, Passage, bool]]:
@@ -255,7 +356,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: datasets/span-reader in the data folder")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="of these")
+    parser.add_argument(
+        "--sets", nargs="+", choices=[*SETS, CROSSED], default=[*SETS, CROSSED], help="of these"
+    )
+    parser.add_argument(
+        "--written", nargs="+", type=Path, default=[], help="files of `written.py`, to learn from as well"
+    )
+    parser.add_argument(
+        "--draws", nargs="+", default=[], help="of some sets several, cut anew each time, as in squad_train=2"
+    )
     parser.add_argument(
         "--share",
         nargs="+",
@@ -278,18 +387,32 @@ def main() -> None:
     def number(text: Text) -> int:
         return texts.setdefault(text, len(texts))
 
-    for name in args.sets:
-        held = SETS[name][2]
-        draw = random.Random(f"{args.seed} {name}")  # noqa: S311 - it hides nothing
-        passages, questions = read(name, draw, pieced)
-        made: list[Pair] = []
-        whole = [
-            (question, passages[i], answers) for question, i, answers in asked(passages, questions, draw)
-        ]
-        if name in EXCHANGED:
-            whole += exchanged(passages, questions, draw)
+    times = {name: int(n) for name, _, n in (one.rpartition("=") for one in args.draws)}
+    # All first draws come first: a set is cheap to enlarge, for states are kept as long as texts come in their old order.
+    turns = [(name, turn) for turn in range(max(times.values(), default=1)) for name in args.sets]
+    turns += [(WRITTEN, 0)] if args.written else []
+    for name, turn in turns:
+        if turn >= times.get(name, 1):
+            continue
+        draw = random.Random(f"{args.seed} {name}" + (f" {turn}" if turn else ""))  # noqa: S311 - it hides nothing
+        held = name in SETS and SETS[name][2]
+        if name == CROSSED:
+            whole = list(crossed(draw, pieced))
+        else:
+            if name == WRITTEN:
+                passages, questions = written(args.written, folder.load(install.find(ENCODER, home)))
+            else:
+                passages, questions = read(name, draw, pieced)
+            whole = [
+                (question, passages[i], answers) for question, i, answers in asked(passages, questions, draw)
+            ]
+            if name in EXCHANGED or name == WRITTEN:
+                whole += exchanged(passages, questions, draw)
+        if name not in SETS or name in EXCHANGED:
             draw.shuffle(whole)
-        for question, passage, answers in whole if held else whole[: round(shares[name] * len(whole))]:
+        made: list[Pair] = []
+        share = 1.0 if held else shares.get(name, 1.0)
+        for question, passage, answers in whole[: round(share * len(whole))]:
             pieces = pieced.passage(passage.text, passage.heading)[0]
             found = edges(pieces, question.start, question.end) if answers else None
             if answers and found is None:
@@ -299,7 +422,10 @@ def main() -> None:
             made.append(Pair(asking, read_in, found, held))
         pairs += made
         told = sum(pair.answer is not None for pair in made)
-        print(f"{name}: {len({p.passage for p in made})} passages, {len(made)} pairs, {told} answered")
+        print(
+            f"{name}: {len({p.passage for p in made})} passages, {len(made)} pairs, {told} answered",
+            flush=True,
+        )
     write(out, list(texts), pairs, encoder.config.width)
     spans = SpanSet(out, encoder.config.width)
     tokens = sum(spans.length(pair) for pair in pairs)

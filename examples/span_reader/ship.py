@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from examples.span_reader.build import ENCODER, LOWER_LAYERS, SETS
+from examples.span_reader.build import CROSSED, ENCODER, LOWER_LAYERS, WRITTEN
 from examples.span_reader.train import WEIGHTS
 from ingest.settings import find_home
 from model import install
@@ -49,6 +49,16 @@ SOURCES = {
         "Natural Questions, gold passages (Kwiatkowski et al., 2019; Liu et al., 2023; text from Wikipedia) "
         "| English | CC BY-SA 3.0",
     ),
+    CROSSED: (
+        "CJK",
+        "XQuAD, paragraphs of the same SQuAD articles (Artetxe et al., 2019), question and passage in different languages "
+        "| Chinese and English | CC BY-SA 4.0",
+    ),
+    WRITTEN: (
+        "LATIN",
+        "questions that Lorebase's question writer wrote on wikitext-2's validation part and thirty articles of Wikipedia "
+        "(CC BY-SA) and on web pages of C4 (ODC-By 1.0) | English | as named",
+    ),
 }
 #: The repository takes no larger one.
 MOST_BYTES = 16_000_000
@@ -72,9 +82,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="best: by validation")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
-    parser.add_argument(
-        "--sets", nargs="+", choices=SOURCES, default=[name for name in SETS if name in SOURCES]
-    )
+    parser.add_argument("--sets", nargs="+", choices=SOURCES, default=list(SOURCES))
     parser.add_argument("--figures", type=Path, help="Markdown for the card")
     parser.add_argument("--target", type=Path, default=folder.SHIPPED)
     args = parser.parse_args()
