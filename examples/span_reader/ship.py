@@ -71,7 +71,7 @@ def told(run: runs.Run, width: int) -> str:
     answered = sum(pair.answer is not None for pair in pairs)
     return (
         f"{len(pairs):,} pairs of a question and a passage, of which {answered:,} have the answer in them, "
-        f"{config['epochs']:g} times over:"
+        f"{'once' if config['epochs'] == 1 else '{:g} times'.format(config['epochs'])} over:"
     )
 
 
