@@ -3,7 +3,8 @@
 A cell whose row and column the question names is likelier right than what a small model reads off the rows.
 Where that cell is empty, no other cell of a table may stand in for it. Nor may any row for a superlative (the
 tallest) that the table could not be asked for (`service.answering.computed`): which row has most of something
-is nothing that one can read off a row, unless it says so itself.
+is nothing that one can read off a row, unless it says so itself. And a row that has nothing of what the
+question names, but for its column, speaks of somebody else.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from ingest.scripts import script
 from ingest.types import Hit
-from service import cells
+from ingest.widening import Parsed
+from service import cells, evidence
 from service.answering.turn import Turn
 from service.questions import definitions, tabular
 from service.reading import second
@@ -49,7 +52,11 @@ def with_cells(
         make: a candidate of a reading, its features (none) and its probability.
     """
     question = turn.ask.question
-    weighed = not_guessed(question, weighed)
+    weighed = [
+        one
+        for one in not_guessed(question, weighed)
+        if not speaks_of_another(question, one.reading, turn.source.parsed)
+    ]
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
@@ -74,6 +81,26 @@ def _guesses(question: str, reading: PassageReading) -> bool:
     said = " ".join(reading.quoted).lower()
     wide = in_row(reading) and said.count("|") > 3 and reading.by != "cells"
     return wide and any(word not in said for word in tabular.superlatives(question))
+
+
+def speaks_of_another(question: str, reading: PassageReading, parsed: Parsed | None = None) -> bool:
+    """Whether a reading takes its answer from a row that is not about what is asked.
+
+    Beside columns and headings the question names something, and nothing of it stands in the row. In one
+    script only: another one may write it otherwise.
+    """
+    if reading.by == "cells" or not in_row(reading) or len(reading.sentences) != 1:
+        return False
+    (start, end), hit = reading.sentences[0], reading.hit
+    row = hit.text[start:end]
+    if script(row) not in ("", script(question)):
+        return False
+    for table in cells.tables(hit, parsed):
+        if len(table.rows) > 1 and any(one.start < end and start < one.end for one in table.rows):
+            known = evidence.terms(" ".join((hit.title, *hit.heading_path, *table.header)))
+            named = {*evidence.terms(question)}.difference(known)
+            return bool(named) and named.isdisjoint(evidence.terms(row))
+    return False
 
 
 def reading(found: cells.Found) -> PassageReading:

@@ -143,6 +143,15 @@ def test_the_cell_that_a_question_names_goes_before_what_is_read_off_its_table(a
     assert not reply["answered"], "the cell is empty, and another row's is no answer"
 
 
+def test_the_row_of_another_does_not_answer(asking: Any) -> None:
+    table = "# 人员\n\n| 姓名 | 年龄 |\n| --- | --- |\n| 张三 | 30 |\n| 李四 | 25 |\n"
+    library = SpanLibrary({"people.md": table}, phrase("25"))
+    assert not asking(library, "王五的年龄是多少？")["answered"]
+    assert asking(library, "李四有多大岁数？")["answer"].startswith("25")
+    one_row = SpanLibrary({"people.md": table.replace("| 张三 | 30 |\n", "")}, phrase("25"))
+    assert asking(one_row, "这个人有多大岁数？")["answered"], "there is no other it could be about"
+
+
 def test_ways_and_lists_are_answered_by_sentences(asking: Any) -> None:
     reply = asking(SpanLibrary({"guide.md": GUIDE}, phrase("三个步骤")), "怎样安装？")
     assert reply["quoted_by"] == "spans"
