@@ -30,7 +30,7 @@ from service.spans.quoter import read
 #: as often made up of a subject that no document has as they are right (benchmarks/log.md).
 OTHER = {"CJK": "latin"}
 #: Passages that are read of it, and the least probability of an answer.
-PASSAGES, LEAST = 3, 0.1
+PASSAGES, LEAST = 3, 0.15
 
 
 def answer(turn: Turn) -> Iterator[Event]:
