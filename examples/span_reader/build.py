@@ -12,26 +12,31 @@ in it. English questions are also asked with something exchanged, so that the pa
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import random
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse import csr_matrix
 
 from examples.grounded_qa.build import natural as gold_passages
+from examples.span_reader.across import SIBLING, crossed
 from examples.span_reader.exchange import denied, opposite, other, put
-from ingest import chunk, words
+from examples.span_reader.passages import (
+    DATA,
+    LONGEST,
+    SHORTEST,
+    Keywords,
+    Passage,
+    Question,
+    articles,
+    chunks,
+    located,
+)
 from ingest.settings import find_home
-from ingest.types import Document, Section
 from model import install
 from model.spans import folder
 from model.spans.data import Pair, SpanSet, Text, write
@@ -42,12 +47,9 @@ from model.train.precision import choose
 from service.evaluation import scoring
 from service.reading import rows
 
-DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
 ENCODER, LOWER_LAYERS = "multilingual-e5-small", 4
-#: Pieces of a passage, drawn for each paragraph: most are shorter than what serves, which saves time.
-SHORTEST, LONGEST = 96, 224
-#: Share of questions that are also asked of a passage without the answer; of those, of the same paragraph.
-ALSO_NOT_HERE, SIBLING = 0.6, 0.4
+#: Share of questions that are also asked of a passage without the answer.
+ALSO_NOT_HERE = 0.6
 #: Share of passages that are read below their article's title.
 TITLED = 0.6
 #: Shares of the English questions that are also asked with a thing exchanged: in the question, turned round or
@@ -63,33 +65,11 @@ SETS: dict[str, tuple[int, float, bool]] = {
 }
 #: Of these, questions that are nearly answered are made, too.
 EXCHANGED = frozenset({"squad_train", "nq_oracle_a"})
-#: XQuAD's paragraphs of the articles of `squad_train`, question and passage in the two languages each.
-XQUAD = ("xquad_en_a", "xquad_zh_a")
+#: What `across.py` makes of XQuAD.
 CROSSED = "xquad_a"
 #: Questions that `written.py` had written. One is kept if the reader answers it back with so much of the words.
 WRITTEN = "written"
 SAME = 0.6
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A chunk of a paragraph."""
-
-    paragraph: int
-    text: str
-    heading: str
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question, with the passage that answers it and where; None where no passage does."""
-
-    text: str
-    accepted: tuple[str, ...]
-    paragraph: int
-    passage: int | None
-    start: int = 0
-    end: int = 0
 
 
 def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage], list[Question]]:
@@ -137,48 +117,6 @@ def natural() -> list[dict[str, Any]]:
     return told
 
 
-def located(text: str, answers: Sequence[dict[str, Any]]) -> tuple[int, int] | None:
-    """Where the answer stands that most annotators marked, the shortest of those."""
-    counted = Counter(answer["text"] for answer in answers)
-    for chosen in sorted(counted, key=lambda given: (-counted[given], len(given))):
-        for start in (*(a["answer_start"] for a in answers if a["text"] == chosen), text.find(chosen)):
-            if chosen.strip() and start >= 0 and text[start : start + len(chosen)] == chosen:
-                return start, start + len(chosen)
-    return None
-
-
-def chunks(text: str, tokens: int, pieced: Pieced) -> list[tuple[int, int]]:
-    """A paragraph as the ingestion would cut it."""
-    document = Document(text, "", (Section((), 0, len(text)),))
-    cut = chunk.split(document, count_tokens=pieced.count, max_tokens=tokens, overlap_tokens=32)
-    return [(c.char_start, c.char_end) for c in cut]
-
-
-class Keywords:
-    """BM25 (k1 1.2, b 0.75) over passages."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        counted = [Counter(words.terms(text)) for text in texts]
-        self._vocabulary = {term: i for i, term in enumerate(dict.fromkeys(t for c in counted for t in c))}
-        lengths = np.array([sum(c.values()) for c in counted], float)
-        rows = [i for i, c in enumerate(counted) for _ in c]
-        columns = [self._vocabulary[term] for c in counted for term in c]
-        count = np.array([n for c in counted for n in c.values()], float)
-        present = np.bincount(columns, minlength=len(self._vocabulary))
-        rarity = np.log(1 + (len(texts) - present + 0.5) / (present + 0.5))
-        norm = 1.2 * (0.25 + 0.75 * lengths / lengths.mean())
-        values = rarity[columns] * count * 2.2 / (count + norm[rows])
-        self._scores = csr_matrix((values, (columns, rows)), shape=(len(self._vocabulary), len(texts)))
-
-    def best(self, question: str, k: int) -> list[int]:
-        """The best passages."""
-        known = [self._vocabulary[t] for t in set(words.terms(question)) if t in self._vocabulary]
-        if not known:
-            return []
-        scores = np.asarray(self._scores[known].sum(axis=0)).ravel()
-        return [int(i) for i in np.argsort(-scores)[:k] if scores[i] > 0]
-
-
 def asked(
     passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
 ) -> Iterator[tuple[Question, int, bool]]:
@@ -207,70 +145,6 @@ def asked(
                 yield question, draw.choice(beside), False
 
 
-def crossed(draw: random.Random, pieced: Pieced) -> Iterator[tuple[Question, Passage, bool]]:
-    """XQuAD's questions on its passages in the other language, Chinese ones on Chinese passages, too."""
-    read_in = [articles(name) for name in XQUAD]
-    known = {p["context"]: p for article in articles("squad_train") for p in article["paragraphs"]}
-    numbers = [
-        (a, p)
-        for a, article in enumerate(read_in[0])
-        for p, paragraph in enumerate(article["paragraphs"])
-        if paragraph["context"] in known
-    ]
-    paragraphs = [[side[a]["paragraphs"][p] for side in read_in] for a, p in numbers]
-    cut = [
-        [_cut(side["context"], number, draw, pieced) for side in both]
-        for number, both in enumerate(paragraphs)
-    ]
-    keywords = [Keywords([both[side]["context"] for both in paragraphs]) for side in (0, 1)]
-    for number, both in enumerate(paragraphs):
-        for told in zip(*(side["qas"] for side in both), strict=True):
-            accepted = [tuple(dict.fromkeys(a["text"] for a in qa["answers"])) for qa in told]
-            for asking, reading in ((0, 1), (1, 0), (1, 1)):
-                question = told[asking]["question"]
-                place = located(both[reading]["context"], told[reading]["answers"])
-                holding = [
-                    (p, at)
-                    for p, at in cut[number][reading]
-                    if place and at <= place[0] and place[1] <= at + len(p.text)
-                ]
-                if not holding or place is None:
-                    continue
-                passage, at = draw.choice(holding)
-                yield (
-                    Question(question, accepted[reading], number, 0, place[0] - at, place[1] - at),
-                    passage,
-                    True,
-                )
-                lacking = [
-                    p
-                    for i in keywords[asking].best(question, 4)
-                    if i != number
-                    for p, _ in cut[i][reading]
-                    if not any(a in p.text for a in accepted[reading])
-                ]
-                beside = [
-                    p for p, _ in cut[number][reading] if not any(a in p.text for a in accepted[reading])
-                ]
-                if lacking or beside:
-                    some = beside if beside and (not lacking or draw.random() < SIBLING) else lacking
-                    yield Question(question, (), number, None), draw.choice(some), False
-            text = both[0]["context"]
-            found = other(told[0]["question"], text, text, accepted[0], draw)
-            if found:
-                changed = put(told[0]["question"], *found)
-                yield Question(changed, (), number, None), draw.choice(cut[number][1])[0], False
-        for qa in known[both[0]["context"]]["qas"]:
-            if not qa["answers"]:
-                yield Question(qa["question"], (), number, None), draw.choice(cut[number][1])[0], False
-
-
-def _cut(text: str, number: int, draw: random.Random, pieced: Pieced) -> list[tuple[Passage, int]]:
-    """Passages of a text, without a heading, and where each begins."""
-    found = chunks(text, draw.randint(SHORTEST, LONGEST), pieced)
-    return [(Passage(number, text[a:b], ""), a) for a, b in found]
-
-
 def written(files: Sequence[Path], reader: SpanReader) -> tuple[list[Passage], list[Question]]:
     """Passages and those of the questions that were written on them that the reader answers back."""
     passages: dict[tuple[str, str], Passage] = {}
@@ -295,12 +169,6 @@ def written(files: Sequence[Path], reader: SpanReader) -> tuple[list[Passage], l
                 questions[question] = Question(question, (answer,), number, number, start, end)
     print(f"{WRITTEN}: {len(questions)} of {tried} questions answered back")
     return list(passages.values()), list(questions.values())
-
-
-def articles(name: str) -> list[dict[str, Any]]:
-    """A set in SQuAD's form."""
-    with gzip.open(DATA / "qa" / f"{name}.json.gz", "rt", encoding="utf-8") as file:
-        return list(json.load(file)["data"])
 
 
 def exchanged(

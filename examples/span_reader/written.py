@@ -21,7 +21,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from examples.span_reader.build import DATA, ENCODER, Passage, chunks
+from examples.span_reader.build import ENCODER
+from examples.span_reader.passages import DATA, Passage, chunks
 from ingest.settings import find_home
 from model import install
 from model.engine import Engine
