@@ -63,9 +63,8 @@ def answer(turn: Turn) -> Iterator[Event]:
     turn.check_cancel()
 
     def weigh(some: Sequence[Hit]) -> list[candidates.Candidate]:
-        seen = [(hit, reading) for hit, reading in zip(heard.hits, readings, strict=True) if hit in some]
-        gathered = candidates.gather(ask.question, [h for h, _ in seen], [r for _, r in seen], fitting)
-        return candidates.weigh(gathered, quoter.calibrator)
+        seen = [reading for hit, reading in zip(heard.hits, readings, strict=True) if hit in some]
+        return candidates.weigh(candidates.gather(ask.question, some, seen, fitting), quoter.calibrator)
 
     weighed = heard.trusted(weigh, LEAST)
     if not weighed or weighed[0].probability < LEAST:
