@@ -1,6 +1,7 @@
 """Build the sets that the reading adapter learns from; see README.md beside this file.
 
     python -m examples.grounded_qa.build [--out .lorebase/datasets/grounded-qa] [--home HOME] [--seed 0]
+        [--large 0]
 
 Reads SQuAD and Natural Questions from `LOREBASE_DATA`, `handwritten.txt` and `orders.txt` from here, and writes
 `reading.jsonl`, `reading_val.jsonl` and `dataset_info.json`. Passages are embedded once into a collection below
@@ -15,6 +16,7 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import re
 import sys
 from collections import Counter
@@ -24,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from examples.grounded_qa.handwritten import read_handwritten
+from examples.span_reader import squad as fetched
+from examples.span_reader.exchange import denied, opposite, other, put
 from ingest.collections import open_collection
 from ingest.embed import Embedder, find_embedder
 from ingest.pipeline import ingest_path
@@ -43,14 +47,52 @@ VALIDATION_TITLES, VALIDATION_HANDWRITTEN = 20, 12
 #: Characters of two paragraphs joined: about 350 tokens.
 JOINED = 1500
 POISONED = 100
+#: Of the questions of SQuAD's training part, how many are also asked so that the passage nearly answers them.
+NEARLY = 0.5
 #: Searches after which their hits are saved.
 SAVE_EVERY = 200
 
 
 def squad(seed: int) -> Iterator[Passage]:
-    """Paragraphs of SQuAD 2.0, some joined with the next one, with all their questions."""
+    """Paragraphs of SQuAD 2.0 with all their questions."""
     with gzip.open(DATA / "qa" / "squad_train.json.gz", "rt", encoding="utf-8") as file:
-        articles = json.load(file)["data"]
+        yield from joined(json.load(file)["data"], seed)
+
+
+def large(home: Path, share: float, seed: int) -> Iterator[Passage]:
+    """Some paragraphs of SQuAD 1.1's training part, whose questions are also asked so that they nearly answer."""
+    articles = [
+        {
+            **article,
+            "paragraphs": [
+                p for p in article["paragraphs"] if dice(seed, "large", p["context"]).random() < share
+            ],
+        }
+        for article in fetched.articles(home)
+    ]
+    for passage in joined(articles, seed):
+        more = [
+            nearly(asked, passage.text, dice(seed, "near", asked.question)) for asked in passage.questions
+        ]
+        known = {asked.question for asked in passage.questions}
+        yield replace(
+            passage,
+            questions=(*passage.questions, *(Asked(text) for text in more if text and text not in known)),
+        )
+
+
+def nearly(asked: Asked, text: str, draw: random.Random) -> str | None:
+    """A question with something exchanged, turned round or denied, which the passage answers no longer."""
+    if draw.random() >= NEARLY:
+        return None
+    if draw.random() < 0.25:
+        return (opposite if draw.random() < 0.6 else denied)(asked.question, draw)
+    found = other(asked.question, text, text, asked.accepted, draw)
+    return put(asked.question, *found) if found else None
+
+
+def joined(articles: Sequence[dict[str, Any]], seed: int) -> Iterator[Passage]:
+    """Paragraphs, some joined with the next one, with all their questions."""
     for article in articles:
         title = article["title"].replace("_", " ")
         waiting: tuple[str, tuple[Asked, ...]] | None = None
@@ -194,6 +236,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="default: datasets/grounded-qa in the data folder")
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--large",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="so much of SQuAD 1.1's training part as well",
+    )
     args = parser.parse_args()
     if not (DATA / "qa").is_dir():
         sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
@@ -202,6 +251,8 @@ def main() -> None:
     embedder = find_embedder(IngestSettings().embedder, home)
 
     public = [*squad(args.seed), *natural(args.seed)]
+    if args.large:
+        public += large(home, args.large, args.seed)
     written = read_handwritten(HERE / "handwritten.txt")
     groups = sorted({p.group for p in public if p.group.startswith("nq ")})
     held = {f"squad {title}" for title in VALIDATION_ARTICLES}

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from examples.grounded_qa.build import natural as gold_passages
+from examples.span_reader import squad
 from examples.span_reader.across import SIBLING, crossed
 from examples.span_reader.exchange import denied, opposite, other, put
 from examples.span_reader.passages import (
@@ -36,6 +37,7 @@ from examples.span_reader.passages import (
     chunks,
     located,
 )
+from examples.span_reader.records import records
 from ingest.settings import find_home
 from model import install
 from model.spans import folder
@@ -63,19 +65,29 @@ SETS: dict[str, tuple[int, float, bool]] = {
     "nq_oracle_a": (20, 1.0, False),
     "cmrc2018_trial": (1, 0.8, True),
 }
-#: Of these, questions that are nearly answered are made, too.
+#: Of these, questions that are nearly answered are made, too; of the Chinese ones, which are many, fewer.
 EXCHANGED = frozenset({"squad_train", "nq_oracle_a"})
+EXCHANGED_ZH = ("cmrc2018_train", "drcd_a")
+RARER = 0.9
+#: What `records.py` makes.
+RECORDS = "records"
+#: SQuAD 1.1's training part (`squad.py`): a question of so many of its paragraphs, so many of them also exchanged.
+LARGE, LARGE_SHARE, LARGE_EXCHANGED = "squad1_train", 0.64, 0.5
 #: What `across.py` makes of XQuAD.
 CROSSED = "xquad_a"
 #: Questions that `written.py` had written. One is kept if the reader answers it back with so much of the words.
 WRITTEN = "written"
 SAME = 0.6
+OTHERS = (CROSSED, LARGE, RECORDS)
 
 
-def read(name: str, draw: random.Random, pieced: Pieced) -> tuple[list[Passage], list[Question]]:
+def read(name: str, draw: random.Random, pieced: Pieced, home: Path) -> tuple[list[Passage], list[Question]]:
     """Some of a set's paragraphs, cut, and some of their questions."""
-    most, share, _ = SETS[name]
-    read_in = natural() if name == "nq_oracle_a" else articles(name)
+    most, share, _ = SETS.get(name, (1, LARGE_SHARE, False))
+    if name == LARGE:
+        read_in = squad.articles(home)
+    else:
+        read_in = natural() if name == "nq_oracle_a" else articles(name)
     passages: list[Passage] = []
     questions: list[Question] = []
     paragraphs = [(article["title"], p) for article in read_in for p in article["paragraphs"]]
@@ -172,15 +184,25 @@ def written(files: Sequence[Path], reader: SpanReader) -> tuple[list[Passage], l
 
 
 def exchanged(
-    passages: Sequence[Passage], questions: Sequence[Question], draw: random.Random
+    passages: Sequence[Passage],
+    questions: Sequence[Question],
+    draw: random.Random,
+    share: float = 1.0,
+    *,
+    elsewhere: bool = False,
 ) -> Iterator[tuple[Question, Passage, bool]]:
     """Questions that a passage nearly answers, and some that it answers with other names in both."""
     known = {question.text for question in questions}
+    articles_of: dict[str, list[str]] = {}
+    for one in passages:
+        articles_of.setdefault(one.heading, []).append(one.text)
     for question in questions:
-        if question.passage is None:
+        if question.passage is None or (share < 1 and draw.random() > share):
             continue
         passage = passages[question.passage]
-        article = " ".join(p.text for p in passages if p.heading and p.heading == passage.heading)[:20000]
+        article = " ".join(articles_of[passage.heading])[:20000] if passage.heading else ""
+        if elsewhere:  # articles of one paragraph: names from others as well
+            article += " ".join(one.text for one in draw.sample(passages, 2))
         found = other(question.text, passage.text, article, question.accepted, draw)
         if found and draw.random() < IN_QUESTION:
             text = put(question.text, *found)
@@ -201,6 +223,8 @@ def exchanged(
             continue
         left, right = put(before, *found), put(after, *found)
         changed = replace(passage, text=left + answer + right)
+        if changed == passage:
+            continue
         if draw.random() < IN_PASSAGE:
             yield question, changed, False
         if draw.random() < IN_BOTH:
@@ -225,7 +249,7 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--sets", nargs="+", choices=[*SETS, CROSSED], default=[*SETS, CROSSED], help="of these"
+        "--sets", nargs="+", choices=[*SETS, *OTHERS], default=[*SETS, *OTHERS], help="of these"
     )
     parser.add_argument(
         "--written", nargs="+", type=Path, default=[], help="files of `written.py`, to learn from as well"
@@ -255,10 +279,14 @@ def main() -> None:
     def number(text: Text) -> int:
         return texts.setdefault(text, len(texts))
 
+    sets = [name for name in args.sets if name not in (RECORDS, LARGE)]
     times = {name: int(n) for name, _, n in (one.rpartition("=") for one in args.draws)}
     # All first draws come first: a set is cheap to enlarge, for states are kept as long as texts come in their old order.
-    turns = [(name, turn) for turn in range(max(times.values(), default=1)) for name in args.sets]
+    turns = [(name, turn) for turn in range(max(times.values(), default=1)) for name in sets]
+    turns += [(LARGE, 0)] if LARGE in args.sets else []
     turns += [(WRITTEN, 0)] if args.written else []
+    turns += [(name, -1) for name in EXCHANGED_ZH if name in sets]
+    turns += [(RECORDS, 0)] if RECORDS in args.sets else []
     for name, turn in turns:
         if turn >= times.get(name, 1):
             continue
@@ -266,16 +294,22 @@ def main() -> None:
         held = name in SETS and SETS[name][2]
         if name == CROSSED:
             whole = list(crossed(draw, pieced))
+        elif name == RECORDS:
+            whole = list(records(draw, pieced))
+        elif turn < 0:
+            # What was drawn in the first turn, anew.
+            known = read(name, random.Random(f"{args.seed} {name}"), pieced, home)  # noqa: S311 - likewise
+            whole = list(exchanged(*known, draw, RARER, elsewhere=True))
         else:
             if name == WRITTEN:
                 passages, questions = written(args.written, folder.load(install.find(ENCODER, home)))
             else:
-                passages, questions = read(name, draw, pieced)
+                passages, questions = read(name, draw, pieced, home)
             whole = [
                 (question, passages[i], answers) for question, i, answers in asked(passages, questions, draw)
             ]
-            if name in EXCHANGED or name == WRITTEN:
-                whole += exchanged(passages, questions, draw)
+            if name in EXCHANGED or name in (WRITTEN, LARGE):
+                whole += exchanged(passages, questions, draw, LARGE_EXCHANGED if name == LARGE else 1.0)
         if name not in SETS or name in EXCHANGED:
             draw.shuffle(whole)
         made: list[Pair] = []

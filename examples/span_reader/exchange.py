@@ -14,6 +14,10 @@ import random
 import re
 from collections.abc import Sequence
 
+import rjieba
+
+from ingest.scripts import script
+
 #: Words that begin questions and sentences, which no name begins with.
 _PLAIN = """
     a after all also although among an and another are as at because before both but by did do does
@@ -39,11 +43,24 @@ _OPPOSITES = """
 """
 OPPOSITES = [pair.split("/") for pair in _OPPOSITES.split()]
 OPPOSITE = {a: b for one, other in OPPOSITES for a, b in ((one, other), (other, one))}
+#: What rjieba calls names of people, places, organisations and works.
+NAMED = {"nr": "person", "nrt": "person", "nrfg": "person", "ns": "place", "nt": "body", "nz": "work"}
+QUOTED = re.compile(r"《([^》]{2,20})》")
+_OPPOSITES_ZH = """
+    最大/最小 最高/最低 最早/最晚 最多/最少 最长/最短 最好/最差 最强/最弱 最快/最慢 第一个/最后一个 首次/末次
+    之前/之后 以前/以后 增加/减少 上升/下降 提高/降低 成功/失败 国内/国外 父亲/母亲 儿子/女儿 丈夫/妻子 哥哥/弟弟
+    姐姐/妹妹 北部/南部 东部/西部 东南/西北 东北/西南 开始/结束 出生/去世 开通/关闭 成立/解散 支持/反对 优点/缺点 内部/外部
+    左侧/右侧 上游/下游 获胜/落败 击败/输给 同意/拒绝 进入/离开 主要/次要 买/卖 胜/负
+"""
+OPPOSITES_ZH = [pair.split("/") for pair in _OPPOSITES_ZH.split()]
+DENIED_ZH = re.compile(r"(属于|可以|可能|需要|包括|参加|采用|使用|支持|获得|出现|适合|具有|允许)")
 DENIED = re.compile(r"\b(did|does|do|was|were|is|are|can|could|has|have|would|will)\b", re.IGNORECASE)
 
 
 def things(text: str) -> dict[str, list[str]]:
     """Names, years and numbers of a text, each once."""
+    if script(text) == "CJK":
+        return _chinese(text)
     names = []
     for found in NAME.finditer(text):
         name = found[0]
@@ -60,9 +77,25 @@ def things(text: str) -> dict[str, list[str]]:
     }
 
 
+def _chinese(text: str) -> dict[str, list[str]]:
+    """The same of a Chinese text, whose names stand by what they name."""
+    found: dict[str, list[str]] = {kind: [] for kind in (*NAMED.values(), "year", "number")}
+    for word, tag in rjieba.tag(text):
+        if tag in NAMED and len(word) > 1:
+            found[NAMED[tag]].append(word)
+    found["work"] += QUOTED.findall(text)
+    found["year"] = re.findall(r"(?<!\d)[12]\d{3}(?=年)", text)
+    found["number"] = [
+        n for n in re.findall(r"(?<![\d.])\d[\d,.]*\d|(?<![\d.])\d(?!\d)", text) if n not in found["year"]
+    ]
+    return {kind: list(dict.fromkeys(some)) for kind, some in found.items()}
+
+
 def put(text: str, old: str, new: str) -> str:
     """The text with a thing exchanged wherever it stands."""
-    return re.sub(rf"(?<!\w){re.escape(old)}(?!\w)", lambda _: new, text)
+    # In Chinese nothing parts words, so that there only letters and digits hold a thing together.
+    edge = r"[A-Za-z\d]" if "CJK" in (script(text), script(old)) else r"\w"
+    return re.sub(rf"(?<!{edge}){re.escape(old)}(?!{edge})", lambda _: new, text)
 
 
 def other(
@@ -76,7 +109,7 @@ def other(
         for text in (near, far) if draw.random() < 0.7 else (far, near):
             fit = [
                 one
-                for one in things(text)[kind]
+                for one in things(text).get(kind, ())
                 if one not in question
                 and thing not in one
                 and not any(one in a or a in one for a in accepted)
@@ -89,6 +122,9 @@ def other(
 
 def opposite(question: str, draw: random.Random) -> str | None:
     """The question with a word of it turned round; None where there is none."""
+    if script(question) == "CJK":
+        turns = [(a, b) for pair in OPPOSITES_ZH for a, b in (pair, pair[::-1]) if a in question]
+        return question.replace(*draw.choice(turns), 1) if turns else None
     found = [m for m in re.finditer(r"\w+", question) if m[0].lower() in OPPOSITE]
     if not found:
         return None
@@ -98,6 +134,11 @@ def opposite(question: str, draw: random.Random) -> str | None:
 
 def denied(question: str, draw: random.Random) -> str | None:
     """The question with a "not" or "never" behind its first auxiliary; None where it has none."""
+    if script(question) == "CJK":
+        said = DENIED_ZH.search(question)
+        if said is None or re.search(r"[不没未非无]", question):
+            return None
+        return question[: said.start()] + draw.choice(["不", "没有", "从未"]) + question[said.start() :]
     found = DENIED.search(question)
     if found is None or "?" not in question or re.search(r"n[o']t\b|\bnever\b", question):
         return None

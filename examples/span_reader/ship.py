@@ -15,7 +15,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from examples.span_reader.build import CROSSED, ENCODER, LOWER_LAYERS, WRITTEN
+from examples.span_reader.build import CROSSED, ENCODER, LARGE, LOWER_LAYERS, RECORDS, WRITTEN
 from examples.span_reader.train import WEIGHTS
 from ingest.settings import find_home
 from model import install
@@ -44,6 +44,11 @@ SOURCES = {
         "SQuAD 1.1 and 2.0, articles of its dev set (Rajpurkar et al., 2016 and 2018; text from Wikipedia) "
         "| English | CC BY-SA 4.0",
     ),
+    LARGE: (
+        "LATIN",
+        "SQuAD 1.1, training part, a question of 64% of its paragraphs (Rajpurkar et al., 2016; text from Wikipedia) "
+        "| English | CC BY-SA 4.0",
+    ),
     "nq_oracle_a": (
         "LATIN",
         "Natural Questions, gold passages (Kwiatkowski et al., 2019; Liu et al., 2023; text from Wikipedia) "
@@ -58,6 +63,11 @@ SOURCES = {
         "LATIN",
         "questions that Lorebase's question writer wrote on wikitext-2's validation part and thirty articles of Wikipedia "
         "(CC BY-SA) and on web pages of C4 (ODC-By 1.0) | English | as named",
+    ),
+    RECORDS: (
+        "CJK",
+        "records of invented people and products, made for Lorebase as tables, JSON, notes and sentences "
+        "| Chinese and English | Apache-2.0",
     ),
 }
 #: The repository takes no larger one.
