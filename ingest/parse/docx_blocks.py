@@ -14,6 +14,7 @@ from typing import Any
 
 from ingest.parse.blocks import Block, markdown_table
 from ingest.parse.docx_numbering import Numbering, W
+from ingest.parse.tidy import RAISABLE, RAISED
 
 #: Holders of paragraphs and tables that are read through.
 _HOLDERS = frozenset(["sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag", "body", "txbxContent"])
@@ -22,6 +23,27 @@ _UNREAD = frozenset(
     ["pPr", "rPr", "del", "moveFrom", "instrText", "delText", "delInstrText", "Fallback", "sdtPr", "rt"]
 )
 _BREAKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-", "ptab": "\t"}
+#: Of Adobe's Symbol (unicode.org's mapping of it) and of Wingdings what stands in people's documents.
+_GREEK = dict(zip(range(0x61, 0x7B), "αβχδεφγηιϕκλμνοπθρστυϖωξψζ", strict=True))
+_CAPITALS = dict(zip(range(0x41, 0x5B), "ΑΒΧΔΕΦΓΗΙϑΚΛΜΝΟΠΘΡΣΤΥςΩΞΨΖ", strict=True))
+_SIGNS = {
+    code: sign
+    for at, signs in {
+        0xA0: "€", 0xA3: "≤", 0xA5: "∞", 0xAB: "↔←↑→↓°±", 0xB3: "≥×", 0xB6: "∂•÷≠≡≈…",
+        0xC6: "∅∩∪", 0xCC: "⊂", 0xCE: "∈∉", 0xD1: "∇®©™∏√⋅¬", 0xDE: "⇒", 0xE5: "∑", 0xF2: "∫",
+    }.items()
+    for code, sign in enumerate(signs, at)
+}  # fmt: skip
+SYMBOL = {**{code: chr(code) for code in range(0x20, 0x40)}, **_GREEK, **_CAPITALS, **_SIGNS}
+WINGDINGS = {
+    code: sign
+    for at, signs in {
+        0x28: "☎", 0x2A: "✉", 0x4A: "☺", 0x4C: "☹", 0x6C: "●", 0x6E: "■□", 0xA7: "▪□", 0xD8: "➢",
+        0xDF: "←→", 0xE8: "➔", 0xF0: "⇨", 0xFB: "✗✓☒☑",
+    }.items()
+    for code, sign in enumerate(signs, at)
+}  # fmt: skip
+UNKNOWN_SYMBOL = "□"
 DEEPEST = 40  #: tables within tables
 
 
@@ -147,7 +169,10 @@ class Reader:
                 continue
             name = _local(element)
             if name == "t":
-                parts.append(element.text or "")
+                raised = _raised(element.getparent()) and RAISABLE.fullmatch(element.text or "")
+                parts.append((element.text or "").translate(RAISED) if raised else element.text or "")
+            elif name == "sym":
+                parts.append(_symbol(element))
             elif name in _BREAKS:
                 parts.append(_BREAKS[name])
             elif name in ("drawing", "pict", "object"):
@@ -159,6 +184,7 @@ class Reader:
             elif name == "r" and _hidden(element):
                 continue
             elif name and name not in _UNREAD:
+                parts += ["/"] if name == "den" else []  # a fraction's (ECMA-376 part 1, 22.1.2.27)
                 stack.append(element.iterchildren())
         return "".join(parts), boxes, notes
 
@@ -234,6 +260,23 @@ def _hidden(run: Any) -> bool:
     properties = run.find(f"{W}rPr")
     mark = properties.find(f"{W}vanish") if properties is not None else None
     return mark is not None and mark.get(f"{W}val", "1") not in ("0", "false", "off")
+
+
+def _raised(run: Any) -> bool:
+    properties = run.find(f"{W}rPr") if run is not None else None
+    return _value(properties, "vertAlign") == "superscript"
+
+
+def _symbol(element: Any) -> str:
+    """A character of a font of symbols, whose codes are the font's own (ECMA-376 part 1, 17.3.3.30)."""
+    written = element.get(f"{W}char", "")
+    try:
+        code = int(written, 16) & 0xFF
+    except ValueError:
+        return UNKNOWN_SYMBOL
+    font = element.get(f"{W}font", "").lower()
+    known = SYMBOL if font == "symbol" else WINGDINGS if font.startswith("wingdings") else {}
+    return known.get(code, UNKNOWN_SYMBOL)
 
 
 def _is_inner(box: Any, within: Any) -> bool:

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
+from unicodedata import normalize
 
 import lxml.html
 from lxml import etree
@@ -126,10 +127,29 @@ def _article(blocks: list[Block], markup: str) -> list[Block]:
     if not hits or sum(len(blocks[i].text) - blocks[i].link_characters for i in hits) < KEPT_SHARE * own:
         return blocks
     first, last = hits[0], hits[-1]
-    while first and blocks[first - 1].kind == "heading":  # headings above the first paragraph
+    while last + 1 < len(blocks):
+        # A heading goes with the table or list below it.
+        step = 2 if blocks[last + 1].kind == "heading" and last + 2 < len(blocks) else 1
+        if not _goes_on(blocks[last + step - 1], blocks[last + step], lines):
+            break
+        last += step
+    # Headings above the first paragraph, and what is as short as a menu's line but was kept.
+    while first and (blocks[first - 1].kind == "heading" or _goes_on(None, blocks[first - 1], lines)):
         first -= 1
     headline = [b for b in blocks[:first] if b.kind == "heading" and b.level == 1][-1:]
     return [*headline, *blocks[first : last + 1]]
+
+
+def _goes_on(before: Block | None, block: Block, lines: Collection[str]) -> bool:
+    """Whether a block beside what was kept belongs to it: a table, short lines that were kept, list items."""
+    if 2 * block.link_characters > len(block.text):
+        return False
+    told = [_fold(line) for line in block.text.replace("|", "\n").split("\n")]
+    return (
+        block.kind == "table"
+        or all(line in lines for line in told if line)
+        or (block.kind == "item" and before is not None and before.kind in ("heading", "item"))
+    )
 
 
 def _pieces(block: Block) -> list[str]:
@@ -138,7 +158,7 @@ def _pieces(block: Block) -> list[str]:
 
 
 def _fold(line: str) -> str:
-    return _SPACES.sub("", line).lstrip("-•*").casefold()
+    return _SPACES.sub("", normalize("NFKC", line)).lstrip("-•*").casefold()
 
 
 def _title(root: etree._Element, blocks: Sequence[Block]) -> str:

@@ -12,6 +12,7 @@ from typing import Literal
 from lxml import etree
 
 from ingest.parse.blocks import Block, markdown_table
+from ingest.parse.tidy import RAISABLE, RAISED
 
 NO_CONTENT = frozenset(
     [
@@ -38,10 +39,13 @@ NO_CONTENT = frozenset(
         "footer",
         "dialog",
         "menu",
+        # The formula again, as TeX (MathML 3, 5.4).
+        "annotation",
+        "annotation-xml",
     ]
 )
 NO_CONTENT_ROLES = frozenset(
-    ["navigation", "contentinfo", "search", "banner", "menu", "menubar", "toolbar", "dialog", "alert"]
+    ["navigation", "contentinfo", "search", "banner", "menu", "menubar", "toolbar", "dialog"]
 )
 NO_CONTENT_CLASSES = frozenset(
     [
@@ -103,6 +107,11 @@ BLOCKS = frozenset(
         "html",
     ]
 )
+#: What has content within these elements only.
+SPEAKING = {
+    "button": ("h1", "h2", "h3", "h4", "h5", "h6", "summary"),
+    "footer": ("blockquote",),
+}
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LINE_BREAK = "\x00"  # tidied markup contains none
 _SPACES = re.compile(r"[ \t\r\n\f\u200b]+")
@@ -191,7 +200,7 @@ def _open(state: _State, element: etree._Element, tag: str) -> None:
         number = state.lists[-1]
         state.marker = f"{number}. " if number else "- "
         state.lists[-1] += bool(number)
-    _text(state, element.text)
+    _text(state, _raised(element, element.text))
 
 
 def _close(state: _State, element: etree._Element, tag: str, is_root: bool) -> None:
@@ -219,8 +228,11 @@ def _text(state: _State, text: str | None) -> None:
 
 
 def _is_left_out(element: etree._Element, tag: str) -> bool:
-    if tag in NO_CONTENT or element.get("hidden") is not None:
+    if element.get("hidden") is not None:
         return True
+    if tag in NO_CONTENT:
+        # A heading that folds what is below it is a button; who said a quotation stands in its footer.
+        return tag not in SPEAKING or next(element.iterancestors(*SPEAKING[tag]), None) is None
     attributes = element.attrib
     if not attributes:
         return False
@@ -233,14 +245,16 @@ def _is_left_out(element: etree._Element, tag: str) -> bool:
 
 def _data_rows(table: etree._Element) -> list[list[str]] | None:
     """Cells of a table that holds data; None for one that only lays out the page."""
-    if (
-        table.get("role") == "presentation"
-        or next(table.iterdescendants("table", "h1", "h2", "h3", "h4", "ul", "ol", "pre"), None) is not None
-    ):
+    # Tables that lay out a page have no header cells, which may hold anything but another table.
+    has_header = next(table.iterdescendants("th"), None) is not None
+    layout = ("table",) if has_header else ("table", "h1", "h2", "h3", "h4", "ul", "ol", "pre")
+    if table.get("role") == "presentation" or next(table.iterdescendants(*layout), None) is not None:
         return None
     rows: list[list[str]] = []
     hanging: dict[int, tuple[int, str]] = {}  # column -> rows still covered by a cell from above, its text
     for row in table.iterdescendants("tr"):
+        if _is_left_out(row, "tr"):
+            continue
         cells: list[str] = []
 
         def carry(cells: list[str]) -> None:
@@ -251,10 +265,13 @@ def _data_rows(table: etree._Element) -> list[list[str]] | None:
                 cells.append(text)
 
         for cell in row.iterchildren("td", "th"):
+            if _is_left_out(cell, "td"):
+                continue
             carry(cells)
             text = _cell_text(cell)
             if (down := _span(cell, "rowspan")) > 1:
-                hanging[len(cells)] = (down - 1, text)
+                for column in range(_span(cell, "colspan")):
+                    hanging[len(cells) + column] = (down - 1, "" if column else text)
             cells += [text, *[""] * (_span(cell, "colspan") - 1)]
         carry(cells)
         rows.append(cells)
@@ -275,10 +292,19 @@ def _cell_text(cell: etree._Element) -> str:
             if element is not cell and (not tag or _is_left_out(element, tag)):
                 walk.skip_subtree()
             elif element is not cell:
-                parts.append((" " if tag in BLOCKS or tag == "br" else "") + (element.text or ""))
+                parts.append(
+                    (" " if tag in BLOCKS or tag == "br" else "") + (_raised(element, element.text) or "")
+                )
         elif element is not cell:
             parts.append((" " if tag in BLOCKS else "") + (element.tail or ""))
     return "".join(parts)
+
+
+def _raised(element: etree._Element, text: str | None) -> str | None:
+    """What stands in a `sup`: digits as the characters that are written so, or 10 to the 6th would be 106."""
+    if element.tag == "sup" and text and RAISABLE.fullmatch(text.strip()):
+        return text.strip().translate(RAISED)
+    return text
 
 
 def _table(state: _State, table: etree._Element, rows: list[list[str]]) -> None:

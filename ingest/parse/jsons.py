@@ -9,6 +9,7 @@ is read as text.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from ingest.errors import EmptyDocument
@@ -21,6 +22,9 @@ from ingest.types import Document, Section
 
 MOST_COLUMNS = 30
 _TITLES = ("title", "name")
+#: Noncharacters, which no text has: between them stand numbers that are written as they were.
+_MARKS = "\ufdd0\ufdd1"
+_NUMBER = re.compile('"\ufdd0([^"]*)\ufdd1"')
 
 
 def parse(source: Source) -> Document:
@@ -30,18 +34,38 @@ def parse(source: Source) -> Document:
         ParseError: it cannot be read.
         EmptyDocument: no text in it.
     """
-    text, metadata, warnings = read_text(source)
+    text, metadata, warnings = read_text(source, within_lines=True)
     title = one_line(source.stem)
+    doubled: set[str] = set()
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object; of a key that stands there twice both values, the second below another name."""
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            name, number = key, 1
+            while name in found:
+                doubled.add(key)
+                name = f"{key} ({(number := number + 1)})"
+            found[name] = value
+        return found
+
+    def read(written: str) -> Any:
+        return json.loads(written, parse_float=_as_written, object_pairs_hook=members)
+
     try:
         if source.suffix in (".jsonl", ".ndjson"):
-            records = [json.loads(line) for line in text.split("\n") if line.strip()]
+            records = [read(line) for line in text.split("\n") if line.strip()]
             metadata["records"] = str(len(records))
+            if doubled:
+                warnings.append(f"keys that stand twice in one object: {', '.join(sorted(doubled))[:200]}")
             return _records(source, records, title, metadata, warnings)
-        value = json.loads(text)
+        value = read(text)
     except (ValueError, RecursionError) as error:
         warnings.append(f"read as plain text: it is no valid JSON ({str(error)[:120]})")
         section = Section((), 0, len(text))
         return Document(text, title, (section,), (), metadata, tuple(warnings))
+    if doubled:
+        warnings.append(f"keys that stand twice in one object: {', '.join(sorted(doubled))[:200]}")
     if isinstance(value, list) and _is_table(value):
         return _records(source, value, title, metadata, warnings)
     if isinstance(value, dict):
@@ -59,7 +83,7 @@ def parse(source: Source) -> Document:
 
 def _written(value: object) -> str:
     """Indented JSON without escapes for anything but quotes, backslashes and line ends."""
-    return tidy(json.dumps(value, ensure_ascii=False, indent=1))[0]
+    return tidy(_NUMBER.sub(r"\1", json.dumps(value, ensure_ascii=False, indent=1)))[0]
 
 
 def _members(value: dict[str, Any]) -> tuple[str, list[tuple[int, int, str]]]:
@@ -104,4 +128,12 @@ def _records(
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+    if value is None:
+        return ""
+    return value.strip(_MARKS) if isinstance(value, str) else json.dumps(value)
+
+
+def _as_written(number: str) -> float | str:
+    """A number with a point; between marks as it is written, where Python would not write it so (19.90)."""
+    value = float(number)
+    return value if repr(value) == number else number.join(_MARKS)

@@ -1,7 +1,7 @@
 """Mails (RFC 5322 with MIME) and mailboxes (mbox, RFC 4155), by the standard library's email package.
 
-Each message is a section under its subject: its headers, its body (the plain form where there are two, else
-the HTML one as text), its attachments by name, and below them the text of those that have a parser.
+Each message is a section under its subject: its headers, its body (of a text and a page that
+say the same, the text), its attachments by name, and below them the text of those that have a parser.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ from ingest.types import Document, Section
 
 MOST_MESSAGES = 20_000
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
-_FROM_LINE = re.compile(rb"(?:\A|(?<=\n\n)|(?<=\n\r\n))From [^\n]*\n")
+#: Inside a box the line must have a time and a year (RFC 4155): a paragraph may begin with "From now on".
+_FROM_LINE = re.compile(
+    rb"\AFrom [^\n]*\n|(?:(?<=\n\n)|(?<=\n\r\n))From [^\n]*\d:\d\d[^\n]*\b\d{4}\b[^\n]*\n"
+)
 _HEADER_LINE = re.compile(rb"(?:From [^\n]*\n)?[!-9;-~]{1,200}[ \t]*:")
 _QUOTED_FROM = re.compile(rb"^>(>*From )", re.MULTILINE)
 
@@ -89,21 +92,22 @@ def _read(source: Source, message: EmailMessage, subject: str) -> tuple[Part, li
     """One message, its warnings, and whether it says anything."""
     warnings: list[str] = []
     lines = [f"{name}: {value}" for name in _HEADERS if (value := header(message, name))]
-    plain: list[str] = []
-    pages: list[str] = []
+    said: list[str] = []
     attached: list[tuple[str, bytes]] = []
     for part in _leaves(message, 0):
         kind = part.get_content_type()
         name = _filename(part)
         if kind == "message/rfc822":
-            attached.append((name or "message.eml", _inner(part)))
+            # What it is called is its subject; what it is tells how it is read.
+            called = name if name.lower().endswith(".eml") else f"{name or 'message'}.eml"
+            attached.append((called, _inner(part)))
         elif name or part.get_content_disposition() == "attachment":
             attached.append((name or "unnamed", _payload(part)))
         elif kind == "text/plain" or part.get_content_maintype() == "multipart":
-            plain.append(_text(part))
+            said.append(_text(part).strip())
         elif kind == "text/html":
-            pages.append(_from_html(_text(part)))
-    body = "\n\n".join(piece.strip() for piece in (plain if any(map(str.strip, plain)) else pages))
+            said.append(_from_html(_text(part)).strip())
+    body = "\n\n".join(filter(None, said))
     if attached:
         lines.append("Attachments: " + ", ".join(label(name) for name, _ in attached))
     head = tidy("\n".join(lines))[0]
@@ -135,12 +139,17 @@ def _read(source: Source, message: EmailMessage, subject: str) -> tuple[Part, li
 def _leaves(message: EmailMessage, depth: int) -> Iterator[EmailMessage]:
     """The parts that are no multiparts, in order; an attached mail is one part.
 
-    A multipart without its boundary has no parts, and is one: its text stands between no marks.
+    Of alternatives (RFC 2046, 5.1.4) that say the same as plain text and as a page, the page is left out. A
+    multipart without its boundary has no parts, and is one: its text stands between no marks.
     """
     if message.is_multipart() and message.get_content_maintype() == "multipart" and depth < 50:
-        for part in message.iter_parts():
-            if isinstance(part, EmailMessage):
-                yield from _leaves(part, depth + 1)
+        parts = [part for part in message.iter_parts() if isinstance(part, EmailMessage)]
+        leaves = [leaf for part in parts for leaf in _leaves(part, depth + 1)]
+        if message.get_content_subtype() == "alternative" and any(
+            part.get_content_type() == "text/plain" and _text(part).strip() for part in parts
+        ):
+            leaves = [leaf for leaf in leaves if leaf.get_content_type() != "text/html" or _filename(leaf)]
+        yield from leaves
     else:
         yield message
 

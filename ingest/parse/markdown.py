@@ -22,6 +22,7 @@ _FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n(.*?)^\1[ \t]*(?:\n|\Z)", re.
 _ENTRY = re.compile(r"^([A-Za-z_][\w-]*)[ \t]*[:=][ \t]*(.+)$", re.MULTILINE)
 _FRONT_MATTER_LIMIT = 64 * 1024
 
+_FOLDED = (">", ">-", ">+", "|", "|-", "|+")  #: YAML's signs for a value on the lines below
 _blocks = MarkdownIt("commonmark").enable("table").disable("inline", ignoreInvalid=True)
 _inline = MarkdownIt("commonmark")
 
@@ -38,6 +39,8 @@ def parse(source: Source) -> Document:
     if matter := _FRONT_MATTER.match(text[:_FRONT_MATTER_LIMIT]):
         body = matter.end()
         for key, value in _ENTRY.findall(matter[2]):
+            if value.strip() in _FOLDED:
+                continue
             metadata[key.lower()] = one_line(value.strip().strip("\"'"))
     headings = _headings(text, body)
     named = metadata.get("title") or next((t for _, level, t in headings if level == 1 and t), None)

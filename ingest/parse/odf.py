@@ -155,6 +155,7 @@ def rows_of(table: Any) -> Iterator[list[str]]:
         cells: list[str] = []
         for cell in row.iterchildren(f"{TABLE}table-cell", f"{TABLE}covered-table-cell"):
             text = "\n".join(block.text for block in _Walk().read(cell)) if len(cell) else ""
+            text = text or cell.get(f"{OFFICE}string-value") or cell.get(f"{OFFICE}value") or ""
             times = _number(cell, f"{TABLE}number-columns-repeated")
             cells += [text] * min(times, MOST_REPEATED if text else MOST_COLUMNS)
             if len(cells) > MOST_COLUMNS:

@@ -5,21 +5,33 @@ Also for formats that are read as the text they are (logs, settings, subtitles):
 
 from __future__ import annotations
 
+import re
+
 from ingest.errors import EmptyDocument
 from ingest.parse.encoding import decode
 from ingest.parse.source import Source
 from ingest.parse.tidy import one_line, tidy
 from ingest.types import Document, Section
 
+_UNICODE_LINE_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 
-def read_text(source: Source, declared: str | None = None) -> tuple[str, dict[str, str], list[str]]:
+
+def read_text(
+    source: Source, declared: str | None = None, *, within_lines: bool = False
+) -> tuple[str, dict[str, str], list[str]]:
     """Tidied text, metadata (the encoding) and warnings of a text file.
+
+    Args:
+        source: the file.
+        declared: the encoding that it claims.
+        within_lines: in formats whose lines mean something, Unicode's own line ends are no more than spaces.
 
     Raises:
         EmptyDocument: there is nothing but white space in it.
     """
     decoded = decode(source.read(), declared)
-    text, dropped = tidy(decoded.text)
+    written = _UNICODE_LINE_ENDS.sub(" ", decoded.text) if within_lines else decoded.text
+    text, dropped = tidy(written)
     warnings = list(decoded.warnings)
     if dropped:
         warnings.append(f"{dropped} control characters were dropped")

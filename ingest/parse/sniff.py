@@ -44,6 +44,7 @@ _MIMETYPES = {
 _HTML = re.compile(
     rb"(?>\s++|<!--.*?-->|<\?xml[^>]*+\?>)*+<(?:!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL
 )
+_PDF_OBJECT = re.compile(rb"^\d+ \d+ obj\b", re.MULTILINE)
 _PDF_BODY = re.compile(rb"%PDF-|^\d+ \d+ obj\b.*^endobj\b", re.DOTALL | re.MULTILINE)
 
 
@@ -73,7 +74,12 @@ def sniff(source: Source) -> str:
             head = stream.read(HEAD)
         except OSError as error:
             raise source.unreadable(error) from error
-    if b"%PDF-" in head[:1024]:  # the header may stand anywhere in them (PDF 1.7, implementation note 13)
+    # The header may stand anywhere in the first 1,024 bytes (PDF 1.7, implementation note 13), where a text
+    # may have it as a word.
+    if head.startswith(b"%PDF-") or (
+        b"%PDF-" in head[:1024]
+        and (looks_binary(head) or _PDF_OBJECT.search(head) or Path(name).suffix.lower() == ".pdf")
+    ):
         return "pdf"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _package(source)

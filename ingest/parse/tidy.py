@@ -21,6 +21,10 @@ from ingest.types import Section
 LONGEST_TITLE = 200
 """Characters of a title or heading that are kept; a longer one is a paragraph in disguise."""
 
+#: Raised digits and signs have characters of their own: a number with another above it stays two numbers.
+RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+RAISABLE = re.compile(r"[+\-−]?\d{1,6}[+\-−]?")
+
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _SPACES = re.compile(r"\s+")

@@ -151,14 +151,16 @@ def shown(value: object, number_format: str) -> str:
         return value.isoformat(" ", "seconds")
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return _hours(value)
     if isinstance(value, str):
         return str(unescape(value))  # "_x000D_" is a line's end (ECMA-376 part 1, 22.9.2.19)
     if not isinstance(value, (int, float)) or not math.isfinite(value):
         return str(value)
     positive = (number_format or "").split(";")[0]
-    if positive.lower() in _GENERAL or "/" in positive or "E" in positive.upper().replace("GENERAL", ""):
+    digits = _QUOTED.sub("", positive)  # without words and colours, which have letters and signs of their own
+    if positive.lower() in _GENERAL or "/" in digits or re.search("[Ee][+-]", digits):
         return _plain(value)
-    digits = _QUOTED.sub("", positive)
     decimals = _DECIMALS.search(digits)
     places = len(decimals[1]) if decimals else 0
     optional = decimals is not None and "0" not in decimals[1]
@@ -170,6 +172,8 @@ def shown(value: object, number_format: str) -> str:
     text = format(number, f"{grouping}.{places}f")
     if optional:
         text = text.rstrip("0").rstrip(".")
+    if not (decimals or grouping) and (least := digits.count("0")) > 1:  # 00000: a postal code
+        text = format(int(text), f"0{least + (number < 0)}d")
     sign = re.search(r"\[\$([^\-\]]+)[^\]]*\]|\"([$€£¥])\"|^[^0#]*?([$€£¥])", positive)
     mark = next(filter(None, sign.groups()), "") if sign else ""
     front = sign is not None and sign.start() < (re.search("[0#]", positive) or sign).start()
@@ -177,8 +181,17 @@ def shown(value: object, number_format: str) -> str:
     if not mark:
         return text
     if front:
+        mark += " " if mark[-1:].isalpha() else ""
         return f"-{mark}{text[1:]}" if text.startswith("-") else f"{mark}{text}"
     return f"{text} {mark.strip()}"
+
+
+def _hours(value: datetime.timedelta) -> str:
+    """A span of time as Excel's [h]:mm has it: hours may be more than a day's."""
+    seconds = round(value.total_seconds())
+    minutes, rest = divmod(abs(seconds), 60)
+    told = f"{minutes // 60}:{minutes % 60:02}" + (f":{rest:02}" if rest else "")
+    return f"-{told}" if seconds < 0 else told
 
 
 def _plain(value: float) -> str:

@@ -281,7 +281,7 @@ def test_a_name_that_lies_about_its_container(tmp_path: Path) -> None:
     path = tmp_path / "x.docx"
     path.write_bytes((SAMPLES / "sample.ods").read_bytes())
     document = parse(path)
-    assert document.parser == "ods/1" and "read as ods" in document.warnings[0]
+    assert document.parser.startswith("ods/") and "read as ods" in document.warnings[0]
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.graphics")
     with pytest.raises(UnsupportedFormat, match="OpenDocument"):

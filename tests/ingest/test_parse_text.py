@@ -47,22 +47,22 @@ def test_every_row_of_the_table_can_be_loaded_and_no_suffix_is_claimed_twice() -
 @pytest.mark.parametrize(
     ("name", "content", "parser", "warned"),
     [
-        ("page.txt", "<!-- x --> <!DOCTYPE html><p>hello", "html/1", "html"),
-        ("page.pdf", "<html><body>hello", "html/1", "html"),
-        ("note.docx", "hello", "text/1", "text"),
-        ("note.unheard", "hello", "text/1", "text"),
-        ("LICENSE", "hello", "text/1", "text"),
-        ("page.md", "<html> is a tag; hello", "markdown/1", None),
-        ("page.py", "<html>hello", "code/1", None),
-        ("letter.txt", r"{\rtf1 hello}", "rtf/2", "rtf"),
-        ("id3.txt", "ID3 tags, RIFF and GIF8: hello", "text/1", None),
+        ("page.txt", "<!-- x --> <!DOCTYPE html><p>hello", "html", "html"),
+        ("page.pdf", "<html><body>hello", "html", "html"),
+        ("note.docx", "hello", "text", "text"),
+        ("note.unheard", "hello", "text", "text"),
+        ("LICENSE", "hello", "text", "text"),
+        ("page.md", "<html> is a tag; hello", "markdown", None),
+        ("page.py", "<html>hello", "code", None),
+        ("letter.txt", r"{\rtf1 hello}", "rtf", "rtf"),
+        ("id3.txt", "ID3 tags, RIFF and GIF8: hello", "text", None),
     ],
 )
 def test_the_content_decides(
     tmp_path: Path, name: str, content: str, parser: str, warned: str | None
 ) -> None:
     document = parse(tmp_path, name, content)
-    assert document.parser == parser and "hello" in document.text
+    assert document.parser.partition("/")[0] == parser and "hello" in document.text
     assert [warned in warning for warning in document.warnings] == ([True] if warned else [])
 
 
