@@ -25,6 +25,7 @@ from ingest.errors import UnknownDocument
 from ingest.types import Hit
 from ingest.widening import Parsed
 from service import evidence
+from service.questions import tabular
 from service.quoting import Similarity
 
 Way = Literal["cell", "beside", "named"]
@@ -51,6 +52,15 @@ _MANY = re.compile(
 )
 _WHEN = re.compile(r"\bwhen\b|\bwhat (?:date|day|year)\b|什么时候|何时|哪天|哪年|几月|几号", re.I)
 _WHICH = re.compile(r"^\W*(?:who|which|what|whose)\b|谁|哪[个一位种些]", re.I)
+_OTHERS = re.compile(
+    r"\b(?:except|besides|than|over|under|above|below|before|after|since|until)\b"
+    r"|除了|超过|超過|大于|大於|小于|小於|高于|低于|以上|以下|以前|以后|以後|之前|之后|之後",
+    re.I,
+)
+#: What Chinese questions for a cell say without meaning more by it.
+_FILLERS = re.compile(
+    r"现在|現在|目前|当前|當前|今年|具体|具體|大概|大约|大約|到底|究竟|号码|號碼|一共|查一?下|查询|查詢|岁|歲|[为為叫]"
+)
 _DATE = re.compile(r"\d{4}|\d{1,2}[./-]\d{1,2}|[年月日]")
 
 
@@ -125,6 +135,8 @@ def look_up(
         similarity: cosines of texts with the question, for columns that it names in other words.
         parsed: see `tables`.
     """
+    if _OTHERS.search(question) or evidence.is_negative(question):
+        return []  # a look at all rows is asked for, or at one of another time
     asked = _Asked.of(question)
     found: list[Found] = []
     seen: set[tuple[str, int]] = set()
@@ -169,6 +181,8 @@ class _Asked:
 
     def values(self, cell: str) -> bool:
         """Whether the question has a cell's number, whole."""
+        if cell.endswith("%") and "%" not in self.question and "percent" not in self.plain:
+            return False
         number = re.escape(cell.removesuffix("%"))
         return _NUMBER.search(cell) is not None and bool(
             re.search(rf"(?<![a-z0-9.,-]){number}(?![\d.,-]\d|\d)", self.plain)
@@ -193,6 +207,8 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
     named = [c for c in columns if asked.names(table.header[c]) and table.header[c] not in key]
     if named:
         column = max(named, key=lambda c: len(table.header[c]))
+        if any(table.header[c] not in table.header[column] for c in named):
+            return None  # of two columns, as in "Ann's manager's salary", nobody knows
         told = (hit.title, *hit.heading_path, hit.text[slice(*row.cells[at])], table.header[column])
         having = frozenset(evidence.terms(" ".join(told)))
         if asked.covered(having) < COVERED:
@@ -204,8 +220,22 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
         if meant is None:
             return None
         column, likely = fitting[meant], BY_MEANING
+    if _CJK.search(asked.plain) and _left_over(asked, hit, table, hit.text[slice(*row.cells[at])]):
+        return None
     value = _part(asked, hit.text, row.cells[at], row.cells[column])
     return Found(hit, rank, "cell", ((row.start, row.end),), value, likely)
+
+
+def _left_over(asked: _Asked, hit: Hit, table: Table, key: str) -> str:
+    """What a Chinese question says beside row, column and headings: neither is 张三's wife, nor 张三丰."""
+    names = [key, *re.split("[,，、]", key), *table.header, hit.title, *hit.heading_path]
+    text = asked.plain
+    for name in sorted({plain(name) for name in names}, key=len, reverse=True):
+        if len(name) > 1 or name in table.header:
+            text = text.replace(name, " ")
+    for pattern in (_WHEN, _MANY, _FILLERS):
+        text = pattern.sub(" ", text)
+    return tabular.rest(text, measure=True, people=True)
 
 
 def _beside(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
@@ -224,6 +254,8 @@ def _beside(asked: _Asked, hit: Hit, rank: int, table: Table) -> Found | None:
                 continue
             covered = asked.covered(around | frozenset(evidence.terms(label)))
             start, end = line.cells[at + 1]
+            if _CJK.search(asked.plain) and _left_over(asked, hit, table, label):
+                continue
             if covered >= least and hit.text[start:end].strip():
                 return Found(hit, rank, "beside", ((line.start, line.end),), (start, end), BY_MEANING)
     return None

@@ -8,6 +8,7 @@ remark of our own says how many rows were compared or added. So `llm_generated` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from service import evidence
@@ -22,6 +23,8 @@ from service.tables.whole import grids
 #: The share of such answers that were right while this was made; see docs/confidence.md.
 RIGHT = 0.9
 #: What was done with the rows, in English and Chinese; else they were looked at.
+#: A unit that only the header has: 收入（万元）.
+_UNIT = re.compile(r"[(（][^()（）]{1,12}[)）]\s*$")
 _DID = {"extreme": ("Compared", "比较"), "mean": ("Averaged", "平均"), "sum": ("Added up", "相加")}
 #: Who says so.
 CALIBRATOR = "tables"
@@ -88,7 +91,12 @@ def _words(told: Told, question: str) -> str:
     between = "、" if chinese else ", "
     names, values = between.join(told.names), between.join(told.values)
     if told.way in ("cell", "total", "mean", "sum"):
-        return values
+        unit = _UNIT.search(told.column) if told.way in ("mean", "sum", "total") else None
+        return (
+            f"{values} {unit[0]}"
+            if unit and not unit[0].startswith("（")
+            else values + (unit[0] if unit else "")
+        )
     if told.way == "rows":
         return names
     if told.way == "count":

@@ -140,11 +140,12 @@ _VERBS: tuple[tuple[str, str], ...] = (
 )
 #: Words that ask for a sum, which only a row of the table may tell.
 _TOTAL = re.compile(
-    r"\b(?:grand )?total\b|\b(?:in all|altogether)\b|总共|總共|一共|合计|合計|总计|總計|总和|總和|总",
+    r"\b(?:grand )?total\b|\b(?:in all|altogether)\b|总共|總共|一共|合计|合計|总计|總計|总和|總和"
+    r"|[总總](?![经經监監裁部公统統理编編务務])",
     re.IGNORECASE,
 )
 #: Words that ask for an average.
-_MEAN = re.compile(r"\b(?:on average|average|mean)\b|平均(?:值|数|數)?", re.IGNORECASE)
+_MEAN = re.compile(r"\b(?:on average|average|mean(?!\s*[?.!]*$))\b|平均(?:值|数|數)?", re.IGNORECASE)
 _COUNT = re.compile(
     r"\bhow many\b|有?多少[个個名位家款种種本台座条條所]?|有?[几幾][个個名位家款种種本台座条條所]",
     re.IGNORECASE,
@@ -194,9 +195,13 @@ _SAYS_NOTHING = re.compile(
     r"|working|worked|lives?|belongs?|won|wins?|located|based|situated|listed|called|named|table|s)\b"
     r"|请问|請問|告诉我|告訴我|[请請]|哪[一]?[个個款本座所家位名种種条條只部台辆輛间間项項者里裡儿兒天年些]?"
     r"|[谁誰]|什[么麼](?:时候|時候|时间|時間)?|何时|何時|多少|[几幾]|还是|還是|之中|当中|當中|其中|所有|全部|叫|列出"
-    r"|[是的了有在呢吗嗎里裡中和与與跟个個名位款本座所家种種条條台]",
+    r"|[是的了有在呢吗嗎里裡和与與跟个個名位款本座所家种種条條]|台(?!中)|(?<!台)中(?!和)",
     re.IGNORECASE,
 )
+#: Written like this they are names: a department, a country, an organisation.
+_NAMES_IN_CAPITALS = frozenset(("IT", "US", "WHO"))
+#: Signs that say something of the number behind or in front of them.
+_SAYING_SIGNS = frozenset("<>≤≥≠=+＜＞")
 #: Nouns for whatever a named column has.
 _MEASURES = re.compile(
     r"\b(?:scores?|marks?|grades?|results?|values?|amounts?|numbers?|figures?|levels?)\b|分数|分數|成绩|成績|数量|數量|数值|數值",
@@ -207,6 +212,7 @@ _PEOPLE = re.compile(
     r"\b(?:persons?|people|employees?|workers?|members?|staff|colleagues?|students?|players?)\b|[人员員]|员工|員工|职员|成员|同事",
     re.IGNORECASE,
 )
+_ASKS_WHO = re.compile(rf"\bwho(?:se|m)?\b|[谁誰]|{_PEOPLE.pattern}", re.IGNORECASE)
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -365,7 +371,17 @@ def rest(text: str, *, measure: bool, people: bool) -> str:
         measure: a column is named, so that nouns such as "score" or "amount" say nothing more.
         people: the table is one of people, so that "employee" says nothing more.
     """
+    names = frozenset() if text.isupper() else _NAMES_IN_CAPITALS
+
+    def blank(found: re.Match[str]) -> str:
+        return found[0] if found[0] in names else " " * len(found[0])
+
     for pattern, applies in ((_MEASURES, measure), (_PEOPLE, people), (_SAYS_NOTHING, True)):
         if applies:
-            text = pattern.sub(lambda found: " " * len(found[0]), text)
-    return "".join(c for c in text if c.isalnum())
+            text = pattern.sub(blank, text)
+    return "".join(c for c in text if c.isalnum() or c in _SAYING_SIGNS)
+
+
+def of_people(question: str) -> bool:
+    """Whether a question asks for people."""
+    return _ASKS_WHO.search(question) is not None

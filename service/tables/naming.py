@@ -33,8 +33,8 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 PART = 0.5
 #: Rows that say what all rows together have.
 _SUMS = re.compile(
-    r"(?:grand |sub-?)?totals?|sum|average|mean|overall|all"
-    r"|合计|合計|总计|總計|小计|小計|总和|總和|平均值?|共计|总数|总",
+    r"(?:grand |sub[- ]?)?totals?|sum|average|avg\.?|mean|median|overall|world|all(?: \w+)?"
+    r"|合计|合計|总计|總計|小计|小計|总和|總和|平均值?|共计|总数|总|均值|全部|全国|全國",
     re.IGNORECASE,
 )
 _TOTALS = re.compile(
@@ -105,8 +105,10 @@ class Named:
                     found.setdefault(span, []).append(at)
         for at in range(len(self.grid.names)):
             for cell in dict.fromkeys(self.grid.column(at)):
-                telling = _tells(cell) and not _SUMS.fullmatch(_bare(cell))
-                for span in self._places(terms(cell)) if telling else ():
+                telling, is_sum = _tells(cell), _SUMS.fullmatch(_bare(cell)) is not None
+                for span in self._places(terms(cell)) if telling and not is_sum else ():
+                    if not _same_number(self.form.question, span, cell):
+                        continue
                     found.setdefault(span, []).append((at, cell))
         whole = _outermost(found)
         for span in whole:
@@ -232,7 +234,9 @@ def _subject(grid: Grid) -> int | None:
 
 
 def _bare(cell: str) -> str:
-    return unicodedata.normalize("NFKC", cell).strip(" *`:：_").casefold()
+    """A name without marks, a unit behind it, and the gap that Word's users put into 合 计."""
+    flat = unicodedata.normalize("NFKC", cell).strip(" *`:：_").casefold()
+    return re.sub(rf"(?<=[{_CJK}])\s+(?=[{_CJK}])|\s*\([^()]*\)$", "", flat)
 
 
 def _tells(cell: str) -> bool:
@@ -244,6 +248,18 @@ def _tells(cell: str) -> bool:
         and len(some) <= 12
         and (any(_is_content(term) for term in some) or len(some) > 1)
     )
+
+
+def _same_number(question: str, span: Span, cell: str) -> bool:
+    """Whether sign and currency in front of a number of the question are those of the cell."""
+    told = values.column([cell])
+    if told is None or told.unit == "day":
+        return True
+    before = question[: span[0]].rstrip()[-2:]
+    currency = re.search(r"[$€£¥₹₩₽฿]$", before)
+    is_negative = re.search(r"(?<!\w)[-−]$", before) is not None
+    below = told.values[0] is not None and told.values[0][0] < 0
+    return is_negative == below and (currency is None or currency[0] in unicodedata.normalize("NFKC", cell))
 
 
 def _is_content(term: str) -> bool:

@@ -15,12 +15,14 @@ ties are all told; words of the answer are cells as they are written, numbers of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from service.questions.tabular import Extreme, Form, column_terms, joined
+from service.questions.tabular import Extreme, Form, column_terms
 from service.tables import values
+from service.tables.measures import PRICES, asks_otherwise, measured, places_of
 from service.tables.naming import Named, Span
 from service.tables.whole import Grid
 
@@ -28,7 +30,9 @@ Way = Literal["extreme", "total", "cell", "count", "rows", "mean", "sum"]
 
 #: Names of columns that say how many of something there are, and what one of them costs.
 _QUANTITIES = column_terms("qty quantity pieces units count number 数量 數量 件数 件數 个数 個數")[0]
-_PRICES = column_terms("price cost fee rate 价 價 费 費")[0]
+#: In front of a number or a day they say that not only this one is meant.
+_RANGE = re.compile(r"(?:\b(?:from|to|by|through)|[从從到至])\s*$", re.IGNORECASE)
+_OR = re.compile(r"\bor\b|或", re.IGNORECASE)
 #: More rows than these are not listed; where they are counted, so many are cited.
 MOST_TOLD, MOST_CITED = 20, 5
 
@@ -86,16 +90,18 @@ def _extreme(named: Named, extreme: Extreme) -> Told | None:
     rows, keys, used = chosen
     if (extreme.compares and len(keys) < 2) or len(keys) == 1 or not rows:
         return None
-    found = _measure(named, extreme, subject, rows)
+    found = measured(named, extreme, subject, rows)
     if found is None:
         return None
     measure, compared, most = found
+    if asks_otherwise(named, subject, measure, compared):
+        return None
     asked = {at for at in (*named.columns, *named.part_columns()) if at not in (measure, subject)}
     if asked - {at for at, _ in named.rows}:
         return None  # it asks for something else of the row, or counts what the rows of a group have
-    spans = [*used, (extreme.start, extreme.end), *_spans(named, measure), *_spans(named, subject)]
+    spans = [*used, (extreme.start, extreme.end), *places_of(named, measure), *places_of(named, subject)]
     spans += [(a, b) for a, b, wanted in named.form.meant if measure in named.meant(wanted)]
-    spans += [span for at in asked for span in _spans(named, at)]
+    spans += [span for at in asked for span in places_of(named, at)]
     if named.rest(spans):
         return None
     known = [(value, row) for value, row in zip(compared.values, rows, strict=True) if value is not None]
@@ -103,10 +109,12 @@ def _extreme(named: Named, extreme: Extreme) -> Told | None:
         return None
     placed = _placed(known, extreme.rank, most)
     winners = [row for value, row in known if placed and value == placed[-1]]
+    if any(named.sums_some(row) for value, row in known if value in placed):
+        return None
     if not winners or len(winners) > MOST_TOLD or len(winners) == len(rows) > 1:
         return None
     shown = [row for value, row in known if value in placed]
-    wants_value = named.form.asks == "value" and not named.about and not _spans(named, subject)
+    wants_value = named.form.asks == "value" and not named.about and not places_of(named, subject)
     return Told(
         grid,
         "extreme",
@@ -131,43 +139,6 @@ def _placed(known: Sequence[tuple[values.Value, int]], rank: int, most: bool) ->
     return placed if len({*placed}) == rank else []
 
 
-def _measure(
-    named: Named, extreme: Extreme, subject: int, rows: Sequence[int]
-) -> tuple[int, values.Column, bool] | None:
-    """The one column whose values are compared, these, and whether most of it is wanted."""
-    compared = {
-        at: column
-        for at in range(len(named.grid.names))
-        if at != subject and (column := values.column([named.grid.cell(row, at) for row in rows])) is not None
-    }
-    filtered = {at for at, _ in named.rows}
-    for some in (named.columns, named.parts):
-        told = [at for at in some if at in compared and at not in filtered]
-        if len(told) > 1:
-            return None
-        if told and _fits(named, extreme, told[0], compared[told[0]]):
-            return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
-        if told or [at for at in named.columns if at not in (subject, *filtered)]:
-            return None  # a column is named that cannot be compared, or not so
-    wanted = set(extreme.columns | extreme.turned)
-    for *_, terms in named.form.meant:
-        wanted |= terms if not extreme.columns else set()
-    told = named.meant(frozenset(wanted), compared)
-    if len(told) != 1:
-        return None
-    return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
-
-
-def _fits(named: Named, extreme: Extreme, at: int, column: values.Column) -> bool:
-    """Whether a column that is named is one that the superlative may mean: the dearest has a price."""
-    if extreme.goes_with_any:
-        return any(joined(extreme, named.form.question, span) for span in _spans(named, at))
-    if named.meant(extreme.columns | extreme.turned, [at]):
-        return True
-    money, day = "price" in extreme.columns, "year" in extreme.columns
-    return (money and column.is_money) or (day and column.unit == "day")
-
-
 def _filtered(named: Named, subject: int) -> tuple[list[int], list[str], list[Span]] | None:
     """The rows that have the named values, the names of rows among these, and where all of it stands.
 
@@ -179,20 +150,37 @@ def _filtered(named: Named, subject: int) -> tuple[list[int], list[str], list[Sp
         for span in spans:
             by_span.setdefault(span, []).append(one)
     wanted: dict[int, set[str]] = {}
-    for some in by_span.values():
+    for span, some in by_span.items():
         columns = {at for at, _ in some}
         if len(columns) > 1:
             columns &= set(named.columns)
         if len(columns) != 1:
             return None
         [at] = columns
+        if not _is_meant(named, span, at, [cell for column, cell in some if column == at]):
+            return None
         wanted.setdefault(at, set()).update(cell for column, cell in some if column == at)
+    if len(wanted) > 1 and _OR.search(named.form.question):
+        return None
     rows = [
         row
         for row in range(len(grid.rows))
         if not named.sums(row) and all(grid.cell(row, at) in cells for at, cells in wanted.items())
     ]
     return rows, sorted(wanted.get(subject, ())), list(by_span)
+
+
+def _is_meant(named: Named, span: Span, at: int, cells: Sequence[str]) -> bool:
+    """Whether a value that the question has is one of a column: a bare number only if that is named, too."""
+    told = values.column(cells)
+    if told is None or at == named.subject:
+        return True
+    if _RANGE.search(named.form.question, 0, span[0]):
+        return False
+    if told.unit not in ("", "day") or any(c.isalpha() for c in "".join(cells)):
+        return True
+    verbs = any(at in named.meant(wanted) for *_, wanted in named.form.meant)
+    return verbs or at in named.columns or at in named.parts
 
 
 def _total(named: Named) -> Told | None:
@@ -203,7 +191,7 @@ def _total(named: Named) -> Told | None:
     if len(rows) != 1 or found is None:
         return None
     column, spans = found
-    if named.rest([*spans, *_spans(named, 0), *named.form.totals, *_counted(named)]):
+    if named.rest([*spans, *places_of(named, 0), *named.form.totals, *_counted(named)]):
         return None
     return _meeting(named, "total", rows[0], named.grid.cell(rows[0], 0), column)
 
@@ -224,7 +212,7 @@ def _added(named: Named, asking: Sequence[Span], *, mean: bool = False) -> Told 
     if keys or len(rows) < 2 or (not mean and (column not in named.columns or _multiplied(named, column))):
         return None
     if any(named.sums_some(row) for row in rows) or named.rest(
-        [*asking, *used, *spans, *_spans(named, subject), *_counted(named)]
+        [*asking, *used, *spans, *places_of(named, subject), *_counted(named)]
     ):
         return None
     cells = [grid.cell(row, column) for row in rows]
@@ -246,10 +234,12 @@ def _added(named: Named, asking: Sequence[Span], *, mean: bool = False) -> Told 
 
 
 def _multiplied(named: Named, column: int) -> bool:
-    """Whether a column of money may be the price of one of several."""
+    """Whether a column of money may be the price of one of several, or a column tells shares."""
     told = values.column([cell for cell in named.grid.column(column) if not values.empty(cell)])
+    if re.search("%|percent|百分", named.grid.headers[column], re.IGNORECASE):
+        return True  # shares have no sum
     quantities = [at for at in named.meant(_QUANTITIES) if at != column]
-    return bool(quantities) and told is not None and (told.is_money or bool(named.meant(_PRICES, [column])))
+    return bool(quantities) and told is not None and (told.is_money or bool(named.meant(PRICES, [column])))
 
 
 def _cell(named: Named) -> Told | None:
@@ -269,7 +259,7 @@ def _cell(named: Named) -> Told | None:
     if found is None:
         return None
     column, spans = found
-    if named.rest([*used, *spans, *_spans(named, subject), *_counted(named)]):
+    if named.rest([*used, *spans, *places_of(named, subject), *_counted(named)]):
         return None
     return _meeting(named, "cell", rows[0], names[0], column)
 
@@ -290,7 +280,7 @@ def _one_column(named: Named, subject: int) -> tuple[int, list[Span]] | None:
     for some in (named.columns, named.parts):
         told = [at for at in some if at != subject and at not in filtered]
         if told:
-            return (told[0], _spans(named, told[0])) if len(told) == 1 else None
+            return (told[0], places_of(named, told[0])) if len(told) == 1 else None
     for start, end, wanted in named.form.meant:
         told = [at for at in named.meant(wanted) if at != subject and at not in filtered]
         if len(told) == 1:
@@ -316,7 +306,10 @@ def _rows(named: Named) -> Told | None:
     counts = named.form.asks == "count"
     if len(rows) > MOST_TOLD and not counts:
         return None
-    spans = [*used, *_spans(named, subject), *(span for at in filtered for span in _spans(named, at))]
+    subjects = [grid.cell(row, subject) for row in rows]
+    if counts and len({*subjects}) < len(subjects):
+        return None  # orders, and not the customers that are asked for
+    spans = [*used, *places_of(named, subject), *(span for at in filtered for span in places_of(named, at))]
     spans += [(start, end) for start, end, wanted in named.form.meant if set(named.meant(wanted)) & filtered]
     if named.rest([*spans, *_counted(named)]):
         return None
@@ -325,7 +318,7 @@ def _rows(named: Named) -> Told | None:
         grid,
         "count" if counts else "rows",
         (str(len(rows)),),
-        tuple(grid.cell(row, subject) for row in rows),
+        tuple(dict.fromkeys(subjects)),
         "",
         tuple(rows if len(rows) <= MOST_TOLD else rows[:MOST_CITED]),
         looked_at,
@@ -336,7 +329,3 @@ def _rows(named: Named) -> Told | None:
 
 def _counted(named: Named) -> list[Span]:
     return [named.form.counts] if named.form.counts else []
-
-
-def _spans(named: Named, column: int) -> list[Span]:
-    return [*named.columns.get(column, ()), *named.parts.get(column, ())]

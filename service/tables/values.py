@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 CURRENCIES = r"(?:US|HK|NT|CA|AU|R)?\$|[€£¥₹₩₽฿]|(?:USD|EUR|GBP|CNY|RMB|JPY|CHF|HKD|TWD|INR)\b"
 _NUMBER = re.compile(
@@ -37,6 +37,13 @@ _NOTHING = frozenset(("", "-", "–", "—", "--", "n/a", "na", "none", "null", 
 #: Decimals of an average, where the cells have fewer.
 PLACES = 2
 _IS_CURRENCY = re.compile(rf"(?:{CURRENCIES}|[万亿]?元|元)", re.IGNORECASE)
+
+#: Units in which the larger number is not the later or larger thing.
+_UNORDERED = re.compile(r"a\.?m\.?|p\.?m\.?|b\.?c\.?(?:e\.?)?", re.IGNORECASE)
+#: Letters from which on capitals make no other unit of a word.
+LONG_UNIT = 4
+#: Digits from which on a cell is a code, and no number to add up.
+MOST_DIGITS = 50
 
 Value = tuple[float, ...]
 
@@ -74,12 +81,15 @@ def column(cells: Sequence[str]) -> Column | None:
     if not all(numbers):
         return None
     parsed = [number for number in numbers if number is not None]
-    if len({unit for _, unit, _ in parsed}) > 1:
+    units = {unit for _, unit, _ in parsed}
+    if len({unit.casefold() for unit in units}) > 1 or any(map(_UNORDERED.fullmatch, units)):
         return None
+    if len(units) > 1 and any(len(unit) < LONG_UNIT for unit in units) and not _is_money(units):
+        return None  # mW and MW
     grouped = [places == 3 for _, _, places in parsed]
     if any(grouped) and not all(grouped):
         return None  # 1.200 beside 950: a thousand, or one and a fifth
-    return _spread(cells, [(value,) for value, _, _ in parsed], parsed[0][1])
+    return _spread(cells, [(value,) for value, _, _ in parsed], parsed[0][1].casefold())
 
 
 def added(cells: Sequence[str], *, mean: bool) -> str | None:
@@ -101,9 +111,13 @@ def added(cells: Sequence[str], *, mean: bool) -> str | None:
     ]
     written = max(len(number["decimals"] or ".") - 1 for number in found)
     places = max(written, PLACES) if mean else written
-    total = sum(signed, Decimal(0)) / (len(signed) if mean else 1)
-    total = total.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
-    text = f"{abs(total):,f}" if any("," in number["digits"] for number in found) else f"{abs(total):f}"
+    if any(len(number.as_tuple().digits) > MOST_DIGITS for number in numbers):
+        return None
+    with localcontext() as context:
+        context.prec = 4 * MOST_DIGITS
+        total = sum(signed, Decimal(0)) / (len(signed) if mean else 1)
+        total = total.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+        text = f"{abs(total):,f}" if any("," in number["digits"] for number in found) else f"{abs(total):f}"
     while places > written and text[-1] in "0.":
         text, places = text[:-1], places - 1
         if text[-1] == ".":
@@ -113,6 +127,10 @@ def added(cells: Sequence[str], *, mean: bool) -> str | None:
     before = first.string[: first.start("digits")].lstrip("+-− ").replace("−", "").replace("-", "")
     after = first.string[first.end("decimals") if first["decimals"] else first.end("digits") :]
     return f"{'-' if total < 0 else ''}{before}{text}{after}"
+
+
+def _is_money(units: Iterable[str]) -> bool:
+    return all(_IS_CURRENCY.fullmatch(unit) for unit in units)
 
 
 def _spread(cells: Sequence[str], known: Sequence[Value], unit: str) -> Column:
@@ -135,7 +153,7 @@ def _day(cell: str) -> Value | None:
 
 
 def _number(cell: str) -> tuple[float, str, int] | None:
-    """Value, unit and how many decimals are written."""
+    """Value, unit as it is written and how many decimals are written."""
     found = _NUMBER.fullmatch(cell)
     if found is None or (found["open"] is None) != (found["close"] is None):
         return None
@@ -143,5 +161,5 @@ def _number(cell: str) -> tuple[float, str, int] | None:
         return None
     value = float(found["digits"].replace(",", "") + (found["decimals"] or ""))
     negative = found["open"] or (found["sign"] or found["sign2"]) in ("-", "−")
-    unit = " ".join(part.strip().casefold() for part in (found["before"], found["unit"]) if part)
+    unit = " ".join(part.strip() for part in (found["before"], found["unit"]) if part)
     return -value if negative else value, unit, len(found["decimals"] or ".") - 1

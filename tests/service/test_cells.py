@@ -136,3 +136,34 @@ def test_no_text_breaks_it(text: str, question: str) -> None:
     one: Hit = hit(text)
     for found in cells.look_up(question, [one]):
         assert found.value is None or one.text[slice(*found.value)].strip()
+
+
+PAID = "| Name | Age | Salary | Manager |\n| --- | --- | --- | --- |\n| Ann Lee | 30 | 5000 | Bob Ray |\n| Bob Ray | 41 | 9000 | Cy |\n"
+PAID_ZH = "| 姓名 | 年龄 | 工资 | 折扣 |\n| --- | --- | --- | --- |\n| 张三 | 25 | 5000 | 30% |\n| 李四 | 28 | 6000 | 10% |\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "table"),
+    [
+        ("张三丰的年龄是多少？", PAID_ZH),
+        ("张三的妻子的年龄是多少？", PAID_ZH),
+        ("张三2020年的工资是多少？", PAID_ZH),
+        ("谁30岁？", PAID_ZH),
+        ("谁不是25岁？", PAID_ZH),
+        ("除了张三，谁的工资最高？", PAID_ZH),
+        ("What is the salary of everyone except Ann Lee?", PAID),
+        ("What was the salary of Ann Lee before 2015?", PAID),
+        ("What is Ann Lee's manager's salary?", PAID),
+        ("Who is over 30?", PAID),
+    ],
+)
+def test_a_row_does_not_answer_for_somebody_else_or_another_time(question: str, table: str) -> None:
+    assert not cells.look_up(question, [hit(table)])
+
+
+@pytest.mark.parametrize(
+    "question", ["张三的年龄是多少？", "请问张三现在多少岁，年龄是多少？", "张三年龄多少"]
+)
+def test_grammar_beside_row_and_column_says_nothing_more(question: str) -> None:
+    [found] = cells.look_up(question, [hit(PAID_ZH)])
+    assert found.value is not None and PAID_ZH[slice(*found.value)] == "25"
