@@ -61,11 +61,9 @@ def parse(source: Source) -> Document:
             if chapter not in names:
                 warnings.append(f"chapter {chapter[:100]} is missing")
                 continue
-            blocks = _chapter(archive.read(chapter))
+            blocks = _chapter(archive.read(chapter), titles.get(chapter, ""))
             if blocks is None:
                 warnings.append(f"chapter {chapter[:100]} could not be read")
-            elif not any(block.kind == "heading" for block in blocks) and blocks and titles.get(chapter):
-                parts.append([Block(titles[chapter], "heading", 1), *blocks])
             else:
                 parts.append(blocks)
         encrypted = "META-INF/encryption.xml" in names and any(
@@ -135,8 +133,8 @@ def _titles(archive: zipfile.ZipFile, toc: str) -> dict[str, str]:
     return found
 
 
-def _chapter(data: bytes) -> list[Block] | None:
-    """The blocks of one chapter; None where it cannot be read."""
+def _chapter(data: bytes, named: str) -> list[Block] | None:
+    """The blocks of one chapter below its name in the table of contents, or its own; None: unreadable."""
     markup = tidy(decode(data).text)[0]
     parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, remove_comments=True, remove_pis=True)
     try:
@@ -146,8 +144,8 @@ def _chapter(data: bytes) -> list[Block] | None:
     body = root.find("body")
     blocks = blocks_of(root if body is None else body)
     title = root.find("head/title")
-    if blocks and title is not None and not any(block.kind == "heading" for block in blocks):
-        written = collapse(text_of(title))
+    if blocks and not any(block.kind == "heading" for block in blocks):
+        written = named or ("" if title is None else collapse(text_of(title)))
         return [Block(written, "heading", 1), *blocks] if written else blocks
     return blocks
 

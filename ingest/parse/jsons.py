@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from ingest.errors import EmptyDocument
-from ingest.parse.blocks import assemble
+from ingest.parse.blocks import Block, assemble
 from ingest.parse.plain import read_text
 from ingest.parse.source import Source
 from ingest.parse.tables import Room, sheet_blocks
@@ -36,38 +36,21 @@ def parse(source: Source) -> Document:
     """
     text, metadata, warnings = read_text(source, within_lines=True)
     title = one_line(source.stem)
-    doubled: set[str] = set()
-
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """An object; of a key that stands there twice both values, the second below another name."""
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            name, number = key, 1
-            while name in found:
-                doubled.add(key)
-                name = f"{key} ({(number := number + 1)})"
-            found[name] = value
-        return found
-
-    def read(written: str) -> Any:
-        return json.loads(written, parse_float=_as_written, object_pairs_hook=members)
-
+    reading = _Reading()
+    is_lines = source.suffix in (".jsonl", ".ndjson")
     try:
-        if source.suffix in (".jsonl", ".ndjson"):
-            records = [read(line) for line in text.split("\n") if line.strip()]
-            metadata["records"] = str(len(records))
-            if doubled:
-                warnings.append(f"keys that stand twice in one object: {', '.join(sorted(doubled))[:200]}")
-            return _records(source, records, title, metadata, warnings)
-        value = read(text)
+        value = reading.lines(text) if is_lines else reading.load(text)
     except (ValueError, RecursionError) as error:
         warnings.append(f"read as plain text: it is no valid JSON ({str(error)[:120]})")
         section = Section((), 0, len(text))
         return Document(text, title, (section,), (), metadata, tuple(warnings))
-    if doubled:
-        warnings.append(f"keys that stand twice in one object: {', '.join(sorted(doubled))[:200]}")
-    if isinstance(value, list) and _is_table(value):
-        return _records(source, value, title, metadata, warnings)
+    warnings += reading.warnings()
+    if is_lines:
+        metadata["records"] = str(len(value))
+    if is_lines or (isinstance(value, list) and _is_table(value)):
+        text, is_table, cut = _records(source.name, value, list(reading.broken.values()))
+        section = Section((), 0, len(text), "table") if is_table else Section((), 0, len(text))
+        return Document(text, title, (section,), (), metadata, (*warnings, *cut))
     if isinstance(value, dict):
         named = next((value[key] for key in _TITLES if isinstance(value.get(key), str)), "")
         title = one_line(named) or title
@@ -79,6 +62,62 @@ def parse(source: Source) -> Document:
     if not any(c.isalnum() for c in written):
         raise EmptyDocument(f"{source.name}: there is no value in it. Nothing to ingest.")
     return Document(written, title, sections, (), metadata, tuple(warnings))
+
+
+class _Reading:
+    """JSON to values, and what was odd about it."""
+
+    def __init__(self) -> None:
+        self.doubled: set[str] = set()  #: keys that stand twice in an object
+        self.broken: dict[int, str] = {}  #: lines that are no JSON, by their number
+
+    def load(self, written: str) -> Any:
+        """One value.
+
+        Raises:
+            ValueError: it is none.
+        """
+        return json.loads(written, parse_float=_as_written, object_pairs_hook=self._members)
+
+    def lines(self, text: str) -> list[Any]:
+        """JSON Lines; what is no record is kept apart, unless that is half of them.
+
+        Raises:
+            ValueError: the first line that is none.
+        """
+        records: list[Any] = []
+        first: ValueError | None = None
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                try:
+                    records.append(self.load(line))
+                except ValueError as error:
+                    first = first or error
+                    self.broken[number] = line
+        if first is not None and len(self.broken) >= len(records):
+            raise first
+        return records
+
+    def warnings(self) -> list[str]:
+        """What to say of it."""
+        said = []
+        if self.doubled:
+            said.append(f"keys that stand twice in one object: {', '.join(sorted(self.doubled))[:200]}")
+        if self.broken:
+            numbers = ", ".join(map(str, self.broken))[:100]
+            said.append(f"lines that are no JSON, kept as they are at the end: {numbers}")
+        return said
+
+    def _members(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object; of a key that stands there twice both values, the second below another name."""
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            name, number = key, 1
+            while name in found:
+                self.doubled.add(key)
+                name = f"{key} ({(number := number + 1)})"
+            found[name] = value
+        return found
 
 
 def _written(value: object) -> str:
@@ -111,20 +150,20 @@ def _is_table(value: list[Any]) -> bool:
     return flat and len(keys) <= MOST_COLUMNS and sum(map(len, value)) >= len(keys) * len(value) / 2
 
 
-def _records(
-    source: Source, records: list[Any], title: str, metadata: dict[str, str], warnings: list[str]
-) -> Document:
-    """Records as a table where they are one, else one after the other."""
-    if _is_table(records):
-        room = Room()
-        keys = list(dict.fromkeys(key for record in records for key in record))
-        rows = ([_cell(record.get(key)) for key in keys] for record in records)
-        taken = room.take(source.name, (row for row in [keys, *rows]))
-        text, _ = assemble(sheet_blocks("", taken))
-        section = Section((), 0, len(text), "table")
-        return Document(text, title, (section,), (), metadata, (*warnings, *room.cut))
-    text = "\n\n".join(map(_written, records))
-    return Document(text, title, (Section((), 0, len(text)),), (), metadata, tuple(warnings))
+def _records(name: str, records: list[Any], broken: list[str]) -> tuple[str, bool, list[str]]:
+    """Records as a table where they are one, else one after the other; what is none behind them.
+
+    Returns:
+        the text, whether it is a table, and what was left out.
+    """
+    if not _is_table(records):
+        return "\n\n".join([*map(_written, records), *broken]), False, []
+    room = Room()
+    keys = list(dict.fromkeys(key for record in records for key in record))
+    rows = ([_cell(record.get(key)) for key in keys] for record in records)
+    taken = room.take(name, (row for row in [keys, *rows]))
+    text, _ = assemble([*sheet_blocks("", taken), *map(Block, broken)])
+    return text, True, room.cut
 
 
 def _cell(value: object) -> str:

@@ -224,3 +224,12 @@ def test_a_note_on_pdf_is_no_pdf_and_a_folded_title_is_no_sign(tmp_path: Path) -
     document = parse_file(tmp_path / "a.md", max_bytes=1 << 30)
     assert "%PDF-1.7" in document.text
     assert document.title == "About"
+
+
+def test_one_broken_line_of_many_is_kept_beside_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"a": 1, "b": 2}\n{"a": 3, "b": \n{"a": 5, "b": 6}\n', encoding="utf-8")
+    document = parse_file(file, max_bytes=1 << 30)
+    assert "| 5 | 6 |" in document.text
+    assert '{"a": 3, "b":' in document.text
+    assert any("no JSON" in warning and "2" in warning for warning in document.warnings)
