@@ -36,7 +36,11 @@ _CJK_PARTICLES = frozenset("的了吗呢吧啊么什怎哪谁几何")
 #: Characters that carry grammar rather than content; a pair made of them alone is no term.
 _CJK_FUNCTION = frozenset("是在和与及或也都很就而之其这那有为以于上下中到从对把被让给多少如请问个不没们")
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|neither|nor|cannot|without|\w+n['’]t)\b|[不没無无未非]", re.IGNORECASE
+    r"\b(?:not(?! only)|no(?!\.? ?\d)|never|none|neither|nor|cannot|without|\w+n['’]t)\b"
+    # Not 不锈钢, 不仅, 不同, 没收, 无线, 未来, 非洲, 非常: words that deny nothing.
+    r"|不(?!锈|鏽|仅|僅|但|同|断|斷|论|論|管|久|少|丹|列颠)|[没沒](?!收)|[無无](?!线|線|锡|錫|论|論|人机|数|數)"
+    r"|未(?!来|來)|非(?!洲|常|凡)",
+    re.IGNORECASE,
 )
 
 _CJK, _LATIN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"), re.compile(r"[A-Za-zÀ-ɏ]+")

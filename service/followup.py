@@ -83,16 +83,24 @@ _PRONOUN_EN = re.compile(
     r"\b(?:it|its|he|him|his|she|her|hers|they|them|their|theirs|that|this|these|those|one|there)\b",
     re.IGNORECASE,
 )
+#: To do something with something of its own: "to charge a phone", not "to install" nor "to install on it".
+_DOING = r"to \w+ (?!(?:on|in|with|by|at|from|for|again|now|it|this|that|them)\b)\w+"
 #: "this" or "that" with a noun of its own, as relative word, or "there is": no reference by itself.
 _NO_PRONOUN_EN = re.compile(
     r"\b(?:(?:is|are|was|were|am) there|there (?:is|are|was|were|a|an|any)|one of|(?:no|at least|more than"
-    r"|only|every|which|each) one|(?<=\w )that (?!\?|$)\w+)\b",
+    r"|only|every|which|each) one|(?<=\w )that (?!\?|$)\w+"
+    # What stands for nothing: how long does it take to ..., is it safe to ..., what time is it, this year.
+    rf"|(?:does|did|will|would|can|could|should|must) it (?:\w+ )?take (?:\w+ )?{_DOING}"
+    r"|(?:is|was|will|would|be) it (?:\w+ )?(?:possible|true|necessary|allowed|legal|safe|ok|okay|normal"
+    rf"|important|easy|hard|difficult|better|best) (?:that|(?:for \w+ )?{_DOING})|what time is it"
+    r"|this (?:year|week|month|quarter)(?:['’]s)?|(?:does|do|should|can|must|would) one (?=[a-z]))\b",
     re.IGNORECASE,
 )
 _NAME_EN = re.compile(r"(?<=\w )(?:(?!I\b)[A-Z][\w.'-]*|\w+[_\d/:.-]\w+)")
 #: "What is X?" is whole, however short X is; so are X 是什么 and 什么是 X.
 _DEFINES = re.compile(
-    r"^(?:what|who) (?:is|are|was|were) (?!(?:it|this|that|these|those|he|she|they|the \w+)\W*$)[\w .-]+\?$"
+    r"^(?:what|who) (?:is|are|was|were) (?!(?:it|this|that|these|those|he|she|they|the \w+)\W*$)"
+    r"(?!(?:the )?(?:price|cost|name|reason|date|deadline)\b)[\w .&/+#'’-]+\??$"
     r"|^[^它他她牠这這那其]{2,}是(?:什么|什麼)[？?]?$|^(?:什么|什麼)是[^它他她牠这這那其]{2,}[？?]?$",
     re.IGNORECASE,
 )
@@ -102,9 +110,15 @@ _OWNED_ZH = re.compile(
     r"[\u3400-\u9fff·]{2,10}的[\u3400-\u9fff]{1,8}[是在有叫](?:谁|誰|哪|什么|什麼|多少|几|幾)"
 )
 _LEANS_ZH = re.compile(
-    r"(?<![其吉])[它他她牠]|^[那这這]|[这這那](?:个|個|些|样|樣|种|種|里|裡|儿|时|時|次|位|两|兩|家|部)|前者|后者|後者|上面|上述|以上|刚才|剛才"
-    r"|呢\s*[？?]*$|^(?:还|還|另外|其他|其它|别的|別的|不对|不對|不是|里面|裡面|其中|之后|之後|然后|然後|比)|(?:还|還)有(?:什么|哪|呢|吗|谁|別|别)"
-    r"|^[跟和与與同].{1,20}比|我(?:说|說|问|問|指)的|我是(?:说|說|问|問|指)|该(?=[\u4e00-\u9fff])(?<!应该)|相比"
+    r"(?<![其吉])[它他她牠]|^(?:那(?!英|曲)|[这這])"
+    r"|[这這那](?:个|個|些|样|樣|种|種|里|裡|儿|时|時|次|位|两|兩|家|部)"
+    r"|前者|后者|後者|上面|上述|以上(?!海)|刚才|剛才|呢\s*[？?]*$"
+    r"|^(?:还|還|另外|其他|其它|别的|別的|(?:不对|不對|不是)(?=[，,。、！! 我这這那])"
+    r"|里面|裡面|其中|之后|之後|然后|然後"
+    # Not 比亚迪, 比特币 and the like, which only begin so.
+    r"|比(?!亚|亞|特|利|尔|爾|赛|例|萨|基尼|重|较|較))|(?:还|還)有(?:什么|哪|呢|吗|谁|別|别)"
+    r"|^[跟和与與同].{1,20}比|我(?:说|說|问|問|指)的|我是(?:说|說|问|問|指)|相比"
+    r"|(?<![应應我你您他她们們就还還不也都活])该(?=[\u4e00-\u9fff])(?!怎|如何|不该|去|做|用|找|选|向)"
 )
 _ASKING_ZH = re.compile(
     r"什么时候|什麼時候|为什么|為什麼|什么|什麼|哪(?:里|裡|儿|个|個|些|一年|年|天)?|谁|誰|几|幾|多少|多大|多久|多长|多長|怎么|怎麼|怎样"
@@ -114,7 +128,9 @@ _ASKING_ZH = re.compile(
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z0-9]")
 #: So few content words, or Chinese characters, leave no room for a subject.
-_FEW_WORDS, _FEW_CHARACTERS = 1, 4
+_FEW_WORDS, _FEW_CHARACTERS, _FEW_CHARACTERS_OF_SOMETHING = 1, 2, 4
+#: Whose is missing where it begins so: 最近的出口是哪个？
+_OF_SOMETHING_ZH = re.compile("最|主要|现任|現任|首都|总人口|總人口")
 
 
 def leans(question: str) -> bool:
@@ -124,7 +140,8 @@ def leans(question: str) -> bool:
             return True
         if _DEFINES.match(question) or _OWNED_ZH.match(question):
             return False
-        return not _LATIN.search(question) and len(_ASKING_ZH.sub("", question)) <= _FEW_CHARACTERS
+        few = _FEW_CHARACTERS_OF_SOMETHING if _OF_SOMETHING_ZH.match(question) else _FEW_CHARACTERS
+        return not _LATIN.search(question) and len(_ASKING_ZH.sub("", question)) <= few
     if _LEANS_EN.search(question):
         return True
     for pronoun in _PRONOUN_EN.finditer(_NO_PRONOUN_EN.sub(lambda m: " " * len(m.group()), question)):
@@ -148,14 +165,20 @@ _PRONOUN_ZH = re.compile(r"(?<![其吉])(?:[它他她牠]们|[它他她牠])(?!�
 _ASKS_WHO = re.compile(r"\bwho\b|谁|誰", re.IGNORECASE)
 _SUBJECT_EN = re.compile(
     r"^(?:\w+ ){1,4}?(?:is|are|was|were|does|do|did|has|have|can) "
-    r"(?P<subject>(?:(?:the|an?) )?(?!I\b)[A-Z0-9][\w.'-]*(?: (?:of |and |the )?[A-Z0-9][\w.'-]*)*)"
+    r"(?P<subject>(?:(?:the|an?) )?(?!I\b)[A-Z0-9][\w.'’+#&-]*(?: (?:of |and |the )?[A-Z0-9][\w.'’+#&-]*)*)"
 )
 _DEFINED_EN = re.compile(
-    r"^What (?:is|was) (?P<subject>(?:the |an? )?(?:[\w.'-]+ ?){1,5}?)\s*\?$", re.IGNORECASE
+    r"^What (?:is|was) (?P<subject>(?!.* of )(?:the |an? )?(?:[\w.'’+#&-]+ ?){1,5}?)\s*\?$", re.IGNORECASE
 )
 _NAME = re.compile(r"^(?:[A-Z][\w.'-]*,? ?){1,4}\.?$")
 _IT = re.compile(r"\b(?P<word>it|its|he|him|his|she|her)\b", re.IGNORECASE)
-_HER_OWN = re.compile(r"\s+\w")
+_HER_OWN = re.compile(
+    r"\s+(?!(?:in|on|at|to|for|from|by|with|as|and|or|when|before|after|during|about)\b)\w", re.IGNORECASE
+)
+#: A clause before the pronoun that may well have what it means.
+_CLAUSE_EN = re.compile(r"(?:\b(?:if|while|because|and|so|but)|\w.*\bwhen)\b.*\w+ $", re.IGNORECASE)
+_CLAUSE_ZH = re.compile(r"[，,。？?！!]")
+_THING_ZH = re.compile("[它牠]")
 
 
 def _plain(answer: str) -> str:
@@ -174,13 +197,15 @@ def _resolved(question: str, before: str, answer: str) -> str | None:
 def _resolved_zh(question: str, before: str, answer: str) -> str | None:
     found = _SUBJECT_ZH.match(before)
     subject = found["subject"] if found and not _ASKING_ZH.fullmatch(found["subject"]) else ""
-    if _ASKS_WHO.search(before):
+    if _ASKS_WHO.search(before) and not _THING_ZH.search(question):  # a thing is no person
         short = answer.rstrip("。.")
         subject = short if 2 <= len(short) <= 24 and not re.search(r"[，,。；;\s]", short) else ""
     if not subject or re.search(r"谁|誰|什么|什麼|哪|怎", subject):
         return None
-    pronouns = _PRONOUN_ZH.findall(question)
+    pronouns = list(_PRONOUN_ZH.finditer(question))
     if len(pronouns) == 1:
+        if _CLAUSE_ZH.search(question, 0, pronouns[0].start()):
+            return None
         return _PRONOUN_ZH.sub(subject, question)
     if not pronouns and not _LEANS_ZH.search(question):  # its subject is missing
         return subject + question
@@ -189,7 +214,7 @@ def _resolved_zh(question: str, before: str, answer: str) -> str | None:
 
 def _resolved_en(question: str, before: str, answer: str) -> str | None:
     pronouns = list(_IT.finditer(question))
-    if len(pronouns) != 1:
+    if len(pronouns) != 1 or _CLAUSE_EN.search(question[: pronouns[0].start()]):
         return None
     word = pronouns[0]["word"].lower()
     if word in ("it", "its"):
@@ -197,6 +222,8 @@ def _resolved_en(question: str, before: str, answer: str) -> str | None:
         if not found or _ASKS_WHO.search(before):
             return None
         subject = found["subject"].strip()
+        if subject.endswith(("'s", "’s")):
+            return None
     else:
         if not (_ASKS_WHO.search(before) and _NAME.match(answer)):
             return None

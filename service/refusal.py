@@ -17,6 +17,7 @@ ones it refuses 11%.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -40,6 +41,10 @@ LOOKED_AT = 3
 NOWHERE = "_"
 #: A name is misspelt where a word of the passages is so much like it.
 MISSPELT = 0.8
+#: Letters of a name from which on it is looked for within other words, too.
+LONG_NAME = 4
+#: Letters that are no others with a mark, and how they are written without them.
+_PLAIN_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ß": "ss", "æ": "ae", "œ": "oe"})
 #: Stands in for closeness where nobody measured it (keyword search): what answering passages have on average.
 TYPICAL_CLOSENESS = 0.45
 
@@ -109,7 +114,19 @@ def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None
     if not missing:
         return []
     written = {term for hit in hits for term in evidence.terms(_whole(hit))}
-    return [name for name, term in missing if not any(_alike(term, other) for other in written)]
+    run = [_joined(_whole(hit)) for hit in hits]
+    return [
+        name
+        for name, term in missing
+        if not any(_alike(term, other) for other in written)
+        and not (len(name) >= LONG_NAME and any(_joined(name) in text for text in run))
+    ]
+
+
+def _joined(text: str) -> str:
+    """Letters and digits only, plain ones: "iPhone 15" is iPhone15, "git hub" GitHub, Łukasz Lukasz."""
+    flat = unicodedata.normalize("NFKD", text.casefold().translate(_PLAIN_LETTERS))
+    return "".join(c for c in flat if c.isalnum())
 
 
 def _alike(one: str, other: str) -> bool:

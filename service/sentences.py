@@ -77,6 +77,20 @@ ABBREVIATIONS = frozenset(
         "ggf",
         "inkl",
         "vgl",
+        "p",
+        "art",
+        "para",
+        "mt",
+        "gen",
+        "sen",
+        "gov",
+        "lt",
+        "col",
+        "capt",
+        "sgt",
+        "rev",
+        "incl",
+        "excl",
     ]
 )
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
@@ -95,7 +109,10 @@ _PROSE = re.compile(r"\S+(?:[ \t]+\S+){3}|(?:[\u3400-\u9fff][^\u3400-\u9fff]*){8
 _PICTURE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?!\[[^\]\n]*\]\([^()\n]*\)[ \t]*$")
 #: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
 #: end.
-_END = re.compile(r"[。！？!?…]+[”’」』）)\]\"']*(?=[\s\S]|$)|\.+[”’\"')\]]*(?=\s|$)")
+_END = re.compile(
+    r"[。！？!?…]+(?![”’」』）)\]\"']*[》〉])[”’」』）)\]\"']*(?:\[\d{1,3}\])*(?=[\s\S]|$)"
+    r"|\.+[”’\"')\]]*(?:\[\d{1,3}\])*(?=\s|$)"
+)
 _WORD_BEFORE = re.compile(r"[\w.]+$")
 #: German writes the day of a month and a century as an ordinal: 1. März 2024, im 19. Jahrhundert.
 _ORDINAL = re.compile(

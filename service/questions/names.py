@@ -20,8 +20,22 @@ _WORD = re.compile(
 )
 _BEGINS = re.compile(r"(?:^|[.?!:;])[\s\"'“‘(]*$")
 _CALENDAR = re.compile(
-    r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day|january|february|march|april|may|june|july|august|september"
+    r"(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days?|january|february|march|april|may|june|july|august|september"
     r"|october|november|december|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?(?:['’]s)?",
+    re.IGNORECASE,
+)
+#: Who is greeted, and the language that is asked for: both are said to whoever answers.
+_ADDRESS = re.compile(
+    r"^\W*(?:hi|hello|hey|dear|good (?:morning|afternoon|evening))\b[^,.!?\n]{0,40}[,.!\n]"
+    r"|\b(?:answer|reply|respond|translate|summari[sz]e|explain|write)\b[^.?!\n]{0,30}?\b(?:in|to|into)"
+    r" (?:English|French|German|Spanish|Italian|Portuguese|Russian|Chinese|Mandarin|Japanese|Korean)\b"
+    r"|用\s*(?:English|French|German|Spanish|Japanese)\s*(?:来)?(?:回答|回复|说)",
+    re.IGNORECASE,
+)
+#: Nouns that people write with a capital, though they name nothing, and contractions of "I".
+_COMMON = re.compile(
+    r"I['’](?:m|ve|ll|d|s|re)|(?:manual|handbook|guide|section|article|chapter|table|figure|appendix|page|document"
+    r"|dollar|euro|pound|internet)s?(?:['’]s)?",
     re.IGNORECASE,
 )
 #: Share of the words in small letters that are grammar, from which on a question is English.
@@ -30,6 +44,7 @@ _ENGLISH = 1 / 3
 
 def names(question: str) -> list[str]:
     """The names that a question has, in its order."""
+    question = _ADDRESS.sub(lambda found: " " * (len(found[0]) - 1) + ".", question)
     words = list(_WORD.finditer(question))
     chinese = _CJK.search(question) is not None
     if not chinese and not _english([word[0] for word in words if word[0].islower()]):
@@ -41,6 +56,7 @@ def names(question: str) -> list[str]:
             name.islower()
             or name.isupper()
             or _CALENDAR.fullmatch(name)
+            or _COMMON.fullmatch(name)
             or not evidence.terms(name.casefold())
         ):
             continue

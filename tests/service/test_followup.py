@@ -211,3 +211,65 @@ def test_real_follow_ups_find_their_passage(manual: Searcher, name: str) -> None
         for hit in hits
         for gold in row["gold"]
     )
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How long does it take to charge an iPhone 15?",
+        "Is it safe to drink tap water in Berlin?",
+        "What time is it in Tokyo?",
+        "How does one apply for a visa?",
+        "What is in this year's budget?",
+        "What is C++?",
+        "what is rag",
+        "北京人口多少？",
+        "公司地址在哪？",
+        "病假怎么请？",
+        "我该怎么申请报销？",
+        "比亚迪的总部在哪里？",
+        "不对称加密是什么？",
+        "以上海为例说明城市规划？",
+    ],
+)
+def test_what_only_looks_like_a_follow_up_is_unchanged(question: str) -> None:
+    assert standalone(question, TALK).text == question
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How long does it take to install?",
+        "Is it easy to install?",
+        "那为什么？",
+        "不是，我问的是高度。",
+        "该公司的总部在哪？",
+    ],
+)
+def test_short_ones_still_lean(question: str) -> None:
+    assert standalone(question, TALK).text != question
+
+
+@pytest.mark.parametrize(
+    ("turns", "question", "text"),
+    [
+        (("What is C++?", "A language."), "Who invented it?", "Who invented C++?"),
+        (("What is AT&T?", "A company."), "Where is it headquartered?", "Where is AT&T headquartered?"),
+        (("Who runs sales?", "Anna Schmidt"), "Who hired her in 2020?", "Who hired Anna Schmidt in 2020?"),
+        (("小米是谁创立的？", "雷军"), "它的总部在哪里？", "小米的总部在哪里？"),
+        (
+            ("保修期是多久？", "两年"),
+            "李白是谁？他是哪个朝代的诗人？",
+            "保修期是多久？ 李白是谁？他是哪个朝代的诗人？",
+        ),
+        (
+            ("Where is IBM headquartered?", "In Armonk."),
+            "What do I do if the device stops working and its light is red?",
+            "Where is IBM headquartered? What do I do if the device stops working and its light is red?",
+        ),
+    ],
+)
+def test_a_pronoun_stands_for_what_is_plainly_meant_or_is_left(
+    turns: tuple[str, ...], question: str, text: str
+) -> None:
+    assert standalone(question, said(*turns)).text == text

@@ -102,3 +102,34 @@ def test_the_refusal_names_what_is_missing_and_nobody_reads() -> None:
     assert "没有提到“Horovod”" in ask("DDP 和 Horovod 有什么区别？")[0].answer
     assert ask("How does Lorebase answer questions with Ollama?")[0].answered
     assert ask("How does Lorebase answer questions with Slack?", on_no_answer="answer")[0].answered
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What should I do if I'm ill?",
+        "What happens if I’ve lost my badge?",
+        "Hello Claude, what is the price of the pump?",
+        "Please answer in French what is the price of the pump?",
+        "请用English回答：保修期多久？",
+        "What does the Handbook say about sick leave?",
+        "Is it closed on Mondays?",
+    ],
+)
+def test_contractions_greetings_languages_and_common_nouns_are_no_names(question: str) -> None:
+    assert names(question) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "text"),
+    [
+        ("What is the price of the iPhone15?", "The iPhone 15 costs 999 EUR."),
+        ("Where do I report it on GitHub?", "Open an issue on git hub."),
+        ("When did Łukasz join?", "Lukasz joined in 2020."),
+        ("How long is the Øresund bridge?", "The Oresund bridge is 8 km long."),
+    ],
+)
+def test_a_name_in_another_spelling_is_mentioned(question: str, text: str) -> None:
+    assert names(question)
+    assert unmentioned(question, hits(text), rarity) == []
+    assert unmentioned("How do I connect it to Slack?", hits(text), rarity) == ["Slack"]

@@ -1,0 +1,64 @@
+"""Words that decide: what denies, what asks for yes or no, where a sentence ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from service import evidence
+from service.questions import kinds, wanted
+from service.sentences import split
+
+
+@pytest.mark.parametrize(
+    ("text", "denies"),
+    [
+        ("非洲最高的山是乞力马扎罗山。", False),
+        ("无线耳机采用不锈钢。", False),
+        ("未来的计划非常好。", False),
+        ("See No. 5 on the list.", False),
+        ("Not only lamps are sold.", False),
+        ("它不支持蓝牙。", True),
+        ("尚未发布。", True),
+        ("没有保修。", True),
+        ("非会员不能入场。", True),
+        ("It doesn't fit.", True),
+        ("There is no lamp.", True),
+    ],
+)
+def test_what_denies(text: str, denies: bool) -> None:
+    assert evidence.is_negative(text) is denies
+
+
+@pytest.mark.parametrize(
+    ("question", "polar"),
+    [
+        ("Doesn't the warranty cover water?", True),
+        ("Can't I return it?", True),
+        ("Hi, is the pump waterproof?", True),
+        ("Please, can I bring my dog?", True),
+        ("能不能带狗？", True),
+        ("有没有停车场？", True),
+        ("需要登記嗎？", True),
+        ("Can you tell me where the office is?", False),
+        ("Do you know when the office opens?", False),
+        ("吗啡的剂量是多少？", False),
+        ("Where is the office?", False),
+    ],
+)
+def test_what_asks_for_yes_or_no(question: str, polar: bool) -> None:
+    assert wanted.polar(question) is polar
+    assert (kinds.kind("吗啡的剂量是多少？") == "yes-no") is False
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("Berlin is big.[1] It has 3.7 million people.[2] It grows.", 3),
+        ("这是《为什么？》一书。它很好。", 2),
+        ("It is on p. 5. See Art. 5 of the law, incl. VAT.", 2),
+        ("Mt. Everest is high. Gen. Lee was there.", 2),
+    ],
+)
+def test_where_sentences_end(text: str, sentences: int) -> None:
+    found = [text[span.start : span.end] for span in split(text)]
+    assert len(found) == sentences, found
