@@ -1,6 +1,6 @@
 """Put a trained span reader where the package ships it: `model/readers/span-reader`.
 
-    python -m examples.span_reader.ship [RUN] [--checkpoint last] [--home HOME] [--sets NAME ...]
+    python -m examples.span_reader.ship [RUN] [--checkpoint last] [--keep 0] [--home HOME] [--sets NAME ...]
         [--figures FILE.md] [--target FOLDER]
 
 Matrices are rounded to 8 bits; card and loss picture go beside them. `--figures` is a piece of Markdown that is
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 
 from examples.span_reader.build import CROSSED, ENCODER, LARGE, LOWER_LAYERS, RECORDS, WRITTEN
@@ -23,6 +24,7 @@ from model.folder import MANIFEST, replaced
 from model.spans import folder
 from model.spans.data import SpanSet
 from model.spans.encoder import read_encoder
+from model.spans.folder import unpacked
 from model.spans.network import SpanNet
 from model.train import runs
 from model.train.picture import draw
@@ -91,6 +93,9 @@ def main() -> None:
     )
     parser.add_argument("run", nargs="?", default="span-reader", help="a run's name")
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="best: by validation")
+    parser.add_argument(
+        "--keep", type=float, default=0.0, metavar="SHARE", help="of the reader that the run began with"
+    )
     parser.add_argument("--home", type=Path, help="data folder; default: the one in use")
     parser.add_argument("--sets", nargs="+", choices=SOURCES, default=list(SOURCES))
     parser.add_argument("--figures", type=Path, help="Markdown for the card")
@@ -103,7 +108,12 @@ def main() -> None:
         raise SystemExit(f"the run {args.run} has no {args.checkpoint} checkpoint yet")
     encoder = read_encoder(install.find(ENCODER, home))
     net = SpanNet(encoder.config, encoder.config.n_layers - LOWER_LAYERS)
-    net.load_state_dict(load_file(found))
+    state = load_file(found)
+    if args.keep:
+        # Between the weights before and after a training (Wortsman et al. 2021, WiSE-FT, arXiv 2109.01903).
+        before = unpacked(load_file(Path(run.config()["begin"]) / WEIGHTS))
+        state = {name: torch.lerp(new, before[name].to(new.dtype), args.keep) for name, new in state.items()}
+    net.load_state_dict(state)
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     card = card.replace("{pairs}", told(run, encoder.config.width))
     card = card.replace("{sources}", "\n".join(f"| {SOURCES[name][1]} |" for name in args.sets))
