@@ -83,7 +83,7 @@ def test_a_worker_gives_what_parse_file_gives(pool: ParserPool, tmp_path: Path) 
     for file in (made, *sorted(SAMPLES.glob("*.pdf"))):
         assert pool.parse(file, max_bytes=MOST) == parse_file(file, max_bytes=MOST)
     upload = put(tmp_path, "upload-1234", "<html><p>hi")
-    assert pool.parse(upload, name="seite.html", max_bytes=MOST).parser == "html/1"
+    assert pool.parse(upload, name="seite.html", max_bytes=MOST).parser.startswith("html/")
 
 
 def test_errors_keep_their_type_and_message(pool: ParserPool, tmp_path: Path) -> None:
