@@ -27,7 +27,7 @@ from typing import Any
 
 from examples.grounded_qa.handwritten import read_handwritten
 from examples.span_reader import squad as fetched
-from examples.span_reader.exchange import denied, opposite, other, put
+from examples.span_reader.exchange import other, put, turned
 from ingest.collections import open_collection
 from ingest.embed import Embedder, find_embedder
 from ingest.pipeline import ingest_path
@@ -86,7 +86,7 @@ def nearly(asked: Asked, text: str, draw: random.Random) -> str | None:
     if draw.random() >= NEARLY:
         return None
     if draw.random() < 0.25:
-        return (opposite if draw.random() < 0.6 else denied)(asked.question, draw)
+        return turned(asked.question, draw)
     found = other(asked.question, text, text, asked.accepted, draw)
     return put(asked.question, *found) if found else None
 

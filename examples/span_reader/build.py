@@ -25,7 +25,7 @@ import torch
 from examples.grounded_qa.build import natural as gold_passages
 from examples.span_reader import squad
 from examples.span_reader.across import SIBLING, crossed
-from examples.span_reader.exchange import denied, opposite, other, put
+from examples.span_reader.exchange import other, put, turned
 from examples.span_reader.passages import (
     DATA,
     LONGEST,
@@ -208,10 +208,8 @@ def exchanged(
             text = put(question.text, *found)
             if text not in known:
                 yield replace(question, text=text), passage, False
-        if draw.random() < TURNED:
-            turn = opposite if draw.random() < 0.6 else denied
-            if text := turn(question.text, draw):
-                yield replace(question, text=text), passage, False
+        if draw.random() < TURNED and (text := turned(question.text, draw)):
+            yield replace(question, text=text), passage, False
         # Of the passage only what stands outside the answer is exchanged, and the new thing is not in it.
         before, answer, after = (
             passage.text[: question.start],

@@ -120,6 +120,11 @@ def other(
     return None
 
 
+def turned(question: str, draw: random.Random) -> str | None:
+    """The question with a word of it turned round, or else denied; None where it has no such word."""
+    return (opposite if draw.random() < 0.6 else denied)(question, draw)
+
+
 def opposite(question: str, draw: random.Random) -> str | None:
     """The question with a word of it turned round; None where there is none."""
     if script(question) == "CJK":

@@ -24,7 +24,6 @@ from model.folder import MANIFEST, replaced
 from model.spans import folder
 from model.spans.data import SpanSet
 from model.spans.encoder import read_encoder
-from model.spans.folder import unpacked
 from model.spans.network import SpanNet
 from model.train import runs
 from model.train.picture import draw
@@ -111,7 +110,7 @@ def main() -> None:
     state = load_file(found)
     if args.keep:
         # Between the weights before and after a training (Wortsman et al. 2021, WiSE-FT, arXiv 2109.01903).
-        before = unpacked(load_file(Path(run.config()["begin"]) / WEIGHTS))
+        before = folder.unpacked(load_file(Path(run.config()["begin"]) / WEIGHTS))
         state = {name: torch.lerp(new, before[name].to(new.dtype), args.keep) for name, new in state.items()}
     net.load_state_dict(state)
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")

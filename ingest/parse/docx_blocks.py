@@ -14,7 +14,7 @@ from typing import Any
 
 from ingest.parse.blocks import Block, markdown_table
 from ingest.parse.docx_numbering import Numbering, W
-from ingest.parse.tidy import RAISABLE, RAISED
+from ingest.parse.tidy import raised
 
 #: Holders of paragraphs and tables that are read through.
 _HOLDERS = frozenset(["sdt", "sdtContent", "customXml", "ins", "moveTo", "smartTag", "body", "txbxContent"])
@@ -169,8 +169,8 @@ class Reader:
                 continue
             name = _local(element)
             if name == "t":
-                raised = _raised(element.getparent()) and RAISABLE.fullmatch(element.text or "")
-                parts.append((element.text or "").translate(RAISED) if raised else element.text or "")
+                text = element.text or ""
+                parts.append(raised(text) if _is_raised(element.getparent()) else text)
             elif name == "sym":
                 parts.append(_symbol(element))
             elif name in _BREAKS:
@@ -262,7 +262,7 @@ def _hidden(run: Any) -> bool:
     return mark is not None and mark.get(f"{W}val", "1") not in ("0", "false", "off")
 
 
-def _raised(run: Any) -> bool:
+def _is_raised(run: Any) -> bool:
     properties = run.find(f"{W}rPr") if run is not None else None
     return _value(properties, "vertAlign") == "superscript"
 

@@ -12,7 +12,7 @@ from typing import Literal
 from lxml import etree
 
 from ingest.parse.blocks import Block, markdown_table
-from ingest.parse.tidy import RAISABLE, RAISED
+from ingest.parse.tidy import raised
 
 NO_CONTENT = frozenset(
     [
@@ -200,7 +200,7 @@ def _open(state: _State, element: etree._Element, tag: str) -> None:
         number = state.lists[-1]
         state.marker = f"{number}. " if number else "- "
         state.lists[-1] += bool(number)
-    _text(state, _raised(element, element.text))
+    _text(state, _own_text(element))
 
 
 def _close(state: _State, element: etree._Element, tag: str, is_root: bool) -> None:
@@ -292,19 +292,16 @@ def _cell_text(cell: etree._Element) -> str:
             if element is not cell and (not tag or _is_left_out(element, tag)):
                 walk.skip_subtree()
             elif element is not cell:
-                parts.append(
-                    (" " if tag in BLOCKS or tag == "br" else "") + (_raised(element, element.text) or "")
-                )
+                parts.append((" " if tag in BLOCKS or tag == "br" else "") + _own_text(element))
         elif element is not cell:
             parts.append((" " if tag in BLOCKS else "") + (element.tail or ""))
     return "".join(parts)
 
 
-def _raised(element: etree._Element, text: str | None) -> str | None:
-    """What stands in a `sup`: digits as the characters that are written so, or 10 to the 6th would be 106."""
-    if element.tag == "sup" and text and RAISABLE.fullmatch(text.strip()):
-        return text.strip().translate(RAISED)
-    return text
+def _own_text(element: etree._Element) -> str:
+    """The text in front of an element's children."""
+    text = element.text or ""
+    return raised(text) if element.tag == "sup" else text
 
 
 def _table(state: _State, table: etree._Element, rows: list[list[str]]) -> None:

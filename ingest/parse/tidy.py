@@ -21,10 +21,8 @@ from ingest.types import Section
 LONGEST_TITLE = 200
 """Characters of a title or heading that are kept; a longer one is a paragraph in disguise."""
 
-#: Raised digits and signs have characters of their own: a number with another above it stays two numbers.
-RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
-RAISABLE = re.compile(r"[+\-−]?\d{1,6}[+\-−]?")
-
+_RAISED = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻")
+_RAISABLE = re.compile(r"\s*([+\-−]?\d{1,6}[+\-−]?)\s*")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _SPACES = re.compile(r"\s+")
@@ -34,6 +32,12 @@ def tidy(text: str) -> tuple[str, int]:
     """The text as it will be stored, and how many characters were dropped because they are no text."""
     text, dropped = _NO_TEXT.subn("", _LINE_ENDS.sub("\n", text))
     return text.removeprefix("\ufeff"), dropped
+
+
+def raised(text: str) -> str:
+    """What is written above the line: digits as characters of their own, so that 10 to the 6th is not 106."""
+    number = _RAISABLE.fullmatch(text)
+    return number[1].translate(_RAISED) if number else text
 
 
 def one_line(title: str) -> str:

@@ -88,7 +88,7 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
         rf"|^[^的]{{1,16}}(?:到底|究竟)?是(?:一?[个個种種])?{_WHAT}(?:意思|东西|東西|人)?\W*$"
         rf"|{_WHAT}意思|指的?是?(?:{_WHAT}|[谁誰]|哪)|(?:做|幹|干)(?:{_WHAT}|嘛)(?:用)?的",
     ),
-    ("yes-no", r"[吗嗎](?!啡)|是否|能否|可否|(\w)不\1|有[没沒]有"),
+    ("yes-no", wanted.POLAR_ZH),
 )
 _PATTERNS = [(kind, re.compile(form, re.IGNORECASE)) for kind, form in _FORMS]
 

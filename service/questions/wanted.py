@@ -31,12 +31,14 @@ _NEVER_SHORT = re.compile(
     r"|(?:.*\b)?what (?:can|could|should|must|shall|do) (?:i|we|you|one) do\b)",
     re.IGNORECASE,
 )
+#: A Chinese question for yes or no; 吗啡 is morphine.
+POLAR_ZH = r"[吗嗎](?!啡)|是否|能否|可否|(\w)[不没沒]\1|有[没沒]有"
 #: A question for yes or no.
 _POLAR = re.compile(
     r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*(?!(?:can|could|will|would) you (?:please )?"
     r"(?:tell|give|show|list|explain|describe|name|say|summari[sz]e)\b|do you know (?:wh|how\b))"
     r"(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)(?:n['’]?t)?\b"
-    r"|^(?:can['’]?t|won['’]?t)\b|[吗嗎](?!啡)|是否|能否|可否|(\w)[不没沒]\1|有[没沒]有",
+    rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
     re.IGNORECASE,
 )
 #: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
