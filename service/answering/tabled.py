@@ -59,6 +59,7 @@ def with_cells(
     ]
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
+    weighed = [one for one in weighed if not names_columns(one.reading)]
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
     found = [one for one in found if one.likely == found[0].likely]
     if not found:
@@ -101,6 +102,15 @@ def speaks_of_another(question: str, reading: PassageReading, parsed: Parsed | N
             named = {*evidence.terms(question)}.difference(known)
             return bool(named) and named.isdisjoint(evidence.terms(row))
     return False
+
+
+def names_columns(reading: PassageReading) -> bool:
+    """Whether the few words of a reading are names of several columns: "Salary | Started" answers nothing."""
+    if "|" not in (reading.answer or "") or len(reading.sentences) != 1:
+        return False
+    start, end = reading.sentences[0]
+    heads = (table.first for table in cells.tables(reading.hit))
+    return any(head is not None and head.start < end and start < head.end for head in heads)
 
 
 def reading(found: cells.Found) -> PassageReading:
