@@ -255,6 +255,40 @@ def inject(
     set_active(model, name)
 
 
+def go_on(model: GPT, adapter: Adapter, config: LoRAConfig, *, name: str = DEFAULT) -> None:
+    """Freeze the decoder and put a trained adapter into it, active, to be trained on.
+
+    Args:
+        model: the decoder.
+        adapter: as it was left; it is copied.
+        config: of the same rank and strength; its dropout counts.
+        name: what the adapter is called in the decoder.
+
+    Raises:
+        AdapterError: a module that this decoder has not, another shape, or projections of unlike rank or
+            strength, which `collect` could not tell apart again.
+    """
+    for target, one in adapter.modules.items():
+        if one.a.shape[0] != config.lora_rank or not math.isclose(one.scale, config.scale):
+            raise AdapterError(
+                f"the adapter has rank {one.a.shape[0]} and strength {one.scale:g} at {target}, "
+                f"{config.lora_rank} and {config.scale:g} elsewhere: it cannot be trained on; merge it first"
+            )
+    model.requires_grad_(False)
+    device = next(model.parameters()).device
+    modules = {
+        target: LowRank(
+            one.a.to(device, torch.float32, copy=True),
+            one.b.to(device, torch.float32, copy=True),
+            one.scale,
+            None if one.magnitude is None else one.magnitude.to(device, torch.float32, copy=True),
+        )
+        for target, one in adapter.modules.items()
+    }
+    _attach(model, Adapter(config, modules), name, trainable=True)
+    set_active(model, name)
+
+
 def attach(model: GPT, adapter: Adapter, *, name: str = DEFAULT) -> None:
     """Put a trained adapter beside the projections, inactive and frozen.
 

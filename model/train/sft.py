@@ -19,7 +19,9 @@ from model.checkpoint import Checkpoint
 from model.config import LoRAConfig, TrainConfig
 from model.data.sets import DataConfig, prepare
 from model.errors import TokenizerError, TrainingError, UnsupportedModel
+from model.formats import peft
 from model.layout import read_config
+from model.merge_command import adapter_folder
 from model.tokenizer import Tokenizer
 from model.train import command, task
 from model.train.command import Command
@@ -41,6 +43,7 @@ class SFTConfig:
     model: str = DEFAULT_MODEL
     name: str = ""  #: of the run and of what it makes; default: the set's name and the time
     full: bool = False  #: all weights instead of an adapter
+    adapter_name_or_path: str = ""  #: an adapter to go on from, by name or folder; default: a fresh one
 
 
 CLASSES = (SFTConfig, TrainConfig, LoRAConfig, DataConfig)
@@ -76,6 +79,7 @@ HELP = {
     "per_device_train_batch_size": "rows of a micro-batch",
     "per_device_eval_batch_size": "rows of a micro-batch in validation",
     "full": "train all weights instead of an adapter",
+    "adapter_name_or_path": "go on from this adapter, whose rank, strength and projections are kept",
     "freeze": "train weights, but leave the embedding and the first N blocks as they are (implies --full)",
     "dataset": "names in dataset_info.json, paths of .json and .jsonl files, or uploads to the service",
     "dataset_dir": "where dataset_info.json is",
@@ -144,12 +148,31 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
     """Every setting that was given, checked, under the name that all processes agree on."""
     values = named(values, home)
     values["name"] = world.agree(values["name"])
+    if values.get("adapter_name_or_path"):
+        values = _going_on(values, home)
     what, how, _, data = _checked(values)
     taken = home / ("models" if what.full else "adapters") / what.name
     held = data.val_size or data.eval_dataset
     return task.settle(values, how, world, taken, held, NO_ADAPTER if what.full else {})
 
 
+def _going_on(values: dict[str, Any], home: Path) -> dict[str, Any]:
+    """With the adapter's folder, and its own shape: what was asked for and differs is refused."""
+    if values.get("full") or values.get("freeze"):
+        raise TrainingError(
+            "adapter_name_or_path is for adapters, and all weights are trained here; merge it first"
+        )
+    source = adapter_folder(values["adapter_name_or_path"], home)
+    own = peft.read(source, read_config(install.find(values["model"], home))[0]).config
+    for name in SHAPE:
+        here = getattr(own, name)
+        if values.get(name, here) != here:
+            raise TrainingError(f"{name} {values[name]}: the adapter in {source} has {here}; leave it out")
+    return values | {name: getattr(own, name) for name in SHAPE} | {"adapter_name_or_path": str(source)}
+
+
+#: What an adapter that is trained on keeps.
+SHAPE = ("lora_rank", "lora_alpha", "lora_target", "use_rslora", "use_dora")
 #: Where all weights are trained.
 NO_ADAPTER = {"loraplus_lr_ratio": "is for adapters, and all weights are trained here"}
 
@@ -192,7 +215,8 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     what, how, low, data = _checked(values)
     base = checkpoint.load(install.find(what.model, home))
     about = {"run": this.name, "base": what.model, "dataset": list(data.dataset)}
-    subject = Subject(base, None if what.full else low, about)
+    before = Path(what.adapter_name_or_path) if what.adapter_name_or_path else None
+    subject = Subject(base, None if what.full else low, about, before)
 
     def make(dtype: torch.dtype, say: task.Say) -> Task:
         del say

@@ -41,6 +41,7 @@ class Subject:
     base: Checkpoint
     adapter: LoRAConfig | None
     about: Mapping[str, Any]  #: run, data and the like: kept with the result
+    before: Path | None = None  #: folder of an adapter to go on from, whose config `adapter` is
 
     @cached_property
     def base_hash(self) -> str:
@@ -51,7 +52,8 @@ class Subject:
         """The decoder as the loop takes it: trained parameters in float32, frozen ones in `dtype`.
 
         Raises:
-            AdapterError: a target that is no projection.
+            AdapterError: a target that is no projection, or an adapter to go on from that is damaged or was
+                trained on another base.
             TrainingError: more blocks to freeze than there are.
         """
         with torch.device("meta"):
@@ -60,7 +62,9 @@ class Subject:
         weights = {name: dense(weight, held) for name, weight in self.base.weights.items()}
         model.load_state_dict(weights, assign=True)
         model = model.to(device)
-        if self.adapter is not None:
+        if self.adapter is not None and self.before is not None:
+            lora.go_on(model, peft.read(self.before, self.base.config, base=self.base_hash), self.adapter)
+        elif self.adapter is not None:
             lora.inject(model, self.adapter, generator=torch.Generator().manual_seed(config.seed))
         else:
             freeze(model, config.freeze)
