@@ -25,11 +25,19 @@ from service.sentences import Span, split
 SUPPORTED = 0.7
 #: What a second sentence must add.
 PAIR_COST = 0.2
-#: Anything a model might write to look like a reference to a passage.
+#: Anything a model might write to look like a reference to a passage; code is passed over.
 FORGED = re.compile(
-    r"\s*[\[【]\s*(?:passage|source|text|citation|document)?\s*\d{1,3}(?:\s*[,;-]\s*\d{1,3})*\s*[\]】](?!\()",
+    r"(?P<code>```[\s\S]*?(?:```|\Z)|`[^`\n]+`)"
+    r"|\s*[\[【［]\s*(?:passage|source|text|citation|document|文[档檔]|[来來]源|[资資]料|引用|段落)?\s*[:：^]?\s*"
+    r"[1-9]\d{0,2}(?:\s*[,;，、；–-]\s*[1-9]\d{0,2})*(?:†[^\]】］\n]*)?\s*[\]】］](?!\()",
     re.IGNORECASE,
 )
+#: What stands before a number in brackets that is part of what is said: sys.argv[1], b[1], the range [1, 5].
+_INDEXED = re.compile(
+    r"(?:[A-Za-z_]\w*\.[\w.]*\w|\w*_\w*|\b[a-z])$|(?:\b(?:range|interval)|∈|[区區][间間]|[范範][围圍])$"
+)
+#: One of several that are called alike: plan B, vitamin D, 乙方.
+_ONE_OF_SEVERAL = re.compile(r"(?<=[A-Za-z] )(?!I\b)[A-Z](?![\w'’])|[甲乙丙丁](?=[\u3400-\u9fff])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,11 @@ class _Window:
     pair: bool
     code: bool
 
+    def is_of(self, letters: set[str]) -> bool:
+        """Whether it speaks of these of several that are called alike; two sentences, of no other."""
+        own = set(_ONE_OF_SEVERAL.findall(self.hit.text[self.start : self.end]))
+        return own == letters if self.pair else letters <= own
+
 
 @dataclass(slots=True)
 class Citer:
@@ -132,6 +145,7 @@ class Citer:
         if sentence.rstrip().endswith(("?", "？")) or not (new or self._polar):
             return Statement(sentence), 0.0  # it asks, or it only repeats the question
         numbers = {t for t in wanted if evidence.is_number(t)}
+        letters = set(_ONE_OF_SEVERAL.findall(sentence))
         negative = evidence.is_negative(sentence)
         best: tuple[float, _Window] | None = None
         best_support = 0.0
@@ -140,6 +154,8 @@ class Citer:
                 continue  # an example such as `port = 8080` states nothing
             if not numbers <= window.terms or negative != window.negative or (negative and window.pair):
                 continue  # of two sentences nobody knows which one the negation belongs to
+            if letters and not window.is_of(letters):
+                continue
             support = evidence.share(wanted, window.terms)
             # Two sentences are cited only where one will not do. Among equals: the stretch that also speaks
             # of what
@@ -191,4 +207,10 @@ def _overlap(wanted: Collection[str], having: Collection[str]) -> float:
 
 def without_forged_markers(text: str) -> str:
     """The text without anything that looks like a reference to a passage: only checked markers are shown."""
-    return FORGED.sub("", text)
+
+    def kept(found: re.Match[str]) -> str:
+        if found["code"] is not None or _INDEXED.search(text, 0, found.start()):
+            return found[0]
+        return ""
+
+    return FORGED.sub(kept, text)

@@ -29,6 +29,8 @@ from service import evidence
 
 #: Of a question before, and of the answer to it, at most so many characters are carried over.
 CARRIED_QUESTION_CHARS, CARRIED_ANSWER_CHARS = 300, 160
+#: Each question is understood by the ones before it, so far back at most.
+MOST_TURNS = 40
 #: Weight of the search with what is carried over; the raw follow-up has the rest.
 CARRIED = 0.7
 #: How deep each search looks, so that a passage that is fair in both can win.
@@ -62,7 +64,8 @@ def standalone(question: str, history: Sequence[Said] = ()) -> Standalone:
     if not asked or not leans(question):  # nothing to lean on, or no need
         return Standalone(question, ((question, 1.0),))
     last = asked[-1]
-    before = standalone(history[last].text, history[:last]).text[-CARRIED_QUESTION_CHARS:]
+    earlier = history[max(0, last - MOST_TURNS) : last]
+    before = standalone(history[last].text, earlier).text[-CARRIED_QUESTION_CHARS:]
     answer = next((_plain(said.text) for said in history[last + 1 :] if said.role == "assistant"), "")
     together = f"{before} {question}"
     text = _resolved(question, before, answer) or together
@@ -159,8 +162,16 @@ _CORRECTS = re.compile(
 _MARKERS = re.compile(r"\s*\[\d+\]")
 _SUBJECT_ZH = re.compile(
     r"^(?:那|请问|請問)?(?P<subject>[^，,。？?！!的是在有]{2,24}?)"
-    r"(?:的|是|在|有|属于|屬於|叫|位于|位於|出生|生活|住|吃|什么时候|什麼時候|大约|大約|多|哪|为什么|怎)"
+    r"(?:的|是|在|有|属于|屬於|叫|位于|位於|成立|创立|創立|毕业|畢業|签订|簽訂|支持|负责|負責|运行|運行|获得|獲得"
+    r"|需要|提供|包括|包含|可以|出生|生活|住|吃|什么时候|什麼時候|大约|大約|多|哪|为什么|怎)"
 )
+#: What ends in a verb, or begins with one, is more than a subject: 公司支持哪些付款方式.
+_VERB_ZH = re.compile(
+    r"(?:[于於]|支持|负责|負責|需要|要|获得|獲得|运行|運行|签订|簽訂|提供|使用|采用|採用|包括|包含|生产|生產|发布|發布|收取?|付|交|给|給"
+    r"|做|买|買|卖|賣|到|去|来|來|由|被)$|^(?:需要|可以|能|应该|應該|如何|必须|必須|申请|申請|使用)"
+)
+#: Whom or what else a pronoun may mean: 员工离职时他的社保.
+_SOMEBODY_ZH = re.compile(r"[\u3400-\u9fff]{2,}(?<!之)[时時后後]$")
 _PRONOUN_ZH = re.compile(r"(?<![其吉])(?:[它他她牠]们|[它他她牠])(?!们)")
 _ASKS_WHO = re.compile(r"\bwho\b|谁|誰", re.IGNORECASE)
 _SUBJECT_EN = re.compile(
@@ -176,7 +187,14 @@ _HER_OWN = re.compile(
     r"\s+(?!(?:in|on|at|to|for|from|by|with|as|and|or|when|before|after|during|about)\b)\w", re.IGNORECASE
 )
 #: A clause before the pronoun that may well have what it means.
-_CLAUSE_EN = re.compile(r"(?:\b(?:if|while|because|and|so|but)|\w.*\bwhen)\b.*\w+ $", re.IGNORECASE)
+_CLAUSE_EN = re.compile(r"(?:\b(?:if|while|because|and|so|but)|\w.*\bwhen)\b(?:.*\w+)? $", re.IGNORECASE)
+#: Who does it, whose own it may be.
+_OF_ANOTHER_EN = re.compile(
+    r"^(?:how|when|where|why|what|which)\b(?: \w+)?"
+    r" (?:do|does|did|can|could|will|would|should|must|has|have|had)"
+    r" (?:the|an?|each|every|our|my|your) \w+ \w+|^(?:which|what) \w+ (?:has|have|had)\b",
+    re.IGNORECASE,
+)
 _CLAUSE_ZH = re.compile(r"[，,。？?！!]")
 _THING_ZH = re.compile("[它牠]")
 
@@ -200,13 +218,15 @@ def _resolved_zh(question: str, before: str, answer: str) -> str | None:
     if _ASKS_WHO.search(before) and not _THING_ZH.search(question):  # a thing is no person
         short = answer.rstrip("。.")
         subject = short if 2 <= len(short) <= 24 and not re.search(r"[，,。；;\s]", short) else ""
-    if not subject or re.search(r"谁|誰|什么|什麼|哪|怎", subject):
+    if not subject or re.search(r"谁|誰|什么|什麼|哪|怎", subject) or _VERB_ZH.search(subject):
         return None
     pronouns = list(_PRONOUN_ZH.finditer(question))
     if len(pronouns) == 1:
-        if _CLAUSE_ZH.search(question, 0, pronouns[0].start()):
+        if _CLAUSE_ZH.search(question, 0, pronouns[0].start()) or _SOMEBODY_ZH.search(
+            question, 0, pronouns[0].start()
+        ):
             return None
-        return _PRONOUN_ZH.sub(subject, question)
+        return _PRONOUN_ZH.sub(lambda _: subject, question)  # a subject may hold a backslash
     if not pronouns and not _LEANS_ZH.search(question):  # its subject is missing
         return subject + question
     return None
@@ -217,6 +237,8 @@ def _resolved_en(question: str, before: str, answer: str) -> str | None:
     if len(pronouns) != 1 or _CLAUSE_EN.search(question[: pronouns[0].start()]):
         return None
     word = pronouns[0]["word"].lower()
+    if word in ("its", "his", "her") and _OF_ANOTHER_EN.search(question[: pronouns[0].start()]):
+        return None  # how does the company pay its suppliers
     if word in ("it", "its"):
         found = _SUBJECT_EN.match(before) or _DEFINED_EN.match(before)
         if not found or _ASKS_WHO.search(before):

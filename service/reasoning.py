@@ -2,12 +2,19 @@
 
 Models such as DeepSeek-R1 put their reasoning between `<think>` and `</think>`; some templates open the tag
 in the prompt, so that only the closing tag arrives. Text that has been given out as answer cannot be taken
-back from a stream, therefore `Splitter.answer` and `Splitter.reasoning` at the end are what counts.
+back from a stream, therefore `Splitter.answer` and `Splitter.reasoning` at the end are what counts, and
+`Splitter.taken_back` says how often that has happened.
+
+An answer may speak of these tags. A tag is one only where no answer stands before the opening one, where
+nothing was closed before a bare closing one and reasoning does not come apart, and never behind a backtick.
 """
 
 from __future__ import annotations
 
+import re
+
 OPEN, CLOSE = "<think>", "</think>"
+_TAG = re.compile(f"{OPEN}|{CLOSE}")
 
 
 class Splitter:
@@ -16,36 +23,36 @@ class Splitter:
     def __init__(self) -> None:
         self.answer = ""
         self.reasoning = ""
+        self.taken_back = 0  #: how often what had been given out as answer turned out to be reasoning
         self._inside = False
+        self._closed = False  # a closing tag has come
+        self._apart = False  # the upstream sends its reasoning apart
         self._held = ""  # the end of the text, where a tag may be beginning
+        self._last = ""  # the character before it
 
     def feed(self, text: str, reasoning: str = "") -> tuple[str, str]:
         """What the piece adds to the answer and to the reasoning."""
+        self._apart = self._apart or bool(reasoning)
         answer, thought = "", reasoning
         self._held += text
-        while True:
-            tag = CLOSE if self._inside else OPEN
-            at = self._held.find(tag)
-            bare = -1 if self._inside else self._held.find(CLOSE)
-            if bare >= 0 and (at < 0 or bare < at):  # a bare closing tag: everything before it was reasoning
-                thought += self._held[:bare]
-                self.reasoning, self.answer, answer = self.reasoning + self.answer + answer, "", ""
-                self._held = self._held[bare + len(CLOSE) :].lstrip()
-                continue
-            if at < 0:
-                break
-            before, self._held = self._held[:at], self._held[at + len(tag) :]
+        while (found := self._tag(answer)) is not None:
+            before = self._held[: found.start()]
+            self._held, self._last = self._held[found.end() :].lstrip(), ""
             if self._inside:
                 thought += before
-                self._held = self._held.lstrip()
-            else:
+            elif found[0] == OPEN:
                 answer += before
-            self._inside = not self._inside
+            else:  # a bare closing tag: everything before it was reasoning
+                self.taken_back += bool(self.answer or answer)
+                thought = answer + before + thought
+                self.reasoning, self.answer, answer = self.reasoning + self.answer, "", ""
+            self._inside, self._closed = found[0] == OPEN, self._closed or found[0] == CLOSE
         certain = len(self._held) - self._beginning()
         if self._inside:
             thought += self._held[:certain]
         else:
             answer += self._held[:certain]
+        self._last = self._held[:certain][-1:] or self._last
         self._held = self._held[certain:]
         return self._keep(answer, thought)
 
@@ -53,6 +60,22 @@ class Splitter:
         """What was held back because it might have become a tag."""
         held, self._held = self._held, ""
         return self._keep("", held) if self._inside else self._keep(held, "")
+
+    def _tag(self, answer: str) -> re.Match[str] | None:
+        """The next tag that is one; `answer` is what the piece has added to the answer so far."""
+        for found in _TAG.finditer(self._held):
+            before = self._held[: found.start()]
+            if (before[-1:] or self._last) == "`":
+                continue
+            if self._inside:
+                counts = found[0] == CLOSE
+            elif found[0] == OPEN:
+                counts = not (self.answer + answer + before).strip()
+            else:
+                counts = not self._closed and not self._apart
+            if counts:
+                return found
+        return None
 
     def _keep(self, answer: str, thought: str) -> tuple[str, str]:
         if not self.answer:

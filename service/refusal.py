@@ -26,7 +26,7 @@ from ingest.scripts import script
 from ingest.types import Hit
 from service import evidence
 from service.events import Refusal
-from service.questions.names import names
+from service.questions.names import COUNTRIES, names
 
 #: Inverse document frequency of each term.
 Rarity = Callable[[Sequence[str]], Sequence[float]]
@@ -110,7 +110,12 @@ def unmentioned(question: str, hits: Sequence[Hit], rarity: Rarity | None = None
     if not evidence.in_chinese(question) and any(script(hit.text) not in own for hit in hits):
         return []
     most = rarity([NOWHERE])[0]
-    missing = [(name, terms[0]) for name, terms in named if min(rarity(terms)) >= most]
+    missing = [
+        (name, terms[0])
+        for name, terms in named
+        if min(rarity(terms)) >= most
+        and not ((country := COUNTRIES.get(name.casefold())) and min(rarity(evidence.terms(country))) < most)
+    ]
     if not missing:
         return []
     written = {term for hit in hits for term in evidence.terms(_whole(hit))}

@@ -117,4 +117,6 @@ def _marked(statement: Statement, mark: str) -> str:
         return text
     if kept.endswith(("```", "~~~")):  # inside a fence the mark would be code
         mark = "\n\n" + mark.strip() if mark else mark
+    elif mark and kept.endswith("|") and kept.lstrip().startswith("|"):  # into the last cell of a table's row
+        return f"{kept[:-1].rstrip()}{mark} |{text[len(kept) :]}"
     return kept + mark + text[len(kept) :]

@@ -95,7 +95,10 @@ ABBREVIATIONS = frozenset(
 )
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}[ \t]")
-_ITEM = re.compile(r"[ \t]*(?:[-*+•‣▪]|\d{1,3}[.)])[ \t]+")
+_ITEM = re.compile(
+    r"[ \t]*(?:(?:[-*+•‣▪●◦·–]|\d{1,3}[.)]|[a-z][.)]|\(\d{1,2}\))[ \t]+"
+    r"|(?:\d{1,3}[、．]|（\d{1,2}）|[(（]?[一二三四五六七八九十]{1,3}[)）、]|[①-⑳])[ \t]*)"
+)
 _ROW = re.compile(r"[ \t]*\|")
 #: A line of indented JSON: a member or a bracket.
 _JSON = re.compile(
@@ -212,8 +215,8 @@ def _ends(text: str, mark: re.Match[str], end: int) -> bool:
     following = _NEXT.match(text, mark.end(), end)
     if following is None:
         return not text[mark.end() : end].strip()  # glued to what follows: 3.5, a.b, why?not
-    if following[1].islower():
-        return False
+    if following[1].islower():  # below a line that asks stands its answer, however it begins
+        return text[mark.start()] in "?!" and "\n" in following[0]
     if text[mark.start()] != "." or mark[0].startswith(".."):
         return True
     before = _WORD_BEFORE.search(text, max(0, mark.start() - 24), mark.start())

@@ -7,6 +7,7 @@ survives.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,13 @@ from service.citations import Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Reasoning, Token
 from service.generators import Piece
 from service.reasoning import Splitter
-from service.sentences import split
+from service.sentences import Span, split
+
+#: A model that says the same again is stopped: at a sentence of so many characters right behind itself, or
+#: after so many sentences in a row that were all said before.
+REPEATED_CHARS, REPEATED_IN_A_ROW = 12, 3
+#: Of a Markdown table, the line below its head.
+_RULE = re.compile(r"[|:\-\s]*-[|:\-\s]*")
 
 
 class Writing:
@@ -29,6 +36,8 @@ class Writing:
         self.last: Piece | None = None
         self._splitter = Splitter()
         self._checked_to = 0
+        self._again = 0  # sentences in a row, the last ones, that were all said before
+        self._taken_back = 0
 
     @property
     def reasoning(self) -> str:
@@ -67,8 +76,10 @@ class Writing:
         if len(self._splitter.reasoning) > reasoned:
             events.append(Reasoning(self._splitter.reasoning[reasoned:]))
         text = self._splitter.answer
-        if len(text) < self._checked_to:  # a bare </think>: what was taken for the answer was reasoning
-            self._checked_to = 0
+        if self._splitter.taken_back > self._taken_back:  # what was taken for the answer was reasoning
+            self._taken_back = self._splitter.taken_back
+            self._checked_to = self._again = 0
+            self.repeats = False
             self.statements.clear()
             self.supports.clear()
             if self.citer:
@@ -97,10 +108,13 @@ class Writing:
             sentence = whole.strip()
             if not sentence:
                 continue
-            if any(sentence == s.text.strip() for s in self.statements):
-                self.repeats = True
+            if self._says_again(sentence, span):
                 break
             known = len(self.citer.citations) if self.citer else 0
+            if _RULE.fullmatch(sentence):
+                self.statements.append(Statement(whole, ours=True))
+                self.supports.append(0.0)
+                continue
             statement, support = self.citer.check(whole) if self.citer else (Statement(whole), 0.0)
             if self.citer and not statement.supported and _says_nothing(sentence):
                 continue
@@ -109,6 +123,20 @@ class Writing:
             if self.citer:
                 events.append(Checked(statement, tuple(self.citer.citations[known:])))
         return events
+
+    def _says_again(self, sentence: str, span: Span) -> bool:
+        """Whether the model has begun to repeat itself; what it repeated is then dropped."""
+        if span.kind != "sentence" or sentence.endswith((":", "：")):
+            return False  # headings, rows and "Advantages:" may well come twice
+        if not any(sentence == s.text.strip() for s in self.statements):
+            self._again = 0
+            return False
+        self._again += 1
+        at_once = len(sentence) >= REPEATED_CHARS and self.statements[-1].text.strip() == sentence
+        self.repeats = at_once or self._again >= REPEATED_IN_A_ROW
+        if self.repeats and (said := self._again - 1):
+            del self.statements[-said:], self.supports[-said:]
+        return self.repeats
 
 
 def _says_nothing(sentence: str) -> bool:

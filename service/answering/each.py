@@ -152,7 +152,9 @@ def _statements(
     The second value is whether it says it in the generator's words.
     """
     hit = reading.hit
-    answer = without_forged_markers(reading.answer or "").strip()
+    answer = (reading.answer or "").strip()
+    if reading.by == "generator" and answer not in hit.text:
+        answer = without_forged_markers(answer).strip()
     few = reading.by == "cells" or not definitions.takes_sentences(question, answer)
     if answer and select.supported(question, reading) and few:
         known = len(citer.citations)

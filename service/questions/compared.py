@@ -54,11 +54,15 @@ _FORMS = tuple(
         r"|分别|分別|[，,]|\W*$)",
     )
 )
+#: Nobody compares two things in more, and the forms take cubic time.
+MOST_CHARS = 300
 _AND = re.compile(r"\s*(?:、|和|与|與)\s*")
 
 
 def weighed(question: str) -> tuple[str, str] | None:
     """The two things that a question compares (Which is taller, the tower or the bridge?); None without."""
+    if len(question) > MOST_CHARS:
+        return None
     found = _WEIGHS.search(question) or _DIFFER.search(question.strip())
     if found is None:
         return None
@@ -68,6 +72,8 @@ def weighed(question: str) -> tuple[str, str] | None:
 
 def things(question: str) -> tuple[frozenset[str], ...]:
     """The content terms that each of the compared things has and no other one; () where none are told."""
+    if len(question) > MOST_CHARS:
+        return ()
     for form in _FORMS:
         if (found := form.search(question.strip())) is not None:
             named = [part for group in found.groups() for part in _AND.split(group) if part.strip()]

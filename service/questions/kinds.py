@@ -68,7 +68,7 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
     ),
     (
         "why",
-        rf"(?<![作成称稱认認视視名改现現])[为為]{_WHAT}(?![样樣])|什[么麼]原因|原因[是有](?:什[么麼]|哪)",
+        rf"(?<![作成称稱认認视視名改现現命评評译譯选選定])[为為]{_WHAT}(?![样樣])|什[么麼]原因|原因[是有](?:什[么麼]|哪)",
     ),
     ("summary", r"总结|總結|概括|概述|介绍|介紹|简述|簡述|主要(?:讲|講|内容|內容|说|說)|大意"),
     (
@@ -90,14 +90,16 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
     ),
     ("yes-no", wanted.POLAR_ZH),
 )
+#: Kinds that a noun tells, unless who or when is asked: the executive summary may be due some day.
+NAMED_BY_NOUN: frozenset[Kind] = frozenset(("comparison", "summary"))
 _PATTERNS = [(kind, re.compile(form, re.IGNORECASE)) for kind, form in _FORMS]
 
 
 def kind(question: str) -> Kind | None:
     """The kind of sentences that a question wants; None where a few words answer, or nobody can tell."""
-    asked = question.strip()
+    asked = wanted.asked(question)
     for found, form in _PATTERNS:
-        if form.search(asked):
+        if form.search(asked) and not (found in NAMED_BY_NOUN and wanted.WHO_OR_WHEN.search(asked)):
             return found
     if definitions.lists(asked) or definitions.how_many_named(asked) is not None:
         return "list"

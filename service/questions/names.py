@@ -34,10 +34,25 @@ _ADDRESS = re.compile(
 )
 #: Nouns that people write with a capital, though they name nothing, and contractions of "I".
 _COMMON = re.compile(
-    r"I['’](?:m|ve|ll|d|s|re)|(?:manual|handbook|guide|section|article|chapter|table|figure|appendix|page|document"
+    r"I['’](?:m|ve|ll|d|s|re)|(?:mr|mrs|ms|dr|prof)\.?|wi-?fi|ok|(?:e-?mail|app|manual|handbook|guide|section|article|chapter|table|figure|appendix|page|document"
     r"|dollar|euro|pound|internet)s?(?:['’]s)?",
     re.IGNORECASE,
 )
+_PEOPLES = """
+american:america arab:arabia argentine:argentina australian:australia austrian:austria
+belgian:belgium brazilian:brazil british:britain bulgarian:bulgaria canadian:canada chilean:chile
+chinese:china colombian:colombia croatian:croatia cuban:cuba czech:czechia danish:denmark
+dutch:netherlands egyptian:egypt english:england ethiopian:ethiopia european:europe finnish:finland
+french:france german:germany greek:greece hungarian:hungary icelandic:iceland indian:india
+indonesian:indonesia iranian:iran iraqi:iraq irish:ireland israeli:israel italian:italy
+japanese:japan kenyan:kenya korean:korea malaysian:malaysia mexican:mexico moroccan:morocco
+nigerian:nigeria norwegian:norway pakistani:pakistan peruvian:peru polish:poland portuguese:portugal
+romanian:romania russian:russia saudi:arabia scottish:scotland serbian:serbia singaporean:singapore
+slovak:slovakia spanish:spain swedish:sweden swiss:switzerland taiwanese:taiwan thai:thailand
+turkish:turkey ukrainian:ukraine vietnamese:vietnam welsh:wales african:africa asian:asia
+"""
+#: Whose country the documents may mention instead: the French capital is the capital of France.
+COUNTRIES = dict(pair.split(":") for pair in _PEOPLES.split())
 #: Share of the words in small letters that are grammar, from which on a question is English.
 _ENGLISH = 1 / 3
 
@@ -54,7 +69,7 @@ def names(question: str) -> list[str]:
         name = word[0].rstrip(".'’-")
         if (
             name.islower()
-            or name.isupper()
+            or name.removesuffix("s").isupper()
             or _CALENDAR.fullmatch(name)
             or _COMMON.fullmatch(name)
             or not evidence.terms(name.casefold())

@@ -17,7 +17,7 @@ _WHOLE = re.compile(
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|what (?:is|was|are|were) .* about\s*\?*$|what is (?:an? |the )?[\w-]+\s*\?*$)"
     r"|\bdifferences?\b|\bdiffer\b|\bcompared?\b"
-    r"|怎样|怎樣|怎么|怎麼|如何|(?<![作成称稱认認视視])[为為]什[么麼]|为何|為何|原因是什么|原因是什麼|步骤|步驟"
+    r"|怎样|怎樣|怎么|怎麼|如何|(?<![作成称稱认認视視名改现現命评評译譯选選定])[为為]什[么麼]|为何|為何|原因是什么|原因是什麼|步骤|步驟"
     r"|总结|總結|概括|概述|介绍|介紹|说明|說明|描述|解释|解釋|简述|簡述"
     r"|哪些|哪几|哪幾|区别|區別|不同|差别|差別|各自|分别|分別|^什[么麼][是叫]|^[^的]{1,16}是什[么麼]\s*[?？]?$",
     re.IGNORECASE,
@@ -32,7 +32,9 @@ _NEVER_SHORT = re.compile(
     re.IGNORECASE,
 )
 #: A Chinese question for yes or no; 吗啡 is morphine.
-POLAR_ZH = r"[吗嗎](?!啡)|是否|能否|可否|(\w)[不没沒]\1|有[没沒]有"
+POLAR_ZH = (
+    r"[吗嗎](?!啡)|(?<![什怎那这這多要])么[\s？?。！!]*$|有[无無]|是否|能否|可否|(\w)[不没沒]\1|有[没沒]有"
+)
 #: A question for yes or no.
 _POLAR = re.compile(
     r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*(?!(?:can|could|will|would) you (?:please )?"
@@ -41,23 +43,54 @@ _POLAR = re.compile(
     rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
     re.IGNORECASE,
 )
+#: Each of several questions, with its mark.
+_MARKED = re.compile(r"[^?？]*[?？]+(?=\s|[\u3400-\u9fff]|$)")
+_GREETING = re.compile(
+    r"^\W*(?:(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|thanks|thank you|ok|okay|well|so|and|but"
+    r"|then)\b(?: (?:there|all|everyone|team)\b)?[\s,!.:–-]*)+",
+    re.IGNORECASE,
+)
+#: Where it holds what is asked: in front of a comma.
+_CONDITION = re.compile(
+    r"^(?:if|when|once|after|before|while|in case|suppose|assuming)\b[^,?]{3,80}, *(?=\w)", re.IGNORECASE
+)
+#: A person or a time is asked for, whatever else is named: who wrote the summary, when is it due.
+WHO_OR_WHEN = re.compile(
+    r"^(?:who(?:se)?|when|where|(?:at |on )?(?:what|which) (?:time|date|day|year))\b"
+    r"|[谁誰](?!和|与|與)|什[么麼](?:时候|時候|时间|時間)|[几幾][点點号號]|哪一?[天年日]|何[时時]",
+    re.IGNORECASE,
+)
+_NOUNS = frozenset(("总结", "總結", "概括", "概述", "介绍", "介紹", "说明", "說明"))
 #: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
 _BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由於|所以|而且|但是|而|但)")
 
 
+def asked(question: str) -> str:
+    """The part of a question that asks: without a greeting and a condition, the last of several, one space.
+
+    "Hello, why was it moved?" asks why, and "If I cancel, do I get a refund?" whether.
+    """
+    parts = _MARKED.findall(" ".join(question.split()))
+    part = parts[-1].strip() if parts else " ".join(question.split())
+    return _CONDITION.sub("", _GREETING.sub("", part)) or part
+
+
 def sentences(question: str) -> bool:
     """Whether whole sentences answer, rather than a few words; so they do where yes or no is asked for."""
-    return _WHOLE.search(question.strip()) is not None or polar(question)
+    part = asked(question)
+    found = _WHOLE.search(part)
+    noun = found is not None and found[0] in _NOUNS and WHO_OR_WHEN.search(part)
+    return (found is not None and not noun) or polar(question)
 
 
 def never_short(question: str) -> bool:
     """Whether no short answer does justice to a question, so that a generator need not try one."""
-    return _NEVER_SHORT.match(question.strip()) is not None
+    return _NEVER_SHORT.match(asked(question)) is not None
 
 
 def polar(question: str) -> bool:
     """Whether yes or no is asked for."""
-    return _POLAR.search(question.strip()) is not None
+    return _POLAR.search(asked(question)) is not None
 
 
 def repeats(question: str, words: str) -> bool:

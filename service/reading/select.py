@@ -76,6 +76,7 @@ _ASKS = re.compile(
 LEAST_REPEATED, MOST_ADDED = 4, 2
 #: A number with its scale, where it is written with one.
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(thousand|million|billion|trillion))?\b", re.IGNORECASE)
+_FIGURE = re.compile(r"\d+(?:[.:]\d+)*")
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
@@ -188,7 +189,9 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     numbers, neither of which stands in the other's sentences; and these speak of what is asked, or in the
     same words.
     """
-    if one.rank == other.rank or same(one, other) is not False or one.polar != other.polar:
+    if one.rank == other.rank or one.polar != other.polar:
+        return False
+    if same(one, other) is not False and not _other_figures(one, other):
         return False
     if not (supported(question, one) and supported(question, other)):
         return False  # what is shown is then a sentence, and nobody has said that it differs
@@ -223,6 +226,15 @@ def _within(few: Sequence[str], many: Sequence[str]) -> bool:
     """Whether words stand in others, one after another."""
     n = len(few)
     return any(list(many[at : at + n]) == list(few) for at in range(len(many) - n + 1))
+
+
+def _other_figures(one: PassageReading, other: PassageReading) -> bool:
+    """Whether two short answers have numbers, and other ones: 10 working days, 30 working days."""
+    answers = one.answer or "", other.answer or ""
+    if rounded(*answers):
+        return False
+    left, right = ({*_FIGURE.findall(_THOUSANDS.sub("", answer))} for answer in answers)
+    return bool(left and right) and not (left <= right or right <= left)
 
 
 def describe(question: str, readings: Sequence[PassageReading], relevance: float) -> list[tuple[float, ...]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
 from service.reading import select
 from service.reading.readings import Span
@@ -58,25 +59,36 @@ _TOLD = (
     r"(?:instructions?|rules?|text|context|messages?|passages?|sources?|documents?|pages?|content|input"
     r"|tasks?|answers?|orders?|prompts?|directions?|directives?|guidelines?|conversation)"
 )
+#: Who writes to people takes back what they wrote before: "ignore my previous message".
+_NO_LETTER = r"(?!(?:my|our) (?:\w+ ){0,2}(?:messages?|e-?mails?|letters?|notes?|posts?|requests?)\b)"
+#: What a model is told to do, behind its name.
+_TO_DO = (
+    r"(?:you|your|please|do|don|when|if|ignore|answer|say|reply|respond|always|never|output|repeat|print"
+    r"|the (?:answer|correct|right|only))\b"
+)
+_MODEL_ZH = "(?:AI|人工智能|人工智慧|大?语言模型|大?語言模型|大模型|聊天机器人|聊天機器人)(?:助手|助理|模型)?"
 #: What orders a model about: one of these is enough.
 _ORDERS = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         # Drop what you were told.
         rf"{_BEGINS}(?:ignore|disregard|forget|do(?: not|n['’]t) (?:follow|obey|use|trust|believe|read)"
-        rf"|pay no attention to|stop following)\s+(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?{_TOLD}\b"
+        rf"|pay no attention to|stop following)\s+{_NO_LETTER}"
+        rf"(?:[\w'’]+[\s,]+){{0,4}}?(?:{_BEFORE} (?:\w+ )?{_TOLD}\b"
         rf"|your (?:\w+ )?{_TOLD}\b|(?:all |any |the |these |those )*(?:instructions?|system prompts?)"
         r"|sources?\s*\[?\d|(?:everything|anything|whatever|all|what)\b[^.!?\n]{0,20}\b(?:above|before|told"
-        r"|said|given|else)\b|the (?:question|user|passages?|above)\b)",
+        r"|said|given|else)\b|the (?:question|passages?|above"
+        r"|user(?![ -]?(?:agents?|names?|ids?|interface|manual|guide)))\b)",
         rf"{_BEGINS}(?:override|bypass|discard|drop|abandon)\s+(?:[\w'’]+[\s,]+){{0,4}}?"
         rf"(?:your (?:\w+ )?{_TOLD}"
         rf"|(?:previous|prior|earlier|preceding|above) (?:\w+ )?(?:instructions?|prompts?|directives?"
         rf"|guidelines?|tasks?))\b",
         # You, the model.
-        rf"(?:\b(?:attention|dear|hey|hello|(?:note|message|instructions?|notice) (?:to|for))\b[,:!]?"
-        rf"|^\s*(?:to|for)) (?:the |any |all |every |an? )?(?:\w+ )?{_MODEL}\b\s*[:,!.]",
-        rf"(?:^|[.!?]\s+){_MODEL}\s*[,:!]\s*(?:you|your|please|do|don|when|if|ignore|answer|say|reply"
-        rf"|respond)\b",
+        r"\b(?:attention|dear|hey|hello|(?:note|message|instructions?|notice) (?:to|for))\b[,:!]?"
+        rf" (?:the |any |all |every |an? )?(?:\w+ )?{_MODEL}\b\s*[:,!.]",
+        rf"^\s*(?:to|for) (?:(?:the|any|all|every|an?) (?:\w+ )?{_MODEL}\b\s*[:,!.]"
+        rf"|(?:\w+ )?{_MODEL}\b\s*[:,!.]\s*{_TO_DO})",
+        rf"(?:^|[.!?]\s+){_MODEL}\s*[,:!]\s*{_TO_DO}",
         rf"\b(?:you are|you're|act as|pretend to be) (?:now )?(?:an? |the )?(?:\w+ ){{0,2}}{_MODEL}\b",
         r"\byou are (?:now|henceforth) (?:in \w+ mode|unrestricted|jailbroken|free (?:of|from)|dan\b)",
         r"\bas an (?:ai(?: (?:language )?model| assistant)?,|(?:ai|large) language model)",
@@ -100,8 +112,10 @@ _ORDERS = tuple(
         r"(?:忽略|无视|無視|忘记|忘記|忘掉|抛开|拋開|(?:不要|不必|别|別)(?:理会|理會|管|相信|使用"
         r"|遵守))[^。!?\n]{0,12}(?:指令|指示|提示词|提示詞|规则|規則|以上|上述|之前|此前|前面"
         r"|(?:其他|其它|别的|別的)(?:来源|來源|资料|資料|文档|文檔|文件|段落|内容|內容))",
-        r"(?:^|[。!?\n,]\s*)(?:致|给|給|请|請)?(?:所有|各位|任何)?(?:AI|人工智能|人工智慧|大?语言模型"
-        r"|大?語言模型|大模型|聊天机器人|聊天機器人)(?:助手|助理|模型)?\s*(?:[:,]|请|請|注意|必须|必須)",
+        rf"(?:^|[。!?\n,]\s*)(?:(?:致|给|給|请|請)(?:所有|各位|任何)?|所有|各位|任何){_MODEL_ZH}\s*"
+        rf"(?:[:,]|请|請|注意|必须|必須)",
+        rf"(?:^|[。!?\n]\s*){_MODEL_ZH}\s*(?:[:,]\s*)?(?:请(?!假|求)|請(?!假|求)|注意(?!力)|[你您]|忽略|无视|無視"
+        r"|(?:必须|必須)(?:说|說|回答|回复|回覆|输出|輸出|告诉|告訴|忽略|引用|拒绝|拒絕))",
         r"你(?:现在|現在)?是(?:一个|一個|一名)?[^。!?\n]{0,8}(?:助手|助理|语言模型|語言模型|人工智能|机器人"
         r"|機器人)",
         r"(?:无论|無論|不管|不论|不論)(?:用户|用戶|别人|別人|对方|對方|谁|誰|任何人)?(?:问|問|提问|提問)",
@@ -118,7 +132,9 @@ _CLAIMS = tuple(
         r"\b(?:only|correct|right|checked|verified|official|final|permitted|allowed|approved|authoritative"
         r"|true) (?:answer|output|response|reply)\b|\banswer to (?:this|any|every|all|each"
         r"|your) (?:\w+ )?questions?\b|(?:正确|正確|标准|標準|官方|唯一|最终|最終)(?:答案|回答|回复|回覆)",
-        r"\byour (?:only )?(?:reply|answer|response|output)\b"
+        # Not those of who sits an examination: "write your answer in ink".
+        r"(?<!write )(?<!mark )(?<!check )(?<!give )(?<!explain )(?<!submit )(?<!put )\byour (?:only )?"
+        r"(?:reply|answer|response|output)\b"
         r"|\bthe (?:user|answer) (?:now )?(?:asks|is asking|shall be|must be)\b"
         r"|(?:告诉|告訴|回复|回覆)(?:用户|用戶)",
         r"\b(?:be|is|as) (?:cited|quoted) as\b|\b(?:cite|quote) (?:it |this )?as\b|\bsources?\s*\[\d{1,2}\]"
@@ -169,6 +185,10 @@ _GOES_ON = re.compile(
 #: What stands between the end of a turn and what comes behind it.
 _EDGE = re.compile(r"[\s.,;:!?。、]*")
 _INLINE_CODE = re.compile(r"`[^`\n]+`")
+#: A label with a few words on its line, without a stop.
+_FIELD = re.compile(
+    r"[^:：\n#]{1,24}[:：][^\n.?!。？！]{0,24}(?:\n[^\n:：#]{1,24}[:：][^\n.?!。？！]{0,24})*"
+)
 #: Characters that are not seen.
 _UNSEEN = re.compile(r"[\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]|[\U000e0000-\U000e007f]")
 
@@ -203,11 +223,17 @@ def dialogue(text: str) -> int | None:
     """Where a dialogue of a model and somebody else begins; None without one, or in code."""
     plain, at = _plain(text)
     code = [(s.start, s.end) for s in split(text) if s.kind == "code"]
-    places = [
-        next((at[m.start()] for m in label.finditer(plain) if not _inside(at[m.start()], code)), None)
+    said = sorted(
+        (at[m.start()], label is _ASSISTANT)
         for label in (_ASSISTANT, _OTHER)
-    ]
-    return None if None in places else min(place for place in places if place is not None)
+        for m in label.finditer(plain)
+        if not _inside(at[m.start()], code)
+    )
+    if len({model for _, model in said}) < 2:
+        return None
+    whole = [text[a:b].strip() for (a, _), (b, _) in pairwise([*said, (len(text), True)])]
+    # Each once, and a few words behind it: the fields of a form ("Assistant: Mary Smith, User: bob01").
+    return None if len(said) == 2 and all(_FIELD.fullmatch(part) for part in whole) else said[0][0]
 
 
 def _hidden(text: str) -> Iterator[Span]:

@@ -283,6 +283,43 @@ def test_a_reply_that_repeats_itself_is_stopped(client: TestClient, generator: S
     assert reply["answer"] == "The tower is 330 metres tall. [1]"
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "## SQLite\n\nAdvantages:\n\n- one file\n\n## PostgreSQL\n\nAdvantages:\n\n- many writers",
+        "| Shop | State |\n|---|---|\n| Alpha | open |\n| Beta | open |\n\n| Town |\n|---|\n| Oslo |",
+        "Yes. It is so. Yes. That is all.",
+    ],
+)
+def test_what_may_well_come_twice_does_not_end_a_reply(
+    client: TestClient, generator: ScriptedGenerator, reply: str
+) -> None:
+    generator.reply = reply
+    answer = client.post("/ask", json={"question": QUESTION, "mode": "closed_book"}).json()["answer"]
+    assert answer.split() == reply.split()
+
+
+def test_sentences_that_come_round_again_are_dropped(
+    client: TestClient, generator: ScriptedGenerator
+) -> None:
+    generator.reply = "It is high. It is old. It is iron. " * 9
+    reply = client.post("/ask", json={"question": QUESTION, "mode": "closed_book"}).json()
+    assert reply["answer"] == "It is high. It is old. It is iron."
+
+
+def test_reasoning_is_taken_back_whole(client: TestClient, generator: ScriptedGenerator) -> None:
+    generator.reply = "Hmm. The user asks. Hmm. Let me see. </think>The Eiffel Tower is 330 metres tall."
+    for mode in ("closed_book", "rag"):
+        reply = client.post("/ask", json={"question": QUESTION, "mode": mode}).json()
+        assert reply["answer"].removesuffix(" [1]") == "The Eiffel Tower is 330 metres tall."
+
+
+def test_a_table_stays_a_table_beside_its_citations(client: TestClient, generator: ScriptedGenerator) -> None:
+    generator.reply = "The tower is 330 metres tall.\n\n| what | metres |\n|---|---|\n| the tower | 330 |"
+    reply = client.post("/ask", json={"question": QUESTION}).json()
+    assert "<table>" in reply["answer_html"] and "| the tower | 330 [1] |" in reply["answer"]
+
+
 def test_a_sentence_cut_off_by_the_limit_is_left_out(
     client: TestClient, generator: ScriptedGenerator
 ) -> None:

@@ -148,6 +148,57 @@ def test_markers_of_the_model_are_removed_and_nothing_else() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Use `sys.argv[1]` for the path.",
+        "Use sys.argv[1]; a[1] = b[2].",
+        "It lies in [0, 1].",
+        "The range [1, 5] is meant.",
+        "```\nx[1]\n```",
+    ],
+)
+def test_brackets_of_code_and_mathematics_stay(text: str) -> None:
+    assert without_forged_markers(text) == text
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "［1］",
+        "[1、2]",
+        "[1，2]",
+        "[1–3]",
+        "【1†source】",
+        "[文档1]",
+        "【来源1】",
+        "[Source: 2]",
+        "[^1]",
+        "[12]",
+        "【1、2】",
+    ],
+)
+def test_markers_of_every_form_are_removed(marker: str) -> None:
+    assert without_forged_markers(f"押一付三{marker}。") == "押一付三。"
+    assert without_forged_markers(f"It is vitamin C{marker}.") == "It is vitamin C."
+
+
+@pytest.mark.parametrize(
+    ("passage", "said", "evidence"),
+    [
+        ("Plan A costs 100 euros a month. Plan B costs 200 euros a month.", "Plan B costs 100 euros a month.", None),
+        ("Plan A costs 100 euros a month. Plan B costs 200 euros a month.", "Plan A costs 100 euros a month.", "Plan A costs 100 euros a month."),
+        ("An orange has 90 mg of vitamin C.", "An orange has 90 mg of vitamin D.", None),
+        ("甲产品价格为100元。乙产品价格为200元。", "乙产品价格为100元。", None),
+        ("甲产品价格为100元。乙产品价格为200元。", "甲产品价格为100元。", "甲产品价格为100元。"),
+    ],
+)  # fmt: skip
+def test_one_of_several_is_not_another(passage: str, said: str, evidence: str | None) -> None:
+    citer = Citer("q", [hit(passage)])
+    citer.check(said)
+    assert [c.text for c in citer.citations] == ([] if evidence is None else [evidence])
+
+
 def test_an_announced_command_is_quoted_with_its_announcement() -> None:
     text = "# Ingest\n\nOther words. To ingest a folder of documents, run this:\n\n```\npython -m ingest ./docs\n```\n\nThen ask."
     (quote,) = best_sentences("How do I ingest a folder of documents?", [hit(text)], None)

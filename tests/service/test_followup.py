@@ -80,6 +80,26 @@ def test_a_question_that_stands_by_itself_is_unchanged(question: str) -> None:
             "What is the population of Germany? And Austria?",
         ),
         (("ZeRO1 切分什么？", "优化器状态。"), "那 ZeRO2 呢？", "ZeRO1 切分什么？ 那 ZeRO2 呢？"),
+        (("小米成立于哪一年？", "2010年。"), "它的创始人是谁？", "小米的创始人是谁？"),
+        (("王明毕业于哪所大学？", "清华。"), "他住在哪里？", "王明住在哪里？"),
+        (("公司支持哪些付款方式？", "支付宝。"), "它收手续费吗？", "公司收手续费吗？"),
+        (("押金需要交多少？", "两个月。"), "它什么时候退？", "押金什么时候退？"),
+        (("C:\\data是什么？", "一个文件夹。"), "它多大？", "C:\\data多大？"),
+        (  # whose it is, the question says itself
+            ("What is Redis?", "A store."),
+            "How does the company pay its suppliers?",
+            "What is Redis? How does the company pay its suppliers?",
+        ),
+        (
+            ("What is Redis?", "A store."),
+            "What happens to the laptop when it breaks?",
+            "What is Redis? What happens to the laptop when it breaks?",
+        ),
+        (
+            ("年假有多少天？", "5天。"),
+            "员工离职时他的社保怎么处理？",
+            "年假有多少天？ 员工离职时他的社保怎么处理？",
+        ),
         (  # a correction does not mean the subject that it corrects
             ("When did the Normans conquer England?", "In 1066."),
             "I mean Italy, when did they enter it?",
@@ -101,6 +121,11 @@ def test_what_a_follow_up_means(turns: tuple[str, ...], question: str, text: str
 def test_of_a_long_history_only_so_much_is_carried_over() -> None:
     made = standalone("And then?", said("Tell me about " + "x" * 9000, "y " * 9000))
     assert all(len(query) < 600 for query, _ in made.searches) and len(made.text) < 400
+
+
+def test_a_thousand_turns_are_understood() -> None:
+    turns = ["What is Redis?", "A store."] + ["And then?", "Nothing."] * 1000
+    assert standalone("How fast is it?", said(*turns)).carried
 
 
 def test_joined_scores_are_the_weighted_sums() -> None:

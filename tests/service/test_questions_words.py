@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service import evidence
-from service.questions import kinds, wanted
+from service.questions import compared, kinds, wanted
 from service.sentences import split
 
 
@@ -62,3 +62,35 @@ def test_what_asks_for_yes_or_no(question: str, polar: bool) -> None:
 def test_where_sentences_end(text: str, sentences: int) -> None:
     found = [text[span.start : span.end] for span in split(text)]
     assert len(found) == sentences, found
+
+
+@pytest.mark.parametrize(
+    ("question", "kind", "polar"),
+    [
+        ("hi how do i reset my password", "how-to", False),
+        ("Hello, why was the meeting moved?", "why", False),
+        ("How  do  I reset it", "how-to", False),
+        ("What is the return policy? Why?", "why", False),
+        ("How do I reset the router? How long does it take?", None, False),
+        ("What is the deposit? Is that refundable?", "yes-no", True),
+        ("If I cancel, do I get a refund?", "yes-no", True),
+        ("可以报销么？", "yes-no", True),
+        ("有无停车场？", "yes-no", True),
+        ("报销什么？", None, False),
+        ("年终总结什么时候交？", None, False),
+        ("总结一下这本书", "summary", False),
+        ("介绍人是谁？", None, False),
+        ("张三被任命为什么职务？", None, False),
+        ("When is the executive summary due?", None, False),
+        ("what time is the lakers vs celtics game", None, False),
+    ],
+)
+def test_the_part_that_asks_tells_the_kind(question: str, kind: str | None, polar: bool) -> None:
+    assert (kinds.kind(question), wanted.polar(question)) == (kind, polar)
+    if kind is None:
+        assert not wanted.sentences(question)
+
+
+def test_a_pasted_page_takes_no_time_to_judge() -> None:
+    pasted = "How do I open the box and what is in it and how do they differ? " * 1500
+    assert kinds.kind(pasted) == "comparison" and compared.things(pasted) == ()

@@ -137,3 +137,37 @@ def test_a_bare_closing_tag_turns_what_stood_before_it_into_reasoning() -> None:
     splitter = Splitter()
     splitter.feed("Yes.", reasoning="of its own channel")
     assert (splitter.answer, splitter.reasoning) == ("Yes.", "of its own channel")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer", "reasoning"),
+    [
+        (("The closing tag is `</th", "ink>`. It ends the thoughts.",), "The closing tag is `</think>`. It ends the thoughts.", ""),
+        (("Between `<think>` and `</think>` it thinks.",), "Between `<think>` and `</think>` it thinks.", ""),
+        (("<think>Hm.</think>The tags are <think> and </think>.",), "The tags are <think> and </think>.", "Hm."),
+        (("<think>a</think>", "<think>b</think>", "It is so."), "It is so.", "ab"),
+    ],
+)  # fmt: skip
+def test_an_answer_may_speak_of_the_tags(pieces: tuple[str, ...], answer: str, reasoning: str) -> None:
+    splitter = Splitter()
+    for piece in pieces:
+        splitter.feed(piece)
+    splitter.finish()
+    assert (splitter.answer, splitter.reasoning) == (answer, reasoning)
+
+
+def test_where_reasoning_comes_apart_a_closing_tag_is_text() -> None:
+    splitter = Splitter()
+    splitter.feed("", "Hm.")
+    splitter.feed("Thoughts end at </think> there.")
+    assert (splitter.answer, splitter.reasoning) == ("Thoughts end at </think> there.", "Hm.")
+
+
+def test_a_marker_stands_in_the_last_cell_of_its_row() -> None:
+    rows = [
+        Statement("| Shop | State |"),
+        Statement("\n|---|---|", ours=True),
+        Statement("\n| Alpha | open |", (1,)),
+    ]
+    assert "<td>open <a" in render.html(rows).replace("open<a", "open <a")
+    assert render.plain(rows) == "| Shop | State |\n|---|---|\n| Alpha | open [1] |"
