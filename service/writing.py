@@ -45,6 +45,16 @@ class Writing:
         return self._splitter.reasoning.strip()
 
     @property
+    def answer_bytes(self) -> int:
+        """How long the answer is so far, in UTF-8."""
+        return len(self._splitter.answer.encode())
+
+    def cut(self) -> None:
+        """No more comes: the answer is as long as it may get."""
+        assert self.last is not None
+        self.last = replace(self.last, finish_reason="length")
+
+    @property
     def support(self) -> float:
         """How much of what was written stands in the passages, 0 to 1: the statements' mean by length."""
         lengths = [len(statement.text) for statement in self.statements]

@@ -58,6 +58,11 @@ class HeadReader:
         limit = self.described.cutoff_len
         return self.ids([self._tokenizer.encode(text)[:limit] for text in texts], cancel)
 
+    def cut(self, text: str) -> int:
+        """How many tokens a plain text has, where `texts` does not read them all; otherwise 0."""
+        tokens = len(self._tokenizer.encode(text))
+        return tokens if tokens > self.described.cutoff_len else 0
+
     def conversations(
         self, conversations: Sequence[Sequence[Message]], cancel: threading.Event | None = None
     ) -> Tensor:

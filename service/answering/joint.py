@@ -6,16 +6,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from model.config import Sampling
-from service import prompt
+from service import evidence, prompt
 from service.answering import gains, quoted
 from service.answering.each import DONE
 from service.answering.turn import Turn
-from service.citations import Citer
+from service.citations import Citer, Statement
 from service.events import Event, Final, Usage
-from service.generators import Scores
+from service.generators import Generator, Scores
 from service.quoting import focus
 from service.writing import Writing
 
+#: What a model of another server may think, in tokens beside those of its answer.
+THINKING_TOKENS = 2048
+#: Bytes of a written token, about: such a model's tokenizer is not here.
+WRITTEN_BYTES_PER_TOKEN = 4
+THOUGHT = "{} has thought until its tokens were used up, and has not answered: ask with a larger max_tokens."
+THOUGHT_ZH = "{} 一直在思考，直到用完了可用的词元，没有作答：请用更大的 max_tokens 再问一次。"
 #: How much of a small generator's answer must stand in the passages; below it the documents speak.
 MOSTLY_SUPPORTED = 0.5
 
@@ -33,7 +39,7 @@ def answer(turn: Turn) -> Iterator[Event]:
         turn.quotes = quoted.ranked(turn)
         hits = tuple(focus(turn.quotes[: generator.focus_sentences])) or hits
         sampling = replace(sampling, stop=(*sampling.stop, *prompt.STOP))
-    room = generator.context_tokens - sampling.max_tokens
+    room = generator.context_tokens - _longest(generator, sampling)
     packed = prompt.pack(ask.question, hits, generator.count_tokens, room)
     read = {hit.chunk_id for hit in packed.hits}
     packed = replace(packed, dropped_chunks=len({h.chunk_id for h in turn.reply.sources} - read))
@@ -59,11 +65,22 @@ def closed_book(turn: Turn) -> Iterator[Event]:
         Cancelled: the question was withdrawn.
     """
     generator = turn.generator
-    room = generator.context_tokens - turn.ask.sampling.max_tokens
+    room = generator.context_tokens - _longest(generator, turn.ask.sampling)
     packed = prompt.closed_book(turn.ask.question, generator.count_tokens, room)
     writing = Writing(None)
     yield from _write(turn, packed, writing, turn.ask.sampling)
+    if not writing.statements and writing.reasoning:
+        told = THOUGHT_ZH if evidence.in_chinese(turn.ask.question) else THOUGHT
+        yield turn.final((Statement(told.format(generator.name), ours=True),), answered=False)
+        return
     yield _generated(turn, writing, answered=bool(writing.statements))
+
+
+def _longest(generator: Generator, sampling: Sampling) -> int:
+    """Tokens that a reply may take: a model of another server may think before it answers."""
+    if isinstance(generator, Scores):
+        return sampling.max_tokens
+    return sampling.max_tokens + min(THINKING_TOKENS, generator.context_tokens // 4)
 
 
 def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampling) -> Iterator[Event]:
@@ -71,12 +88,17 @@ def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampli
     first_token_ms: float | None = None
     own = isinstance(generator, Scores)  # encodes control tokens in a text as text
     shown = packed.messages if own else prompt.defused(packed.messages)
-    for piece in generator.stream(shown, sampling, turn.cancel):
+    longest = replace(sampling, max_tokens=_longest(generator, sampling))
+    most_bytes = None if own else sampling.max_tokens * WRITTEN_BYTES_PER_TOKEN
+    for piece in generator.stream(shown, longest, turn.cancel):
         turn.check_cancel()
         if first_token_ms is None and (piece.text or piece.reasoning):
             first_token_ms = turn.since_ms()
         yield from writing.feed(piece)
         if writing.repeats:
+            break
+        if most_bytes is not None and writing.answer_bytes > most_bytes and not piece.finish_reason:
+            writing.cut()
             break
     yield from writing.finish()
     last = writing.last

@@ -227,6 +227,8 @@ class Classifying:
                 results.append(_empty(wanted))
                 continue
             notes = ["the model names a label and no probability; scores are of the parts that need no model"]
+            if wanted.abstain_below > 0:
+                notes.append("abstain_below does not count, for the same reason")
             most = max(64, room // 2)
             kept = shortened(text, most, lambda t: model.count_tokens([{"role": "user", "content": t}]))
             if kept != text:
@@ -271,8 +273,12 @@ def _named(said: str, labels: Sequence[str]) -> str | None:
         said = str(held["label"]) if isinstance(held, dict) and "label" in held else said
     except ValueError:
         pass
-    said = said.strip().strip("\"'`.。").casefold()
-    return next((label for label in labels if label.casefold() == said), None)
+    whole = said.strip().casefold()
+    for named in (whole, whole.strip("\"'`.。")):  # a label's own full stop may belong to it: U.S.
+        found = next((label for label in labels if label.casefold() == named), None)
+        if found is not None:
+            return found
+    return None
 
 
 def _conversation(classes: Classes, order: Sequence[int], text: str) -> list[Message]:

@@ -62,7 +62,9 @@ class TrainedClassifying:
             pairs = sorted(zip(labels, next(said), strict=True), key=lambda pair: -pair[1])
             label, best = pairs[0]
             abstains = best < wanted.abstain_below
-            results.append(Result(None if abstains else label, dict(pairs), abstains))
+            cut = reader.cut(text)
+            notes = (f"of {cut} tokens the first {reader.described.cutoff_len} were read",) if cut else ()
+            results.append(Result(None if abstains else label, dict(pairs), abstains, notes=notes))
         return Outcome(tuple(results), model.name, NOTE, {}, None)
 
     def _reader(self, trained: Trained, model: Scores) -> HeadReader:

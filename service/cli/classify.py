@@ -46,6 +46,7 @@ def run(parts: Parts, given: argparse.Namespace) -> int:
         return 0
     for text, result in zip(job.wanted.texts, reply.results, strict=True):
         best, probability = next(iter(result.scores.items()))
+        probability = result.scores.get(result.label or best, probability)
         said = result.label or f"(abstains; likeliest: {best})"
         print(f"{probability:5.1%}  {said}\t{' '.join(text.split())[:100]}")
         for note in result.notes:
@@ -65,13 +66,16 @@ def request(given: argparse.Namespace) -> ClassifyRequest:
     texts: list[str] = []
     for text in given.texts:
         texts += [line.rstrip("\r\n") for line in sys.stdin] if text == "-" else [text]
+    held = _file(given.classes) if given.classes else {}
     fields: dict[str, Any] = {
         "texts": texts,
         "classifier": given.classifier or (None if given.classes else SHIPPED),
-        "classes": _classes(given.classes) if given.classes else None,
-        "instruction": given.instruction,
+        "classes": held.get("classes"),
+        "instruction": given.instruction if given.instruction is not None else held.get("instruction"),
         "model": given.model,
-        "abstain_below": given.abstain_below,
+        "abstain_below": given.abstain_below
+        if given.abstain_below is not None
+        else held.get("abstain_below"),
         "likelihood": given.likelihood,
         "include_prompt": given.include_prompt,
     }
@@ -82,12 +86,12 @@ def request(given: argparse.Namespace) -> ClassifyRequest:
         raise InvalidRequest(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def _classes(file: Path) -> Any:
-    """The file's labels, bare or under `classes`."""
+def _file(file: Path) -> dict[str, Any]:
+    """What the file says: its labels, bare or under `classes`, where instruction and threshold may follow."""
     try:
         held = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=without_repeated_keys)
     except OSError as error:
         raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise InvalidRequest(f"{file} cannot be read as JSON: {error}") from error
-    return held["classes"] if isinstance(held, dict) and isinstance(held.get("classes"), dict) else held
+    return held if isinstance(held, dict) and isinstance(held.get("classes"), dict) else {"classes": held}

@@ -214,6 +214,15 @@ def test_labelled_texts_that_cannot_be_used_say_why(rows: Any, what: str, tmp_pa
         labels.load([str(file)], tmp_path)
 
 
+def test_rows_that_are_malformed_at_the_end_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    rows = [json.dumps({"text": f"t{i}", "label": "x"}) for i in range(5)]
+    file.write_text("\n".join([*rows[:2], *(row + "," for row in rows[2:])]))
+    with pytest.raises(DataError, match="3 of 5 rows"):
+        labels.load([str(file)], tmp_path)
+    assert len(labels.load([str(file)], tmp_path, max_samples=2)[0]) == 2
+
+
 def test_equal_texts_stay_on_one_side_and_the_order_of_the_file_does_not_matter() -> None:
     rows = [
         Labelled(f"text {i % 40}" + " " * (i // 40), "a" if i % 2 else "b", Path("f"), i) for i in range(80)

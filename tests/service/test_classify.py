@@ -209,6 +209,11 @@ def test_ollama_is_held_to_the_labels_and_what_is_none_is_an_abstention(
         (result,) = upstream.post("/classify", json=body).json()["results"]
         assert result["abstained"] and result["label"] is None, said
         assert any("no label" in note for note in result["notes"])
+    dotted = {"U.S.": ["Washington"], "U.K.": ["London"]}
+    ollama.words = ['{"label": "U.S."}']
+    reply = upstream.post("/classify", json=body | {"classes": dotted, "abstain_below": 0.99}).json()
+    (result,) = reply["results"]
+    assert result["label"] == "U.S." and any("abstain_below does not count" in n for n in result["notes"])
     ollama.words = ["Sport."]
     assert upstream.post("/classify", json=body).json()["results"][0]["label"] == "sport"
     asked_before = len(ollama.asked)
@@ -238,6 +243,13 @@ def test_the_command_labels_lines_and_says_what_is_wrong(
     )
     assert classify.run(parts, arguments.parse([*by_file, "--json", "a goal"])) == 0
     assert json.loads(capsys.readouterr().out)["results"][0]["label"] == "sport"
+    held = {"classes": GIVEN, "instruction": "Sort these.", "abstain_below": 1.0}
+    file.write_text(json.dumps(held), encoding="utf-8")
+    assert classify.run(parts, arguments.parse([*by_file, "a goal"])) == 0
+    assert "(abstains; likeliest: sport)" in capsys.readouterr().out
+    assert classify.run(parts, arguments.parse([*by_file, "--abstain-below", "0", "a goal"])) == 0
+    assert "abstains" not in capsys.readouterr().out
+    assert classify.request(arguments.parse([*by_file, "a goal"])).instruction == "Sort these."
     with pytest.raises(UnknownClassifier, match="finance-zh"):
         classify.run(parts, arguments.parse(["classify", "--classifier", "none", "x"]))
     for content, problem in (

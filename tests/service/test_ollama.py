@@ -140,6 +140,24 @@ def test_asked_through_the_service(app: FastAPI, ollama: OllamaStandIn) -> None:
         assert httpx.post(f"{address}/ask", json=question, timeout=30).status_code == 502
 
 
+def test_thinking_takes_nothing_from_the_answer(app: FastAPI, ollama: OllamaStandIn) -> None:
+    question = {"question": "How tall is the Eiffel Tower?", "model": "ollama/deepseek-r1:1.5b"}
+    with serving(app) as address:
+        ollama.thinking, ollama.words, ollama.finish = ["Hm. "] * 600, [], "length"
+        closed = httpx.post(f"{address}/ask", json=question | {"mode": "closed_book"}, timeout=30).json()
+        assert ollama.asked[-1]["options"]["num_predict"] == 96 + 1024 == 96 + 4096 // 4
+        assert not closed["answered"] and "larger max_tokens" in closed["answer"]
+        assert closed["reasoning"].startswith("Hm. Hm.") and not closed["llm_generated"]
+        quoted = httpx.post(f"{address}/ask", json=question, timeout=30).json()
+        assert "330 metres" in quoted["answer"] and not quoted["llm_generated"]
+        # What is written is as long as was asked for, whatever was thought.
+        ollama.words, ollama.finish = [f"Step {i} is taken. " for i in range(500)], "stop"
+        long = httpx.post(
+            f"{address}/ask", json=question | {"mode": "closed_book", "max_tokens": 20}, timeout=30
+        ).json()
+        assert 60 < len(long["answer"]) < 110 and long["answer"].endswith("is taken.")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_ends_it_upstream_too(app: FastAPI, ollama: OllamaStandIn, stream: bool) -> None:
     ollama.script = "hangs"
