@@ -268,7 +268,9 @@ def _pack(  # noqa: PLR0917 - a section with its limits
     widest = LONGEST_IN_CHARACTERS * max_tokens
     first = 0
     while first < len(atoms):
-        back = _reach_back(atoms, first, overlap, widest // 4)
+        # Within a table only whole rows: half of one below the header would read as another row.
+        whole = 3 if headers.tokens(atoms[first].start, budget) else 0
+        back = _reach_back(atoms, first, overlap, widest // 4, whole)
         header = headers.tokens(atoms[back].start, budget)
         used = header + sum(atom.tokens for atom in atoms[back:first])
         after = first  # one past the last atom that fits
@@ -284,10 +286,10 @@ def _pack(  # noqa: PLR0917 - a section with its limits
         first = after
 
 
-def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int, widest: int) -> int:
+def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int, widest: int, whole: int) -> int:
     """The atom where the chunk with its core at `first` starts: `overlap` tokens, `widest` characters back.
 
-    A sentence's start is preferred.
+    A sentence's start is preferred; with `whole` above 0 only a boundary of that strength will do.
     """
     reach = best = first
     used = 0
@@ -298,9 +300,9 @@ def _reach_back(atoms: Sequence[_Atom], first: int, overlap: int, widest: int) -
     ):
         reach -= 1
         used += atoms[reach].tokens
-        if reach == 0 or atoms[reach - 1].strength >= 2:
+        if reach == 0 or atoms[reach - 1].strength >= max(2, whole):
             best = reach
-    return best if best < first else reach
+    return best if best < first or whole else reach
 
 
 def _best_end(atoms: Sequence[_Atom], first: int, after: int, budget: int) -> int:

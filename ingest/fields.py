@@ -40,6 +40,7 @@ _DATE = re.compile(
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: A file's fields that hold several names in one text, and what divides them.
+_YAML_LIST = re.compile(r"\[(.*)\]", re.DOTALL)
 _LISTS = {
     "keywords": re.compile(r"[,;，；、]"),
     "tags": re.compile(r"[,;，；、]"),
@@ -159,7 +160,14 @@ def _several(name: str, text: str) -> Value:
     """A file's value: the whole text, and its parts where it lists several."""
     if name not in _LISTS:
         return text
-    parts = [part.strip() for part in _LISTS[name].split(text) if part.strip()]
+    listed = _YAML_LIST.fullmatch(text.strip())
+    parts = [
+        part.strip().strip("\"'") if listed else part.strip()
+        for part in _LISTS[name].split(listed[1] if listed else text)
+        if part.strip()
+    ]
+    if listed and len(parts) == 1:
+        return (text, *parts)
     return tuple(dict.fromkeys((text, *parts))) if len(parts) > 1 else text
 
 

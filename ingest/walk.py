@@ -173,11 +173,7 @@ def _files(walk: Walk, root: Path, base: Path, without: Path | None) -> Iterator
             if entry.is_symlink():
                 links.append(path)
             elif entry.is_dir(follow_symlinks=False):
-                if (
-                    entry.name not in SKIPPED_FOLDERS
-                    and path != without
-                    and not (path / "pyvenv.cfg").exists()
-                ):
+                if entry.name not in SKIPPED_FOLDERS and path != without and not _is_environment(path):
                     inside.append(path)
             else:
                 real.add(path)
@@ -185,6 +181,14 @@ def _files(walk: Walk, root: Path, base: Path, without: Path | None) -> Iterator
         folders += reversed(inside)
     for link in links:
         yield from _behind(walk, link, root, base, real)
+
+
+def _is_environment(folder: Path) -> bool:
+    """Whether a folder holds Python's packages. Where nobody may look, the walk into it says so."""
+    try:
+        return (folder / "pyvenv.cfg").exists()
+    except OSError:
+        return False
 
 
 def _behind(walk: Walk, link: Path, root: Path, base: Path, real: set[Path]) -> Iterator[Path]:

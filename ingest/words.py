@@ -2,13 +2,16 @@
 
 One function serves both sides, so a document and a question are cut alike. Rules, in this order:
 
-- NFKC first: full-width and half-width forms, ligatures and compatibility characters become plain ones.
+- Before all: characters that are not seen go, a word that a line's end cuts in two is also joined, commas go
+  out of numbers, and a footnote's mark or a ™ parts from its word.
+- NFKC: full-width and half-width forms, ligatures and compatibility characters become plain ones.
 - Scripts written without spaces (Han, kana, Hangul, Thai, Lao, Khmer, Burmese) become overlapping pairs of
   characters; a run of one character stays one. Pairs need no dictionary and lose no word at a wrong cut.
 - Other words are lower-cased, lose Latin and Greek diacritics and are reduced to their English stem
   (Snowball).
 - An identifier (`R123-78`, `deepseek-r1:1.5b`, `snake_case`, `CamelCase`, `a@b.org`, `2.13.0`) is kept whole
-  and also gives its parts, so that both the exact code and a piece of it find the passage.
+  and also gives its parts, so that both the exact code and a piece of it find the passage. What people write
+  in two ways gives both: e-mail and email, U.S. and US, 978-3-16 and 978316, 500mg and 500 mg.
 
 Invariant: a term holds letters, digits, marks and characters of `PUNCTUATION` only. The store declares
 exactly those as token characters, so SQLite's tokenizer never cuts a term, and a term inside double quotes is
@@ -27,7 +30,7 @@ from functools import lru_cache
 import Stemmer
 
 #: Raise it when the same text gives other terms than before: the store then rebuilds its keyword index.
-VERSION = 1
+VERSION = 2
 #: ASCII punctuation that may stand inside a term.
 PUNCTUATION = "-._:/@=+#'"
 #: Longer words are cut here; a base64 blob is not a word that anybody looks up.
@@ -57,9 +60,20 @@ _RUN = re.compile(
     rf"(?P<unspaced>[{_UNSPACED}]+)"
     rf"|(?P<word>{_LETTER}+(?:[-.:/@='’]{{1,3}}{_LETTER}+)*(?:\+\+|\#)?)"
 )
+_ONE_UNSPACED = re.compile(rf"[{_UNSPACED}]")
 _QUOTED = re.compile(r"\"[^\"]+\"|“[^“”]+”|「[^「」]+」|『[^『』]+』")
 _BEGINNING = re.compile(r"(?<!\S)([^\s*]+)\*(?!\S)")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+#: Before NFKC, which makes a comma of ，: 总价为，12,000元.
+_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:[,，]\d{3})+(?!\d|[,，]\d)")
+_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_HYPHENS = re.compile("[\u2010\u2011]")
+_CUT_BY_LINE = re.compile(r"\b([^\W\d_]{2,})-[ \t]*\n[ \t]*([^\W\d_]{2,})\b")
+#: A raised mark behind a word or a number, but for units (km²), and what stands for itself before a word.
+_RAISED = re.compile(r"(?<=[^\W\d_]{4})(?=[¹²³⁰⁴-⁹])|(?<=\d)(?=[¹²³⁰⁴-⁹])|(?<=\w)(?=[™℠])|(?<=[①-⓿])(?=\w)")
+_SINGLE_LETTERS = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]?\.?")
+_FIRST_LETTER = re.compile(r"[^\W\d_]-[^\W\d_]+")
+_DIGITS_APART = re.compile(r"\d+(?:-\d+)+")
+_WITH_UNIT = re.compile(r"(\d+(?:\.\d+)?)(?!(?:st|nd|rd|th)$)([^\W\d_]{1,4})", re.IGNORECASE)
 _HUMP = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 #: Outermost first: a model tag splits at its colon before its parts split at their dots.
@@ -109,20 +123,53 @@ def _word_terms(word: str) -> tuple[str, ...]:
     word = word.replace("’", "'")
     if word[-2:] in ("'s", "'S"):
         word = word[:-2]
-    found = (_stem(_fold(piece))[:LONGEST_TERM] for piece in (word, *_parts(word)))
+    found = (_stem(_fold(piece))[:LONGEST_TERM] for piece in (word, *_parts(word), *_otherwise(word)))
     return tuple(dict.fromkeys(term for term in found if term))
+
+
+def _otherwise(word: str) -> Iterator[str]:
+    """Other forms in which people write the same word."""
+    if _SINGLE_LETTERS.fullmatch(word) and len(word) > 2:
+        yield word.replace(".", "")
+    elif _FIRST_LETTER.fullmatch(word) or _DIGITS_APART.fullmatch(word):
+        yield word.replace("-", "")
+    elif found := _WITH_UNIT.fullmatch(word):
+        yield from found.groups()
+
+
+def _plain(text: str) -> str:
+    """The text with its words whole and its characters plain."""
+    text = _HYPHENS.sub("-", _UNSEEN.sub("", text))
+    text = _CUT_BY_LINE.sub(r"\1\2 \1-\2", text)
+    text = _THOUSANDS.sub(lambda m: m.group().replace(",", "").replace("，", ""), text)
+    return unicodedata.normalize("NFKC", _RAISED.sub(" ", text))
+
+
+def _written(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each word or run of a text as it is written, with its terms."""
+    for match in _RUN.finditer(_plain(text)):
+        if (run := match["unspaced"]) is not None:
+            yield run, tuple(run[i : i + 2] for i in range(len(run) - 1)) or (run,)
+        elif found := tuple(t for t in _word_terms(match["word"].strip("_") or "_") if t.strip("_")):
+            yield match["word"], found
 
 
 def terms(text: str) -> list[str]:
     """The search terms of a text, in order, repetitions kept (they are the term frequencies of BM25)."""
-    text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), unicodedata.normalize("NFKC", text))
+    return [term for _, found in _written(text) for term in found]
+
+
+def indexed(text: str) -> list[str]:
+    """What the index holds of a passage: its terms, and of each run of several characters the last one.
+
+    Every character then begins a term, so that one alone is looked up as a beginning (`read_query`).
+    """
     found: list[str] = []
-    for match in _RUN.finditer(text):
-        if (run := match["unspaced"]) is not None:
-            found += [run[i : i + 2] for i in range(len(run) - 1)] or [run]
-        else:
-            found += _word_terms(match["word"].strip("_") or "_")
-    return [term for term in found if term.strip("_")]
+    for word, some in _written(text):
+        found += some
+        if len(word) > 1 and _ONE_UNSPACED.fullmatch(word[-1]):
+            found.append(word[-1])
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +204,10 @@ def read_query(text: str) -> Query:
         if (beginning := _beginning(match[1])) is not None:
             exact[beginning] = None
     plain = _QUOTED.sub(lambda m: f" {m.group()[1:-1]} ", _BEGINNING.sub(" ", text) if exact else text)
-    return Query(tuple(query_terms(plain)) if plain.strip() else (), tuple(exact))
+    asked = tuple(query_terms(plain)) if plain.strip() else ()
+    if not exact and asked and all(_ONE_UNSPACED.fullmatch(term) for term in asked):
+        return Query(asked, tuple(Exact((term,), is_prefix=True) for term in asked))
+    return Query(asked, tuple(exact))
 
 
 def _beginning(word: str) -> Exact | None:
@@ -173,10 +223,19 @@ def _beginning(word: str) -> Exact | None:
 
 
 def query_terms(text: str) -> list[str]:
-    """The distinct terms of a question, in order; English function words go where other words remain."""
-    distinct = list(dict.fromkeys(terms(text)))
-    telling = [term for term in distinct if not _is_stopword(term)]
-    return telling or distinct
+    """The distinct terms of a question, in order; English function words go where other words remain.
+
+    What is written like a name is none: vitamin D, the US, WHO guidelines, a report of May.
+    """
+    words = list(_written(text))
+    shouted = text.upper() == text
+    distinct, telling = dict[str, None](), dict[str, None]()
+    for at, (word, found) in enumerate(words):
+        named = word == "May" if at else False
+        named = named or (word.isupper() and not shouted and word != "I" and (at > 0 or len(word) > 1))
+        distinct.update(dict.fromkeys(found))
+        telling.update(dict.fromkeys(term for term in found if named or not _is_stopword(term)))
+    return list(telling or distinct)
 
 
 def _is_stopword(term: str) -> bool:

@@ -6,6 +6,7 @@ Only `add`, `search` and `rebuild` ever load an embedder.
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from ingest.filters.text import parse
 from ingest.settings import IngestSettings
 from ingest.types import StoredDocument
 from ingest.walk import below, identity, matches
+
+#: What makes a glob of a name.
+_WILD = re.compile(r"[*?\[]")
 
 
 def run(
@@ -117,8 +121,10 @@ def _forget(arguments: argparse.Namespace, home: Path, settings: IngestSettings)
 
 def _is_meant(document: StoredDocument, wanted: str, home: Path) -> bool:
     """Whether a document is named by its path or id, lies in the folder, or fits the glob."""
-    if wanted in (document.path, document.document_id) or matches(document.path, [wanted]):
+    if wanted in (document.path, document.document_id):
         return True
+    if _WILD.search(wanted) and matches(document.path, [wanted]):
+        return True  # a plain name is that document's, and not that of all others that are called so
     return below(document.path, _identity(wanted, home)) and _identity(wanted, home) != "."
 
 

@@ -161,7 +161,10 @@ def _pages(place: Hit | Chunk) -> str:
 
 def _excerpt(text: str, length: int = 300) -> str:
     line = printable(" ".join(text.split()))
-    return line if len(line) <= length else line[:length].rsplit(" ", 1)[0] + " …"
+    if len(line) <= length:
+        return line
+    head = line[:length].rsplit(" ", 1)[0]  # Chinese has no spaces to end at
+    return (head if len(head) > length // 2 else line[:length]) + " …"
 
 
 def show_documents(documents: list[StoredDocument], as_json: bool) -> None:

@@ -25,7 +25,7 @@ from ingest.settings import IngestSettings, chunking_of
 from ingest.store import Failure, Origin, Source
 from ingest.types import Chunk, Document, Value
 
-CHUNKER = "chunks/3"  #: raise the number when the same document is cut otherwise than before
+CHUNKER = "chunks/4"  #: raise the number when the same document is cut otherwise than before
 MIB = 1 << 20
 #: How often the same bytes are tried that cannot be read: a deadline may be missed on a busy day.
 MOST_TRIES = 3

@@ -143,7 +143,7 @@ def add_chunks(
 
 def indexed_terms(chunk: Chunk, title: str) -> str:
     """What the keyword index holds of a passage: the terms of the embedded text, headings included."""
-    return " ".join(words.terms(chunk.embedding_text(title)))
+    return " ".join(words.indexed(chunk.embedding_text(title)))
 
 
 def remove_chunks(connection: sqlite3.Connection, number: int) -> list[int]:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import sys
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,12 +129,13 @@ def _questions(
     return pairs(kept), True
 
 
-def pairs(file: Path) -> list[Question]:
-    """The questions that `tune` has kept, from its file; lines of another form are passed over."""
+def pairs(file: Path, *, but: Collection[object] = ()) -> list[Question]:
+    """The questions that `tune` has kept, from its file, without those on passages of the keys in `but`."""
     found: dict[str, Question] = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+    for done in _done(file):
+        if done.get("key") in but:
+            continue
         try:
-            done = json.loads(line)
             for pair in done["pairs"]:
                 said = pair["answer"] if pair["answer"] is not None else " ".join(pair["sentences"])
                 found[pair["question"]] = Question(
@@ -152,8 +154,27 @@ def _foreign(home: Path, collection: str, file: Path | None) -> list[str]:
     """Questions that this collection does not answer: from a file, or those kept for other collections."""
     if file is not None:
         return [q.text for q in read_questions(file)]
+    own = home / "tuning" / collection / PAIRS
+    here = {done.get("key") for done in _done(own)} if own.is_file() else set()
     others = sorted((home / "tuning").glob(f"*/{PAIRS}"))
-    return [q.text for other in others if other.parent.name != collection for q in pairs(other)]
+    return [
+        q.text
+        for other in others
+        if other.parent.name != collection
+        for q in pairs(other, but=here)  # the same passage may be in both
+    ]
+
+
+def _done(file: Path) -> Iterator[dict[str, Any]]:
+    """What became of each passage; lines of another form are passed over."""
+    # By "\n" alone: a text may hold other characters that end a line.
+    for line in file.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            done = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(done, dict):
+            yield done
 
 
 def _setup(made_for: dict[str, str], generation: int, k: int) -> str:

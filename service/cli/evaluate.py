@@ -116,6 +116,7 @@ def compare(
         search_mode=given.search_mode or settings.search_mode,
         max_tokens=given.max_tokens or settings.max_tokens,
         finetuned=finetuned,
+        acceptable_error=settings.acceptable_error,
     )
     asked, left_out = modes(wanted, asking)
     told += left_out
@@ -147,7 +148,8 @@ def compare(
     print(terminal.table(made, [*notes, *told]))
     print(f"\nreport: {folder / 'report.html'}\n        {folder / 'report.json'}")
     if outcome.interrupted:
-        print("interrupted; the same command goes on where it stopped", file=sys.stderr)
+        same = "the same command without --again" if given.again else "the same command"
+        print(f"interrupted; {same} goes on where it stopped", file=sys.stderr)
         return 130
     failed = any(reply.error for given_ in outcome.replies.values() for reply in given_.values())
     return 1 if failed or outcome.notes else 0
@@ -321,6 +323,7 @@ def _settings(given: argparse.Namespace, parts: Parts, asking: Asking) -> dict[s
         "search_mode": asking.search_mode,
         "max_tokens": asking.max_tokens,
         "refuse_below": parts.settings.refuse_below,
+        "acceptable_error": asking.acceptable_error,
         "judge": given.judge,
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

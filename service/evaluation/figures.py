@@ -57,7 +57,9 @@ def _refused_right(question: Question, reply: Reply) -> float:
 
 
 def _refused_wrongly(question: Question, reply: Reply) -> float:
-    return float(not reply.answered) if question.answerable else NAN
+    if not question.answerable or reply.error is not None:
+        return NAN  # what failed has refused nothing
+    return float(not reply.answered)
 
 
 def _found(question: Question, reply: Reply) -> float:

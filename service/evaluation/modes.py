@@ -85,6 +85,7 @@ class Asking:
     max_tokens: int = 96
     finetuned: str | None = None  #: the closed-book adapter
     on_no_answer: Literal["refuse", "answer"] = "refuse"
+    acceptable_error: float | None = None  #: as the service has it
 
 
 def modes(names: Sequence[str], asking: Asking) -> tuple[list[Mode], list[str]]:
@@ -120,6 +121,7 @@ def _mode(name: str, way: Way, asking: Asking) -> Mode:
         k=asking.k,
         search_mode=asking.search_mode,
         on_no_answer=asking.on_no_answer,
+        acceptable_error=asking.acceptable_error,
         sampling=Sampling(max_tokens=asking.max_tokens),
     )
     ask = replace(ask, **way.ask)  # type: ignore[arg-type]

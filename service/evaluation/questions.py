@@ -166,6 +166,10 @@ def _records(file: Path, text: str, whole: Any) -> Iterator[tuple[int, Record]]:
         yield number, record
 
 
+def _id(given: object, count: int) -> str:
+    return str(count) if given is None or given == "" else str(given)
+
+
 def _own(line: int, record: Record, _: Sequence[float]) -> Iterator[Question]:
     answers = tuple(_string(a, "answers") for a in _list(record["answers"], "answers"))
     text, kind = _string(record["question"], "question"), str(record.get("kind") or "question")
@@ -173,14 +177,14 @@ def _own(line: int, record: Record, _: Sequence[float]) -> Iterator[Question]:
     if record.get("passage"):
         passages = (Passage(_string(record["passage"], "passage"), str(record.get("title") or ""), True),)
     yield Question(
-        id=str(record.get("id") or line),
+        id=_id(record.get("id"), line),
         text=text,
         # a list is answered by all its items, anything else by one of the answers
         parts=tuple((a,) for a in answers) if kind == "list" else ((answers,) if answers else ()),
         kind=kind,
         language=str(record.get("language") or language(text)),
         corpus=str(record.get("corpus") or ""),
-        source=record.get("source") or None,
+        source=_string(record["source"], "source") if record.get("source") else None,
         passages=passages,
     )
 
@@ -241,7 +245,7 @@ def _squad(file: Path, articles: list[Any]) -> Iterator[Question]:
                     if asked.get("is_impossible"):
                         spellings = ()
                     yield Question(
-                        id=str(asked.get("id") or count),
+                        id=_id(asked.get("id"), count),
                         text=text,
                         parts=(spellings,) if spellings else (),
                         kind="answerable" if spellings else "unanswerable",

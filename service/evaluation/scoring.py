@@ -17,6 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+#: Typographic apostrophes, and full-width characters that stand in a number or for money.
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "＇": "'"})
+_WIDE = re.compile(r"(?<=[\d０-９])[．，：／－](?=[\d０-９])|[＄￥％＋～＃＆＠]")
 _ARTICLES = frozenset({"a", "an", "the"})
 #: One character of a script without spaces, or a run of other letters, digits and marks.
 _ALONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -26,6 +29,7 @@ _TOKEN = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
 @lru_cache(maxsize=65536)
 def tokens(text: str) -> tuple[str, ...]:
     """The words of a normalised text; Chinese and Japanese ones by the character."""
+    text = _WIDE.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text.translate(_APOSTROPHES))
     text = "".join(map(_unpunctuated, text))
     text = unicodedata.normalize("NFKC", text).lower()
     return tuple(t for t in _TOKEN.findall(text) if t not in _ARTICLES)

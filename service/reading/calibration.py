@@ -171,7 +171,7 @@ def logistic(
         around: weights and bias that the penalty pulls to, the bias as well; weights of 0 without it.
     """
     mean, spread = features.mean(0), features.std(0)
-    spread = np.where(spread > 0, spread, 1.0)
+    spread = np.where(spread > 1e-9 * (1.0 + np.abs(mean)), spread, 1.0)  # a constant's is rounding noise
     x = np.hstack([(features - mean) / spread, np.ones((len(features), 1))])
     cost = np.full(x.shape[1], penalty)
     centre = np.zeros(x.shape[1])

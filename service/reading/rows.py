@@ -31,6 +31,7 @@ from service.sentences import split
 #: Numbers of other passages that a search finds for a question, best first.
 Find = Callable[[str], Sequence[int]]
 
+CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHIN = re.compile(r"[.,'’]")  # U.S., 1,889, Bell's: nothing stands for them
 _NOT_WORD = re.compile(r"[^\w\s]")
@@ -111,9 +112,15 @@ def answered(text: str, question: str, start: int, end: int, accepted: Iterable[
 
 
 def holds(text: str, strings: Iterable[str]) -> bool:
-    """Whether one of `strings` stands in `text`, as whole words; case, accents, articles, marks aside."""
+    """Whether one of `strings` stands in `text`, as whole words; case, accents, articles, marks aside.
+
+    Scripts that write no spaces have no whole words to see: there it stands where it stands.
+    """
     words = f" {_plain(text)} "
-    return any((plain := _plain(string)) and f" {plain} " in words for string in strings)
+    return any(
+        (plain := _plain(string)) and (plain if CJK.search(plain) else f" {plain} ") in words
+        for string in strings
+    )
 
 
 def with_distractors(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -27,6 +28,7 @@ import numpy as np
 from ingest.types import Hit, SearchMode
 from service import refusal
 from service.answering.turn import Source
+from service.evaluation.passages import same_document
 from service.evaluation.scoring import contains
 from service.generators import PassageReader
 from service.reading.calibration import Calibrator, Floats, area, calibration_error, fit, risk_coverage
@@ -59,7 +61,7 @@ class Trial:
     @property
     def key(self) -> str:
         """What its record is found by."""
-        told = "\0".join([self.kind, self.question, self.source or ""])
+        told = "\0".join([self.kind, self.question, self.source or "", repr(self.parts)])
         return hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:24]
 
 
@@ -168,7 +170,7 @@ def examine(
 
 
 def _tells(hit: Hit, trial: Trial) -> bool:
-    if trial.source is not None and hit.path.endswith(trial.source):
+    if trial.source is not None and same_document(hit.path, trial.source):
         return True
     return contains(hit.text, trial.parts) > 0
 
@@ -214,15 +216,18 @@ def learn(
 
 
 def folds(trials: Sequence[Trial], count: int = FOLDS) -> list[int]:
-    """Of each trial, which fold it belongs to: groups stay together, folds are about equally large."""
-    sizes: dict[str, int] = {}
-    for trial in trials:
-        sizes[trial.group] = sizes.get(trial.group, 0) + 1
+    """Of each trial, which fold it belongs to: groups stay together, folds are about equally large.
+
+    Where all that has an answer is one group (a collection of one document), its questions are the groups.
+    """
+    one = len({trial.group for trial in trials if trial.kind != "unanswerable"}) < 2
+    groups = [trial.question if one else trial.group for trial in trials]
+    sizes = Counter(groups)
     load, place = [0] * count, dict[str, int]()
     for group in sorted(sizes, key=lambda group: (-sizes[group], group)):
         place[group] = load.index(min(load))
         load[place[group]] += sizes[group]
-    return [place[trial.group] for trial in trials]
+    return [place[group] for group in groups]
 
 
 def cross_fit(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ingest.types import Hit
 from model.errors import ContextOverflow
@@ -81,6 +81,9 @@ class Compiler:
                 break
             before = tried.get(passage.key, frozenset())
             known = self.pairs.get(passage.key, setup, lap)
+            if known is not None:  # the text is the same, but it may stand elsewhere by now
+                hit = passage.hit
+                known = replace(known, document_id=hit.document_id, path=hit.path, position=hit.position)
             one = known or self._work(passage, setup, asked, cancel, lap, before)
             if known is None:
                 self.pairs.add(one)

@@ -23,7 +23,7 @@ def verdict(report: Report) -> list[str]:
     best = max(modes, key=_right)
     said = [
         f"Of {report['questions']['asked']} questions about documents that were held out, "
-        f"{best['name']} answered {percent(_right(best))} right, more than any other way."
+        f"{best['name']} answered {percent(_right(best))} right, {_place(best, report['modes'])}."
     ]
     alone = _difference(report, "finetuned", "base")
     if alone is not None:
@@ -44,6 +44,20 @@ def verdict(report: Report) -> list[str]:
     if quoting is not None:
         said.append(f"{best['name']}, compared with quoting the sentence that fits best: {_told(quoting)}.")
     return said
+
+
+def _place(best: Mapping[str, Any], modes: Sequence[Mapping[str, Any]]) -> str:
+    """Where the best of the modes stands among all, baselines included."""
+    others = [mode for mode in modes if mode["name"] != best["name"]]
+    above = [m["name"] for m in others if _right(m) > _right(best)]
+    level = [m["name"] for m in others if _right(m) == _right(best)]
+    if above:
+        return f"the most of all models, but fewer than {_listed(above)}, which needs none"
+    return f"as many as {_listed(level)}" if level else "more than any other way"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _right(mode: Mapping[str, Any]) -> float:

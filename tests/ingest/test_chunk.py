@@ -356,6 +356,22 @@ def test_a_passage_from_the_middle_of_a_table_is_told_its_header(
             assert header in first or first in ("Stock\n", "")
 
 
+def test_the_overlap_within_a_table_is_whole_rows() -> None:
+    row = "| A-{n:04} | a brass tortoise of the longer kind, {n} | The Tortoise Works | 4.50 | 21 |"
+    text = "| Article | Description | Supplier | Price | Stock |\n| --- | --- | --- | --- | --- |\n"
+    text += "\n".join(row.format(n=n) for n in range(60))
+    for overlap in (8, 30, 60):
+        cut = split(
+            document_of(text),
+            count_tokens=Counter(COUNTS["wordpiece"]),
+            max_tokens=200,
+            overlap_tokens=overlap,
+        )
+        assert len(cut) > 5
+        assert all(text[chunk.char_start : chunk.char_start + 4] == "| A-" for chunk in cut[1:])
+    assert any(one.char_end > other.char_start for one, other in pairwise(cut))  # where a row fits
+
+
 @pytest.mark.parametrize(
     "text",
     [

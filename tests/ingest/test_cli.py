@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ingest.__main__ import main
+from ingest.cli import terminal
 from ingest.collections import open_collection
 from ingest.embed import Embedder
 from tests.fakes import HashEmbedder
@@ -66,6 +67,7 @@ def test_a_day_with_a_knowledge_base(project: Path, capsys: pytest.CaptureFixtur
     status, out = call("rebuild", "--embedder", "other")
     assert status == 0 and "2 passages embedded" in out
     assert "other" in call("status")[1]
+    assert call("forget", "b.txt")[0] == 1  # a name alone is no glob: there might be many of that name
     assert call("forget", "*.txt") == (0, "forgotten docs/b.txt\n")
     assert call("forget", "*.txt")[0] == 1
     assert call("forget", "docs") == (0, "forgotten docs/a.md\n")
@@ -341,3 +343,8 @@ def test_ctrl_c_ends_with_130_and_what_was_written_stays(tmp_path: Path) -> None
         paths = {d.path for d in store.documents()}
         assert {w["path"] for w in written} <= paths and 3 <= len(paths) < 40
         assert store.verify().problems == ()
+
+
+def test_an_excerpt_of_a_text_without_spaces_is_as_long_as_others() -> None:
+    assert len(terminal._excerpt("第一章 " + "字" * 600)) == 302
+    assert terminal._excerpt("word " * 100).endswith("word …")

@@ -188,6 +188,13 @@ def test_what_a_file_says_is_read_generously_and_what_the_user_says_stands_in_fr
     known = document_facts(filed)
     assert fits(parse("author = chen and tags = law and year > 2019 and author ~ 'li; c'"), known)
     assert "odd key" not in known
+    for written, tags in (
+        ("[contract, 合同]", ("contract", "合同")),
+        ("['a b']", ("a b",)),
+        ('["x", y]', ("x", "y")),
+    ):
+        told = document_facts(replace(filed, metadata={"tags": written}))
+        assert all(fits(parse(f"tags = '{tag}'"), told) for tag in tags)
     own = document_facts(replace(filed, own={"author": "Wu", "year": "2020"}))
     assert fits(parse("author = wu and author != chen and not year > 2019 and year = '2020'"), own)
 

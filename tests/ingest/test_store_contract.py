@@ -251,7 +251,7 @@ def test_words_are_cut_anew_when_they_are_cut_otherwise(
     put(store, "a", TEXT)
     put(store, "b", TEXT)
     monkeypatch.setattr(words, "VERSION", words.VERSION + 1)
-    monkeypatch.setattr(words, "terms", lambda text: [w.upper() for w in text.split()])
+    monkeypatch.setattr(words, "indexed", lambda text: [w.upper() for w in text.split()])
     assert store.verify().problems == ()  # old words, known to be old
     store.forget(["a"])
     assert store.verify().problems == ()

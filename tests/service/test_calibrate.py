@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -22,7 +23,7 @@ from service.errors import InvalidRequest
 from service.evaluation.questions import Question
 from service.reading import calibrating, trials
 from service.reading.calibrating import KEPT, TooFewQuestions
-from service.reading.calibration import Calibrator
+from service.reading.calibration import Calibrator, logistic
 from service.reading.calibrators import FILE
 from service.reading.readings import PassageReading, Readings
 from service.reading.select import FEATURES
@@ -254,16 +255,41 @@ def test_questions_that_tune_has_kept_are_used_and_those_of_other_collections_ha
         folder.mkdir(parents=True)
         rows = [
             {
-                "key": str(n), "path": f"{n}.md",
+                "key": f"{name} {n}" if n < 27 else str(n), "path": f"{n}.md",
                 "pairs": [{"question": f"How tall is Tower {n}x of {name}?", "answer": str(100 + n),
                            "sentences": [], "kind": "number"}],
             }
             for n in range(count)
         ]  # fmt: skip
+        if name == "other":  # the same passage is in both: what asks about it has an answer here
+            rows[0]["key"] = "default 0"
         (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + "{torn")
     calibrate.run(given(), parts)
     out = capsys.readouterr().out
     assert "25 answerable, 25 hidden, 12 unanswerable" in out and "kept because the reader can" in out
+    kept = [q.text for q in calibrate.pairs(tmp_path / "tuning" / "other" / "pairs.jsonl", but={"default 0"})]
+    assert len(kept) == 29 and "How tall is Tower 0x of other?" not in kept
+
+
+def test_the_questions_of_one_document_are_told_apart() -> None:
+    some = [Trial("answerable", f"q{n}", (("x",),), "handbook.md") for n in range(40)]
+    others = [Trial("unanswerable", f"u{n}", (), f"u{n}") for n in range(8)]
+    places = trials.folds([*some, *some, *others])
+    assert {*places} == set(range(5)) and places[:40] == places[40:80]
+
+
+def test_another_answer_makes_another_trial() -> None:
+    one = Trial("answerable", "q", (("x",),), "g")
+    assert one.key != replace(one, parts=(("y",),)).key and one.key == replace(one, group="h").key
+
+
+def test_a_feature_that_never_changes_learns_nothing() -> None:
+    draw = np.random.default_rng(0)
+    telling = draw.normal(size=60)
+    features = np.stack([telling, np.full(60, -0.6)], 1)  # whose deviation is 1e-16, and not 0
+    right = (telling + draw.normal(size=60) > 0).astype(float)
+    weights, _ = logistic(features, right, around=([0.5, 0.65], 0.0))
+    assert weights[1] == pytest.approx(0.65)
 
 
 def reading(answer: str | None, sentence: str) -> PassageReading:

@@ -27,6 +27,11 @@ from service.evaluation import scoring, statistics
         ("2014年，中山市", ["2014年中山市"], 1.0, 1.0),  # Chinese punctuation does not count
         ("ＡＢＣ公司", ["abc公司"], 1.0, 1.0),  # full width
         ("北京", ["北京市"], 0.0, 4 / 5),
+        ("３．５", ["3.5"], 1.0, 1.0),
+        ("１，８８９ 人", ["1,889 人"], 1.0, 1.0),
+        ("下午２：３０", ["下午2:30"], 1.0, 1.0),
+        ("＄100", ["$100"], 1.0, 1.0),
+        ("O’Brien’s", ["O'Brien's"], 1.0, 1.0),
     ],
 )
 def test_exact_match_and_f1_by_hand(reply: str, answers: list[str], exact: float, f1: float) -> None:

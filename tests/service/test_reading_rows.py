@@ -60,6 +60,9 @@ def test_an_answer_that_stands_twice_is_taken_where_the_question_points() -> Non
         ("1,889 men", ["889"], False),
         ("a catalogue", ["cat"], False),
         ("anything", ["the", "!"], False),
+        ("北京是中国的首都。", ["北京"], True),
+        ("埃菲尔铁塔高330米。", ["330米"], True),
+        ("埃菲尔铁塔高330米。", ["300米"], False),
     ],
 )
 def test_an_answer_is_recognised_however_it_is_written(text: str, strings: list[str], there: bool) -> None:

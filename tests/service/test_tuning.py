@@ -113,6 +113,22 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path: Path) -> None:
     assert told == [True] * 4 + [False] * (len(desk.worked) - 4)
 
 
+def test_a_document_that_has_moved_takes_its_questions_along(tmp_path: Path) -> None:
+    library = MemoryLibrary(texts())
+    before = planned(tmp_path, library)
+    done = compiler(before, Desk(), library).run(before.collected.passages, 10_000, _never())
+    shelf = library.shelves["default"]
+    for path in list(shelf):
+        shelf[f"old/{path}"] = shelf.pop(path)
+    after = planned(tmp_path, library)
+    desk = Desk()
+    again = compiler(after, desk, library).run(after.collected.passages, 10_000, _never())
+    assert desk.worked == [] and [one.pairs for one in again] == [one.pairs for one in done]
+    where = {(p.hit.document_id, p.hit.position): p.hit.path for p in after.collected.passages}
+    assert all(where[one.document_id, one.position] == one.path for one in again)
+    assert all(one.path.startswith("old/") for one in again)
+
+
 def test_passages_that_give_too_few_are_gone_over_again_for_other_words(tmp_path: Path) -> None:
     many = " ".join(
         f"The {name} lamp cost {90 + n} dollars." for n, name in enumerate(["Aba", "Bek", "Cid", "Dov"])
@@ -311,7 +327,14 @@ def test_the_verdict_says_what_won_and_what_may_be_chance() -> None:
         "comparisons": [against("finetuned", "base", -0.04, 0.02, 0.08), against("grounded", "best-sentence", 0.1, 0.2, 0.3)],
     }  # fmt: skip
     said = verdict(report)
-    assert "grounded answered 70% right" in said[0]
+    assert said[0].endswith(
+        "70% right, the most of all models, but fewer than best-sentence, which needs none."
+    )
+    ranked = [("base", 0.5), ("rag", 0.5), ("best-sentence", 0.4)]
+    assert verdict(report | {"modes": [mode(*one) for one in ranked]})[0].endswith("right, as many as rag.")
+    assert verdict(report | {"modes": [mode(*one) for one in ranked[1:]]})[0].endswith(
+        "more than any other way."
+    )
     assert any("may be chance" in line and "2" in line for line in said)
     assert any("does not know the others" in line for line in said)
     assert not any("which may be chance" in line for line in said if "quoting" in line)

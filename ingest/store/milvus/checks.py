@@ -77,7 +77,7 @@ def _check(reader: MilvusReader, entry: Entry) -> tuple[list[str], int]:
         if row["document"] != entry.document.document_id:
             problems.append(f"{where}: it says that it is of another document")
         if reader.state.words_version == words.VERSION:
-            terms = words.terms(chunk.embedding_text(entry.document.title))
+            terms = words.indexed(chunk.embedding_text(entry.document.title))
             same = row["terms"] == tables.spaced(terms)
             if not same or known[row["row"]]["codes"] != " ".join(map(tables.code, terms)):
                 problems.append(f"{where}: its words are not those of its text")

@@ -229,7 +229,7 @@ def passage(
     facts: Row,
 ) -> Row:
     """One row of the passages. Raises IngestError where it is longer than Milvus takes."""
-    found = words.terms(chunk.embedding_text(title))
+    found = words.indexed(chunk.embedding_text(title))
     rest = json.dumps([chunk.heading_path, chunk.tokens, chunk.prefix], ensure_ascii=False)
     made: Row = {
         "row": row,

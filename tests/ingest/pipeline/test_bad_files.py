@@ -94,7 +94,7 @@ def test_unreadable_files_and_folders_are_said_and_not_forgotten(
         return real_scan(path)
 
     def stat(self: Path, **options: bool) -> os.stat_result:
-        if self.name == "b.txt":
+        if self.name == "b.txt" or self.parent.name == "sub":  # Path.exists lets this one through
             raise PermissionError(13, "Permission denied")
         return real_stat(self, **options)
 

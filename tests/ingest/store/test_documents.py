@@ -91,7 +91,7 @@ def test_the_keyword_index_is_made_anew_when_words_are_cut_otherwise(
         put(store, "a", TEXT)
         put(store, "b", TEXT)
         monkeypatch.setattr(words, "VERSION", words.VERSION + 1)
-        monkeypatch.setattr(words, "terms", lambda text: [w.upper() for w in text.split()])
+        monkeypatch.setattr(words, "indexed", lambda text: [w.upper() for w in text.split()])
         assert store.verify().problems == ()  # old words, known to be old
         store.forget(["a"])
         assert store.verify().problems == ()
