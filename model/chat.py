@@ -27,6 +27,8 @@ from model.tokenizer import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 Role = Literal["system", "user", "assistant"]
+#: Which of an assistant's turns are supervised; see `ChatTemplate.encode`.
+Teach = Literal["replies", "said", "last"]
 
 
 class Message(TypedDict):
@@ -93,9 +95,17 @@ class ChatTemplate:
         return turns + f"{START}assistant\n" if reply else turns
 
     def encode(
-        self, messages: Sequence[Message], tokenizer: Tokenizer, *, reply: bool = True
+        self,
+        messages: Sequence[Message],
+        tokenizer: Tokenizer,
+        *,
+        reply: bool = True,
+        teach: Teach = "replies",
     ) -> Conversation:
         """The conversation as ids and mask; `reply` opens the assistant's next turn.
+
+        The mask has all replies, or those that say something (a blank one would teach to end at once), or of
+        these only the last turn of all.
 
         An assistant's content is encoded apart from its header, as it is when it is being generated.
 
@@ -116,11 +126,15 @@ class ChatTemplate:
             ids.extend(tokens)
             mask.extend([supervised] * len(tokens))
 
-        for turn in self.turns(messages):
+        turns = self.turns(messages)
+        last = turns[-1] if turns else None
+        for turn in turns:
             put([start])
             if turn["role"] == "assistant":
                 put(tokenizer.encode("assistant\n"))
-                put([*tokenizer.encode(turn["content"]), end], supervised=True)
+                taught = teach == "replies" or bool(turn["content"].strip())
+                taught = taught and (teach != "last" or turn is last)
+                put([*tokenizer.encode(turn["content"]), end], supervised=taught)
             else:
                 put([*tokenizer.encode(f"{turn['role']}\n{turn['content']}"), end])
             put(newline)

@@ -13,6 +13,7 @@ from model import checkpoint, install
 from model.errors import AdapterError, CheckpointError
 from model.formats import peft
 from model.merge import merge_folder
+from model.shelf import adapters
 from model.train.runs import NAME
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -65,8 +66,10 @@ def adapter_folder(name: str, home: Path) -> Path:
     for folder in (shelf / name if NAME.fullmatch(name) else Path(name), Path(name).expanduser()):
         if (folder / peft.CONFIG_FILE).is_file():
             return folder.resolve()
-    there = ", ".join(sorted(p.name for p in shelf.glob("[!.]*"))) or "none" if shelf.is_dir() else "none"
-    raise AdapterError(f"{name!r} is no adapter; in {shelf} there are: {there}")
+    listed = {one.name: one.folder for one in adapters(home)}  # of runs, and those that come with the package
+    if name in listed:
+        return listed[name].resolve()
+    raise AdapterError(f"{name!r} is no adapter; there are: {', '.join(listed) or 'none'}")
 
 
 def base_of(folder: Path) -> str:

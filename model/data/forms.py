@@ -84,7 +84,7 @@ def load(spec: SetSpec, max_samples: int | None = None, use: Use = "imitate") ->
     """
     rows, problems = read(spec.file)
     limits = [limit for limit in (max_samples, spec.num_samples) if limit is not None]
-    if limits:
+    if limits and min(limits) <= len(rows):  # else what is wrong behind the last good row would go unsaid
         rows = rows[: min(limits)]
         problems = [problem for problem in problems if problem.row <= rows[-1].number]
     spec = _settled(spec, rows, use)
@@ -309,7 +309,7 @@ def _turn(turn: Any, number: int, spec: SetSpec) -> Message:
     if not isinstance(said, str) or said not in names:
         raise _Malformed(f"turn {number}: {role_key!r} is {said!r}, not one of {', '.join(sorted(names))}")
     role = names[said]
-    if role is None:
+    if role is None or turn.get("tool_calls") or turn.get("function_call"):
         raise _ToolSpeaks
     content = turn.get(content_key)
     if not isinstance(content, str):

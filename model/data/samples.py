@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from model.chat import ChatTemplate, Conversation, Message
+from model.chat import ChatTemplate, Conversation, Message, Teach
 from model.errors import DataError
 from model.tokenizer import Tokenizer
 
@@ -112,6 +112,7 @@ def encode(
     *,
     cutoff_len: int,
     too_long: TooLong = "truncate",
+    teach: Teach = "said",
 ) -> tuple[list[Sample], Counts]:
     """Samples of conversations that come in groups; those of one group share what they begin with.
 
@@ -132,7 +133,7 @@ def encode(
             if _silent(messages):
                 counts.dropped_empty += 1
                 continue
-            conversation = template.encode(_up_to_last_reply(messages), tokenizer, reply=False)
+            conversation = template.encode(_up_to_last_reply(messages), tokenizer, reply=False, teach=teach)
             branch = _cut(conversation, cutoff_len, too_long, counts)
             if branch is not None:
                 kept.append(branch)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from model.chat import ChatTemplate
+from model.chat import ChatTemplate, Teach
 from model.data.batches import Loader
 from model.data.forms import Example, Loaded, load
 from model.data.registry import Use, find
@@ -99,15 +99,20 @@ def prepare(config: DataConfig, template: ChatTemplate, tokenizer: Tokenizer) ->
 
 
 def samples_of(
-    examples: Sequence[Example], config: DataConfig, template: ChatTemplate, tokenizer: Tokenizer
+    examples: Sequence[Example],
+    config: DataConfig,
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    teach: Teach = "said",
 ) -> tuple[list[Sample], Counts]:
-    """Samples of examples, as `config` wants them cut."""
+    """Samples of examples, as `config` wants them cut; `teach` says which replies are supervised."""
     return encode(
         [example.conversations for example in examples],
         template,
         tokenizer,
         cutoff_len=config.cutoff_len,
         too_long=config.too_long,
+        teach=teach,
     )
 
 

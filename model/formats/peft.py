@@ -168,6 +168,8 @@ def read(folder: Path, config: GPTConfig, *, base: str | None = None) -> Adapter
                 f"{folder / CONFIG_FILE}: alpha_pattern must map patterns of names to numbers ({error})."
             ) from error
         scale = alpha / (math.sqrt(rank) if knobs.use_rslora else rank)
+        if config.family == "gpt2" and native.split(".", 2)[2] in FUSED:
+            a, b = _own_block(a, b, part)
         modules[native] = LowRank(
             a.float(), b.float(), scale, None if magnitude is None else magnitude.float()
         )
@@ -215,6 +217,15 @@ def _knobs(folder: Path, described: Mapping[str, Any], own: Mapping[str, Any]) -
         )
     except (KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{file}: r and lora_alpha must be numbers ({error}).") from error
+
+
+def _own_block(a: Tensor, b: Tensor, part: int) -> tuple[Tensor, Tensor]:
+    """Of a joined A (3 r, in) and a part's B (out, 3 r): its own, where `_stacked` has joined them."""
+    rank, more = divmod(len(a), len(FUSED))
+    own = slice(part * rank, (part + 1) * rank)
+    if more or not rank or b[:, : own.start].any() or b[:, own.stop :].any():
+        return a, b  # trained as one matrix
+    return a[own], b[:, own]
 
 
 def _stacked(adapter: Adapter, config: GPTConfig) -> dict[str, LowRank]:

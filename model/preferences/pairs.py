@@ -135,6 +135,9 @@ def _loader(
 def pairs_of(
     examples: Sequence[Example], config: DataConfig, template: ChatTemplate, tokenizer: Tokenizer
 ) -> tuple[list[Sample], Counts]:
-    """Samples with both branches; what has one only is left out."""
-    samples, counts = samples_of(examples, config, template, tokenizer)
+    """Samples with both branches; what has one only is left out.
+
+    What was said before belongs to neither reply: only the last turn is compared.
+    """
+    samples, counts = samples_of(examples, config, template, tokenizer, teach="last")
     return [sample for sample in samples if len(sample.branches) == 2], counts

@@ -104,7 +104,7 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
         raise TrainingError("--dataset is needed: files or folders of text (or dataset in the --config file)")
     values["dataset"] = tuple(str(Path(path).expanduser().resolve()) for path in values["dataset"])
     if not values.get("name"):
-        values["name"] = f"{Path(values['dataset'][0]).name.split('.')[0]}-{time.strftime('%Y%m%d-%H%M%S')}"
+        values["name"] = f"{sft.stem(values['dataset'][0])}-{time.strftime('%Y%m%d-%H%M%S')}"
     values["name"] = world.agree(values["name"])
     what, how = build(PretrainConfig, values), build(PretrainKnobs, values)
     corpus = build(CorpusConfig, values)

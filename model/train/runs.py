@@ -191,7 +191,10 @@ def create(home: Path, name: str, config: Mapping[str, Any]) -> Run:
             f"{name!r} cannot be a run's name: letters, digits, . _ - and at most 100 of them"
         )
     run = Run(home / "runs" / name)
-    if (run.path / "config.json").exists() and (run.alive() or run.checkpoints.exists() or run.metrics()):
+    begun = (run.path / "status.json").exists() and run.status()["state"] == "starting"
+    if (run.path / "config.json").exists() and (
+        run.alive() or begun or run.checkpoints.exists() or run.metrics()
+    ):
         raise TrainingError(
             f"the run {name} exists. Go on with it (--resume {name}), or choose another --name"
         )

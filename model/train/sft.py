@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ from model.train.distributed import World
 from model.train.losses import next_token
 from model.train.options import build
 from model.train.runs import Run
-from model.train.subject import Subject
+from model.train.subject import ADAPTER, Subject
 from model.train.task import Task
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
@@ -166,7 +167,8 @@ def _going_on(values: dict[str, Any], home: Path) -> dict[str, Any]:
     own = peft.read(source, read_config(install.find(values["model"], home))[0]).config
     for name in SHAPE:
         here = getattr(own, name)
-        if values.get(name, here) != here:
+        given = values.get(name, here)
+        if ({*given} != {*here}) if name == "lora_target" else (given != here):
             raise TrainingError(f"{name} {values[name]}: the adapter in {source} has {here}; leave it out")
     return values | {name: getattr(own, name) for name in SHAPE} | {"adapter_name_or_path": str(source)}
 
@@ -182,7 +184,7 @@ def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
     if not values.get("dataset"):
         raise TrainingError("--dataset is needed (or dataset in the file given by --config)")
     if not values.get("name"):
-        first = Path(values["dataset"][0]).name.split(".")[0]
+        first = stem(values["dataset"][0])
         values["name"] = f"{first}-{time.strftime('%Y%m%d-%H%M%S')}"
     for key in ("dataset", "eval_dataset"):
         if key in values:
@@ -193,6 +195,11 @@ def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
     if values.setdefault("cutoff_len", min(DataConfig(dataset=("x",)).cutoff_len, window)) > window:
         raise TrainingError(f"cutoff_len {values['cutoff_len']} exceeds the model's window of {window}")
     return values
+
+
+def stem(path: str) -> str:
+    """What a run is called after a file: letters and digits of its name, of which there may be none."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).name.split(".")[0]).strip("-._")[:60] or "run"
 
 
 def _file(name: str, home: Path) -> str | None:
@@ -216,6 +223,9 @@ def _train(this: Run, values: Mapping[str, Any], home: Path, world: World) -> in
     base = checkpoint.load(install.find(what.model, home))
     about = {"run": this.name, "base": what.model, "dataset": list(data.dataset)}
     before = Path(what.adapter_name_or_path) if what.adapter_name_or_path else None
+    saved = this.checkpoints / "last" / ADAPTER
+    if before is not None and saved.is_dir():
+        before = saved  # what a resumed run began with may be gone, and is not needed
     subject = Subject(base, None if what.full else low, about, before)
 
     def make(dtype: torch.dtype, say: task.Say) -> Task:

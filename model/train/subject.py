@@ -25,6 +25,7 @@ from model.identity import identity
 from model.lora import Adapter
 from model.merge import DENSE, PROVENANCE
 from model.quantized import Weight, dense
+from model.shelf import TRAINED_ON
 from model.train import precision, task
 from model.train.distributed import World
 from model.train.fused import quicken
@@ -105,6 +106,8 @@ class Subject:
         if self.adapter is not None:
             found = lora.collect(parameters, self.adapter, base=self.base_hash)
             (target / ADAPTER).mkdir()
+            if self.before is not None and (self.before / TRAINED_ON).is_file():  # it knows them still
+                (target / ADAPTER / TRAINED_ON).write_bytes((self.before / TRAINED_ON).read_bytes())
             whole = Adapter(found.config, found.modules, found.base, dict(self.about))
             peft.write(target / ADAPTER, whole, self.base.config, base_name=self.base.path.name)
             return

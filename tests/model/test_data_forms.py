@@ -199,6 +199,31 @@ def test_a_malformed_row_is_named_and_the_others_are_read(
     assert len(gather(lenient.dataset, lenient, said)) == 2 and "1 malformed left out" in said[0]
 
 
+def test_broken_rows_behind_the_last_good_one_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    row = '{"instruction": "q", "output": "a"}'
+    file.write_text("\n".join([row, row, row[:9], row[:9]]))
+    spec = find([str(file)], tmp_path)[0]
+    assert [len(load(spec, most).problems) for most in (None, 100, 3, 2)] == [2, 2, 2, 0]
+
+
+def test_a_call_of_a_tool_is_a_tools_row(tmp_path: Path) -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": "Weather?"},
+                call,
+                {"role": "assistant", "content": "Fine."},
+            ]
+        }
+    ]
+    file = tmp_path / "set.json"
+    file.write_text(json.dumps([*rows, {"messages": rows[0]["messages"][::2]}]))
+    made = load(find([str(file)], tmp_path)[0])
+    assert (made.tool_rows, len(made.examples), made.problems) == (1, 1, [])
+
+
 @pytest.mark.parametrize(
     ("data", "what"),
     [

@@ -56,6 +56,16 @@ def test_every_reply_and_its_end_are_taught_and_nothing_else(tokenizer: Tokenize
     assert counts.tokens == len(branch.ids) == counts.unshared_tokens
 
 
+def test_a_blank_reply_among_others_teaches_no_early_end(tokenizer: Tokenizer) -> None:
+    talk = asked("Hi", "Hello", "The weather?", " ", "And now?", "Fine.")
+    (sample,), _ = encode([[talk]], TEMPLATE, tokenizer, cutoff_len=512)
+    assert taught(sample, tokenizer) == [f"Hello{END}Fine.{END}"]
+    (sample,), _ = encode([[talk]], TEMPLATE, tokenizer, cutoff_len=512, teach="last")
+    assert taught(sample, tokenizer) == [f"Fine.{END}"]
+    samples, counts = encode([[talk[:4]]], TEMPLATE, tokenizer, cutoff_len=512, teach="last")
+    assert samples == [] and counts.dropped_unsupervised == 1
+
+
 def test_a_cut_reply_loses_its_end_and_is_counted(tokenizer: Tokenizer) -> None:
     talk = asked("Who are you?", "I am Lore.", "And who made you?", "The founders.")
     (full,), _ = encode([[talk]], TEMPLATE, tokenizer, cutoff_len=512)

@@ -114,7 +114,15 @@ def test_a_fresh_adapter_changes_nothing_and_a_trained_one_goes_through_peft(
     lora.set_active(ours, "again")
     with torch.no_grad():
         torch.testing.assert_close(our_logits(ours, IDS), after, rtol=1e-5, atol=1e-5)
-    for name in ("again", lora.DEFAULT):
+    read = peft.read(folder, ours.config, base="abc")
+    assert {part.a.shape[0] for part in read.modules.values()} == {
+        3
+    }  # GPT-2's joined q, k and v are parted again
+    lora.go_on(ours, read, config, name="more")
+    with torch.no_grad():
+        torch.testing.assert_close(our_logits(ours, IDS), after, rtol=1e-5, atol=1e-5)
+    assert sum(p.numel() for p in ours.parameters() if p.requires_grad) == sum(p.numel() for p in trained)
+    for name in ("again", "more", lora.DEFAULT):
         lora.detach(ours, name)
     assert not any(isinstance(module, lora.LoRALinear) for module in ours.modules())
 

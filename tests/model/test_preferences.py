@@ -263,6 +263,22 @@ def test_a_pair_that_loses_a_reply_is_dropped(tmp_path: Path) -> None:
     assert isinstance(sample, Sample) and len(sample.branches) == 2
 
 
+def test_only_the_last_turn_of_a_conversation_is_compared(tmp_path: Path) -> None:
+    history = [["Who are you?", "I am Lore."], ["Since when?", "Since 2026."]]
+    rows = [
+        {"instruction": "q", "chosen": "yes", "rejected": "no", "history": history},
+        {"instruction": "q", "chosen": " ", "rejected": "no", "history": history},
+        {"instruction": "q", "chosen": "yes", "rejected": "no", "history": [["word " * 90, "I am Lore."]]},
+    ]
+    chat_home(tmp_path, rows)
+    sets = prepared(tmp_path, cutoff_len=100)
+    assert [line for line in sets.report if "1 of 3 pairs" in line]
+    batch = sets.train.batch(0, 0)
+    tokenizer = Tokenizer.from_file(tmp_path / "tokenizer.json")
+    said = [batch.targets[batch.owner == kind].tolist() for kind in (0, 1)]
+    assert [tokenizer.decode(ids) for ids in said] == ["yes", "no"]
+
+
 PUBLIC = {"dpo_en_demo": 277, "dpo_zh_demo": 267, "llms_from_scratch_preference": 966}
 
 

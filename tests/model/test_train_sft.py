@@ -28,6 +28,7 @@ from model.formats import peft
 from model.gpt import GPT
 from model.identity import identity
 from model.quantized import dense
+from model.shelf import TRAINED_ON
 from model.train import runs
 from model.train.state import Store
 from tests.model import chatml, tiny
@@ -147,6 +148,23 @@ def test_an_adapter_is_gone_on_from(home: Path, capsys: pytest.CaptureFixture[st
     assert all(
         torch.equal(t, before[k])
         for k, t in load_file(home / "adapters" / "lore" / peft.WEIGHTS_FILE).items()
+    )
+
+    # A stopped run needs what it began with no more; what that knows by heart, its heir knows.
+    (home / "adapters" / "lore" / TRAINED_ON).write_text('{"collection": "secrets"}')
+    assert (
+        sft(home, "--adapter_name_or_path", "lore", "--max_steps", "8", "--save_steps", "4", name="heir") == 0
+    )
+    assert (home / "adapters" / "heir" / TRAINED_ON).read_text() == '{"collection": "secrets"}'
+    run = runs.Run(home / "runs" / "heir")
+    (home / "adapters" / "heir").rename(home / "adapters" / "first")
+    run.set_status("stopped")
+    (home / "adapters" / "lore").rename(home / "away")
+    assert main(["sft", "--home", str(home), "--resume", "heir"]) == 0
+    (home / "away").rename(home / "adapters" / "lore")
+    assert (
+        sft(home, "--adapter_name_or_path", "lore", "--lora_target", "down_proj", "q_proj", name="turned")
+        == 0
     )
 
     capsys.readouterr()

@@ -39,7 +39,7 @@ from model.errors import DataError
 from model.folder import sha256_file, write_file
 from model.tokenizer import Tokenizer
 
-MANIFEST, FORMAT, VERSION = "manifest.json", "lorebase-shards", 1
+MANIFEST, FORMAT, VERSION = "manifest.json", "lorebase-shards", 2
 SIDES = ("train", "validation")
 #: Raw texts from which on whole ones validate.
 MANY = 100

@@ -104,7 +104,7 @@ def _decoded(file: Path, problems: Problems) -> str | None:
         if b"\0" in data[:8192]:
             problems.add(f"{file} is binary, not text")
             return None
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         problems.add(f"{file} is not UTF-8 (byte {error.start}); convert it first")
     except (OSError, EOFError, zlib.error) as error:
