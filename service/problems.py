@@ -175,7 +175,11 @@ def problem(error: Exception, home: Path | None = None) -> tuple[int, dict[str, 
     row = next((TABLE[c] for c in type(error).__mro__ if c in TABLE), None)
     if isinstance(error, RequestValidationError):
         status, code = 422, "invalid_request"
-        told = [(".".join(map(str, e["loc"])), _said(e)) for e in error.errors()[:20]]
+        # Of a place, what a client has sent; pydantic's names of its own checks have brackets.
+        told = [
+            (".".join(str(p) for p in e["loc"] if not set("[(") & {*str(p)}), _said(e))
+            for e in error.errors()[:20]
+        ]
         detail = [{"where": _text(where), "message": _text(said)} for where, said in told]
         message = "; ".join(f"{d['where']}: {d['message']}" for d in detail[:3])
     elif isinstance(error, HTTPException):

@@ -13,6 +13,7 @@ be loaded.
 from __future__ import annotations
 
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -63,15 +64,20 @@ class Upload:
     url: str | None = None  #: a page that was fetched: it is known by this, and `path` names its file
 
 
+def _kept(character: str) -> str:
+    """A character of a path: any space as a plain one, joiners of letters, and what can be seen."""
+    if unicodedata.category(character) == "Zs":
+        return " "
+    return character if character.isprintable() or character in "\u200c\u200d" else ""
+
+
 def upload_path(name: str) -> str:
     """The path of an upload: the name it came with, without what could lead to a place on this machine.
 
     Raises:
         InvalidPath: nothing is left, or it is too long.
     """
-    parts = [
-        "".join(c for c in part if c.isprintable()).strip() for part in name.replace("\\", "/").split("/")
-    ]
+    parts = ["".join(map(_kept, part)).strip() for part in name.replace("\\", "/").split("/")]
     if parts and len(parts[0]) == 2 and parts[0][1] == ":":
         parts = parts[1:]
     path = "/".join(part for part in parts if part not in ("", ".", ".."))

@@ -87,6 +87,12 @@ def submit(parts: Parts, talk: Talk) -> Ticket[Heard]:
 def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]:
     settings, wanted = parts.settings, talk.retrieving
     question, history = (talk.said, ()) if isinstance(talk.said, str) else _asked(talk.said)
+    if not question.strip() and not talk.said and talk.clipped:  # Ollama's way to load a model
+        choice = parts.models.choose(None)
+        limit = Limit(talk.reply_tokens, OWN_REPLY_TOKENS, talk.clipped)
+        return parts.runner.submit(
+            lambda cancel: speak(choice.get, (), talk.sampling, limit, cancel), settings.deadline_s
+        )
     if not question.strip():
         raise errors.UnsupportedField(
             "messages", f"{talk.model} answers the last user turn, and there is none"

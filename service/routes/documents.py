@@ -110,6 +110,12 @@ async def upload(request: Request, parts: PartsDep) -> JobReply:
     try:
         receive = _receive_files if content_type == "multipart/form-data" else _receive_text
         collection, uploads = await receive(request, parts, room.path)
+        named = request.query_params.get("collection")
+        if named and collection and composed(named) != collection:
+            raise InvalidUpload(
+                f"the address names the collection {named!r}, the body {collection!r}; name one of them"
+            )
+        collection = collection or (composed(named) if named else None)
         job = parts.jobs.submit(collection or parts.settings.collection, uploads, room)
         accepted = True
     finally:

@@ -155,6 +155,8 @@ def ps(parts: PartsDep) -> wire.ListReply:
 async def show(body: wire.ShowRequest, request: Request, parts: PartsDep) -> Response:
     """What is known of an own model; Ollama's are told by itself."""
     name = body.named()
+    if (collection := collection_of(parts, name)) is not None:
+        name = f"{LOREBASE}:{collection}"
     offer = next((o for o in _offers(parts) if name.removesuffix(":latest") == o.name), None)
     if offer is None:
         return await _relay(request, parts, "/api/show", stream=False)

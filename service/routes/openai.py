@@ -19,7 +19,7 @@ from service import dialects, errors, problems
 from service.conversation import Ended, Found, Heard, Said
 from service.deps import Parts, PartsDep
 from service.routes.bodies import JsonByAnyName
-from service.routes.conversing import LOREBASE, Talk, embedders, submit, submit_texts
+from service.routes.conversing import LOREBASE, Talk, collection_of, embedders, submit, submit_texts
 from service.routes.listening import listen
 from service.schemas import Passage, Reply
 from service.schemas import openai as wire
@@ -119,8 +119,10 @@ def list_models(parts: PartsDep) -> wire.ModelList:
 @router.get("/models/{model:path}", summary="One of them", responses={**dialects.declared("openai", 404)})
 def get_model(model: str, parts: PartsDep) -> wire.ModelItem:
     """Whether there is one of that name."""
+    collection = collection_of(parts, model)
+    wanted = model if collection is None else f"{LOREBASE}:{collection}"
     for item in _models(parts):
-        if item.id == model:
+        if item.id == wanted:
             return item
     raise UnknownModel(f"no model {model!r} is served here; GET /v1/models lists those that are")
 

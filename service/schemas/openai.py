@@ -61,7 +61,7 @@ class Turn(_Request):
 class StreamOptions(_Request):
     """How to stream."""
 
-    include_usage: bool = False
+    include_usage: bool | None = False
 
 
 class _Decoding(_Request, Retrieving):

@@ -81,8 +81,10 @@ class AskView {
   async #welcome() {
     if (this.#entries.length) return;
     let documents = null;
+    const { collection } = this.#shell;
     try {
-      documents = await api.documents(this.#shell.collection);
+      documents = await api.documents(collection);
+      if (collection !== this.#shell.collection) return; // another was chosen meanwhile
     } catch (error) {
       const text = error.text ?? phrase("error.page");
       fill(this.hero, make("h1", {}, phrase("ask.title")), make("p", { class: "problem", role: "alert" }, text));
@@ -172,7 +174,8 @@ class AskView {
     document.addEventListener("modelschange", know);
     const form = make(
       "form",
-      { class: "composer", on: { submit: (event) => this.#submit(event) } },
+      // A number out of range is clamped; the browser's own word on it would stand in options that are folded away.
+      { class: "composer", novalidate: true, on: { submit: (event) => this.#submit(event) } },
       this.question,
       make(
         "div",
@@ -305,6 +308,7 @@ class AskView {
     this.#running = { entry, controller };
     this.#dressSend();
     this.#arrange();
+    store(this.#entries); // a reload keeps the question
     entry.node.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
     try {
       await this.#whenReady(entry, controller.signal);

@@ -30,7 +30,7 @@ class CompareView {
     this.problem = trouble();
     this.question = make("textarea", { rows: "2", class: "growing", "aria-label": phrase("ask.question"), placeholder: phrase("compare.placeholder"), required: true });
     this.question.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault();
       if (!this.#controller) this.form.requestSubmit();
     });

@@ -49,7 +49,7 @@ export class LabelCard {
 
   #add(text, focus) {
     const keydown = (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing || event.keyCode === 229) return;
       event.preventDefault(); // the next example; Shift and Enter begin a line
       this.#add("", true);
     };

@@ -59,7 +59,10 @@ class LibraryView {
   async refresh() {
     try {
       await this.collections.refresh();
-      this.#documents = await api.documents(this.#shell.collection);
+      const { collection } = this.#shell;
+      const documents = await api.documents(collection);
+      if (collection !== this.#shell.collection) return; // another was chosen meanwhile, and has its own reply
+      this.#documents = documents;
     } catch (error) {
       fill(this.count);
       fill(this.list, make("p", { class: "problem", role: "alert" }, error.text ?? phrase("error.page")));

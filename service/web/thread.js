@@ -5,6 +5,7 @@ import { say } from "./i18n.js";
 const KEY = "lorebase.thread.1"; // another number when a turn gets another shape
 const SESSION = "lorebase.session";
 const KEPT = 30; // turns
+const ENDED = new Set(["done", "stopped", "failed"]);
 
 /** The conversation that the service keeps of this thread; null begins another one. */
 export function session(id = undefined) {
@@ -21,10 +22,11 @@ export function session(id = undefined) {
 /** Not crypto.randomUUID, which pages that came over plain HTTP from another machine do not have. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** The turns of before a reload. */
+/** The turns of before a reload; one that was being answered has stopped. */
 export function restore() {
   try {
-    return JSON.parse(sessionStorage.getItem(KEY)) ?? [];
+    const turns = JSON.parse(sessionStorage.getItem(KEY)) ?? [];
+    return turns.map((turn) => (ENDED.has(turn.state) ? turn : { ...turn, state: "stopped" }));
   } catch {
     return [];
   }

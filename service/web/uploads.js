@@ -59,7 +59,7 @@ export class Uploads {
   /** Queues files (a FileList). */
   add(files) {
     for (const file of files) {
-      const row = new UploadRow(file);
+      const row = new UploadRow(file, this.collection()); // where it was dropped, whatever is shown when its turn comes
       this.rows.append(row.node);
       this.#queue.push(row);
     }
@@ -106,7 +106,7 @@ export class Uploads {
   async #send(row) {
     try {
       row.progress(0);
-      let job = await api.upload(row.file, this.collection(), (share) => row.progress(share));
+      let job = await api.upload(row.file, row.collection, (share) => row.progress(share));
       while (!ENDED.has(job.status)) {
         row.say(job.status === "queued" ? "upload.queued" : "upload.running");
         await new Promise((resolve) => setTimeout(resolve, POLL_MS));
@@ -128,8 +128,9 @@ export class Uploads {
 }
 
 class UploadRow {
-  constructor(file) {
+  constructor(file, collection) {
     this.file = file;
+    this.collection = collection;
     this.state = make("span", { class: "upload-state" }, phrase("upload.queued"));
     this.bar = make("progress", { class: "upload-bar", max: "1", value: "0", "aria-label": file.name });
     this.reason = make("p", { class: "upload-reason", hidden: true });

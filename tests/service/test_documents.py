@@ -71,6 +71,17 @@ def test_a_text_can_be_sent_as_json_into_a_new_collection(client: TestClient) ->
     assert finished(client, again)["files"][0]["status"] == "updated"
 
 
+def test_the_address_may_name_the_collection(client: TestClient) -> None:
+    text = {"text": "Rain.", "path": "rain.md"}
+    file = {"files": ("合同\u3000a.md", b"Wind.")}
+    assert client.post("/documents?collection=weather", json=text).json()["collection"] == "weather"
+    assert client.post("/documents?collection=weather", files=file).json()["collection"] == "weather"
+    same = client.post("/documents?collection=weather", json=text | {"collection": "weather"})
+    assert same.status_code == 202
+    other = client.post("/documents?collection=weather", json=text | {"collection": "default"})
+    assert other.status_code == 422 and "name one of them" in other.json()["error"]["message"]
+
+
 def test_progress_comes_as_events_and_ends_with_the_job(client: TestClient) -> None:
     job = client.post("/documents", json={"text": MARS, "path": "mars.md"}).json()
     with client.stream("GET", f"/jobs/{job['id']}/events") as response:

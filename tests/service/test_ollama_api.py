@@ -69,6 +69,11 @@ def test_generate_loads_says_and_keeps_reasoning_apart(
 ) -> None:
     loaded = client.generate("scripted")
     assert loaded.done_reason == "load" and loaded.response == "" and generator.asked == []
+    for name in ("lorebase", "lorebase:default"):  # what its own client asks first
+        assert client.generate(name, keep_alive="5m").done_reason == "load"
+        assert client.chat(name, []).done_reason == "load"
+        assert client.show(name).modelinfo is not None
+    assert generator.asked == []
     generator.reply = "<think>Hm.</think>It is tall."
     reply = client.generate(
         "scripted", "How tall?", system="Be brief.", options={"num_predict": 99_999, "num_ctx": 5}

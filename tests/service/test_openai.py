@@ -281,6 +281,11 @@ def test_everything_that_can_be_named_is_listed(client: openai.OpenAI) -> None:
     assert all(client.models.retrieve(name).id == name for name in listed)
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("gpt-4o")
+    assert (
+        client.models.retrieve("lorebase").id
+        == client.models.retrieve("lorebase:default").id
+        == "lorebase:default"
+    )
 
 
 def test_a_text_goes_on_only_where_the_engine_can(

@@ -40,6 +40,8 @@ def test_an_upload_never_has_a_path_that_leads_anywhere(name: str) -> None:
         ("/a//b/./c.md", "a/b/c.md"),
         ("a\0b\n.txt", "ab.txt"),
         ("报告.pdf", "报告.pdf"),
+        ("合同\u30002024.md", "合同 2024.md"),
+        ("a\u00a0b\u200dc\u200e.md", "a b\u200dc.md"),
     ],
 )
 def test_upload_paths(name: str, path: str) -> None:
