@@ -256,13 +256,9 @@ def inject(
 
 
 def go_on(model: GPT, adapter: Adapter, config: LoRAConfig, *, name: str = DEFAULT) -> None:
-    """Freeze the decoder and put a trained adapter into it, active, to be trained on.
+    """Freeze the decoder and put a copy of a trained adapter into it, active, to be trained on.
 
-    Args:
-        model: the decoder.
-        adapter: as it was left; it is copied.
-        config: of the same rank and strength; its dropout counts.
-        name: what the adapter is called in the decoder.
+    Of `config`, whose rank and strength are the adapter's, the dropout counts.
 
     Raises:
         AdapterError: a module that this decoder has not, another shape, or projections of unlike rank or
@@ -276,14 +272,13 @@ def go_on(model: GPT, adapter: Adapter, config: LoRAConfig, *, name: str = DEFAU
             )
     model.requires_grad_(False)
     device = next(model.parameters()).device
+
+    def own(tensor: Tensor) -> Tensor:
+        return tensor.to(device, torch.float32, copy=True)
+
     modules = {
-        target: LowRank(
-            one.a.to(device, torch.float32, copy=True),
-            one.b.to(device, torch.float32, copy=True),
-            one.scale,
-            None if one.magnitude is None else one.magnitude.to(device, torch.float32, copy=True),
-        )
-        for target, one in adapter.modules.items()
+        target: LowRank(own(p.a), own(p.b), p.scale, None if p.magnitude is None else own(p.magnitude))
+        for target, p in adapter.modules.items()
     }
     _attach(model, Adapter(config, modules), name, trainable=True)
     set_active(model, name)

@@ -185,10 +185,11 @@ def test_a_question_asked_too_early_waits_until_the_models_are_loaded(
     expect(page.locator(".status")).to_have_text("Waiting until the models are loaded")
     page.reload()
     expect(page.locator(".readiness")).to_contain_text("Loading the models")
+    expect(page.locator(".status")).to_have_text("Stopped")  # the question is not lost
     ask(page, QUESTION, wait=False)
-    expect(page.locator(".status")).to_have_text("Waiting until the models are loaded")
+    expect(page.locator(".status").last).to_have_text("Waiting until the models are loaded")
     page.unroute("**/readyz")
-    expect(page.locator(".status")).to_have_text("Answered from 1 source")
+    expect(page.locator(".status").last).to_have_text("Answered from 1 source")
     expect(page.locator(".readiness")).to_be_hidden()
 
 
