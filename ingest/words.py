@@ -162,14 +162,16 @@ def terms(text: str) -> list[str]:
 def indexed(text: str) -> list[str]:
     """What the index holds of a passage: its terms, and of each run of several characters the last one.
 
-    Every character then begins a term, so that one alone is looked up as a beginning (`read_query`).
+    Every character then begins a term, so that one alone is looked up as a beginning (`read_query`). They
+    stand behind all others: terms of a phrase stay next to each other.
     """
     found: list[str] = []
+    last: list[str] = []
     for word, some in _written(text):
         found += some
         if len(word) > 1 and _ONE_UNSPACED.fullmatch(word[-1]):
-            found.append(word[-1])
-    return found
+            last.append(word[-1])
+    return found + last
 
 
 @dataclass(frozen=True, slots=True)

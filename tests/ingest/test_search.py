@@ -67,10 +67,10 @@ def test_every_mode_is_brute_force(texts: list[str], query: str, k: int) -> None
             0
         ].astype(np.float64)
         terms = words.query_terms(query)
-        keyword = dict(zip(ids, bm25(terms, [words.terms(p) for p in passages]), strict=True))
+        keyword = dict(zip(ids, bm25(terms, [words.indexed(p) for p in passages]), strict=True))
         dense = dict(zip(ids, map(float, cosines), strict=True))
         keyword = {i: s for i, s in keyword.items() if s > 0}
-        most = 2.2 * sum(information(t, [words.terms(p) for p in passages]) for t in terms)
+        most = 2.2 * sum(information(t, [words.indexed(p) for p in passages]) for t in terms)
         floor = unrelated_cosine(EMBEDDER)
         searcher = Searcher(store, EMBEDDER)
         for mode in MODES:
@@ -273,7 +273,7 @@ def test_phrases_and_beginnings_are_brute_force(
     with tempfile.TemporaryDirectory() as folder, new_store(Path(folder)) as store:
         for n, text in enumerate(texts):
             put(store, f"{n}", text, title="")
-        passages = [words.terms(c.embedding_text("")) for text in texts for c in make_chunks(text)]
+        passages = [words.indexed(c.embedding_text("")) for text in texts for c in make_chunks(text)]
         wanted = tuple(words.terms(" ".join(phrase)))
         stems = {"tortoises": ("tortoises", "tortois"), "tortois": ("tortois", "tortoi")}
         starts = stems.get(beginning[:-1], (beginning[:-1],))

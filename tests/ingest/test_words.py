@@ -99,6 +99,7 @@ def test_every_character_of_a_run_begins_a_term_of_the_index() -> None:
     for character in "他养了一只猫还有两狗":
         (exact,) = read_query(character).exact
         assert exact.is_prefix and any(term.startswith(exact.terms[0]) for term in indexed(text))
+    assert indexed("知识库 Lorebase") == ["知识", "识库", "lorebas", "库"]  # a phrase of both is found
     assert read_query("一只猫").exact == () and set(terms(text)) < set(indexed(text))
 
 

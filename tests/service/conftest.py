@@ -48,7 +48,7 @@ def generator() -> ScriptedGenerator:
 
 @pytest.fixture
 def settings() -> ServiceSettings:
-    return ServiceSettings(model="scripted", shutdown_grace_s=0.5)
+    return ServiceSettings(model="scripted", shutdown_grace_s=0.5, max_tokens=512)
 
 
 @pytest.fixture
