@@ -235,7 +235,7 @@ async def _streamed(
     parts: Parts, form: _Form, heard: AsyncGenerator[Heard], options: wire.StreamOptions | None
 ) -> StreamingResponse:
     first = await anext(heard)  # what goes wrong before it still gets its own status
-    counted = options is not None and options.include_usage
+    counted = options is not None and bool(options.include_usage)
     return StreamingResponse(
         _events(parts, form, first, heard, counted=counted),
         media_type="text/event-stream",
