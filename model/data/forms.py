@@ -21,7 +21,7 @@ from typing import Any
 
 from model.chat import Message, Role
 from model.data.registry import USES, Form, SetSpec, Use
-from model.data.rows import Problem, Row, read
+from model.data.rows import Problem, Row, first, read
 from model.errors import DataError
 
 #: Half of a character outside the basic plane: JSON can spell it, no text holds it.
@@ -83,10 +83,7 @@ def load(spec: SetSpec, max_samples: int | None = None, use: Use = "imitate") ->
             a set for something else.
     """
     rows, problems = read(spec.file)
-    limits = [limit for limit in (max_samples, spec.num_samples) if limit is not None]
-    if limits and min(limits) <= len(rows):  # else what is wrong behind the last good row would go unsaid
-        rows = rows[: min(limits)]
-        problems = [problem for problem in problems if problem.row <= rows[-1].number]
+    rows, problems = first(rows, problems, max_samples, spec.num_samples)
     spec = _settled(spec, rows, use)
     _check_use(spec, use)
     _check_columns(spec, rows)

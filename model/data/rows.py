@@ -105,3 +105,12 @@ def _text(file: Path) -> str:
 def _kind(value: object) -> str:
     names = {list: "a list", str: "a string", int: "a number", float: "a number", bool: "true or false"}
     return names.get(type(value), "null")
+
+
+def first(rows: list[Row], problems: list[Problem], *limits: int | None) -> tuple[list[Row], list[Problem]]:
+    """At most so many rows, and what is wrong up to the last of them; without a limit that bites, all."""
+    told = [limit for limit in limits if limit is not None]
+    if not told or min(told) > len(rows):
+        return rows, problems  # else what is wrong behind the last good row would go unsaid
+    rows = rows[: min(told)]
+    return rows, [problem for problem in problems if problem.row <= rows[-1].number]

@@ -156,8 +156,9 @@ def read(folder: Path, config: GPTConfig, *, base: str | None = None) -> Adapter
         magnitude = tensors.get(PREFIX + module + MAGNITUDE)
         if knobs.use_dora and magnitude is None:
             raise AdapterError(f"{folder / WEIGHTS_FILE}: {module} has no magnitudes, and DoRA needs them.")
-        if config.family == "gpt2" and native.split(".", 2)[2] in FUSED:
-            part = FUSED.index(native.split(".", 2)[2])
+        last = native.split(".", 2)[2]
+        part = FUSED.index(last) if config.family == "gpt2" and last in FUSED else None
+        if part is not None:
             b = b.chunk(3)[part]
             magnitude = None if magnitude is None else magnitude.chunk(3)[part]
         rank = a.shape[0]
@@ -168,7 +169,7 @@ def read(folder: Path, config: GPTConfig, *, base: str | None = None) -> Adapter
                 f"{folder / CONFIG_FILE}: alpha_pattern must map patterns of names to numbers ({error})."
             ) from error
         scale = alpha / (math.sqrt(rank) if knobs.use_rslora else rank)
-        if config.family == "gpt2" and native.split(".", 2)[2] in FUSED:
+        if part is not None:
             a, b = _own_block(a, b, part)
         modules[native] = LowRank(
             a.float(), b.float(), scale, None if magnitude is None else magnitude.float()

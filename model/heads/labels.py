@@ -10,7 +10,7 @@ from pathlib import Path
 
 from model.data.forms import HALF_CHARACTER
 from model.data.registry import SetSpec, find
-from model.data.rows import Problem, read
+from model.data.rows import Problem, first, read
 from model.data.sets import SHOWN
 from model.data.split import normal
 from model.errors import DataError
@@ -58,10 +58,7 @@ def _read(spec: SetSpec, max_samples: int | None) -> tuple[list[Labelled], list[
     if spec.form != "labelled":
         raise DataError(f"{spec.name}: formatting should be labelled, with a text and a label in each row")
     rows, problems = read(spec.file)
-    limits = [n for n in (max_samples, spec.num_samples) if n is not None]
-    if limits and min(limits) <= len(rows):  # else what is wrong behind the last good row would go unsaid
-        rows = rows[: min(limits)]
-        problems = [problem for problem in problems if problem.row <= rows[-1].number]
+    rows, problems = first(rows, problems, max_samples, spec.num_samples)
     text_column, label_column = spec.columns["text"], spec.columns["label"]
     seen = {column for row in rows for column in row.values}
     for column in (text_column, label_column):

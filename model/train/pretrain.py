@@ -27,7 +27,7 @@ from model.data.shards.config import CorpusConfig
 from model.data.shards.stream import open_streams
 from model.data.shards.windows import Windows
 from model.errors import TrainingError
-from model.folder import sha256_file
+from model.folder import sha256_file, stem
 from model.gpt import GPT
 from model.presets import preset
 from model.tokenizer import Tokenizer
@@ -104,7 +104,7 @@ def _settled(values: dict[str, Any], home: Path, world: World) -> dict[str, Any]
         raise TrainingError("--dataset is needed: files or folders of text (or dataset in the --config file)")
     values["dataset"] = tuple(str(Path(path).expanduser().resolve()) for path in values["dataset"])
     if not values.get("name"):
-        values["name"] = f"{sft.stem(values['dataset'][0])}-{time.strftime('%Y%m%d-%H%M%S')}"
+        values["name"] = f"{stem(values['dataset'][0], 'run')}-{time.strftime('%Y%m%d-%H%M%S')}"
     values["name"] = world.agree(values["name"])
     what, how = build(PretrainConfig, values), build(PretrainKnobs, values)
     corpus = build(CorpusConfig, values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from model.checkpoint import Checkpoint
 from model.config import LoRAConfig, TrainConfig
 from model.data.sets import DataConfig, prepare
 from model.errors import TokenizerError, TrainingError, UnsupportedModel
+from model.folder import stem
 from model.formats import peft
 from model.layout import read_config
 from model.merge_command import adapter_folder
@@ -184,7 +184,7 @@ def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
     if not values.get("dataset"):
         raise TrainingError("--dataset is needed (or dataset in the file given by --config)")
     if not values.get("name"):
-        first = stem(values["dataset"][0])
+        first = stem(values["dataset"][0], "run")
         values["name"] = f"{first}-{time.strftime('%Y%m%d-%H%M%S')}"
     for key in ("dataset", "eval_dataset"):
         if key in values:
@@ -195,11 +195,6 @@ def named(values: dict[str, Any], home: Path) -> dict[str, Any]:
     if values.setdefault("cutoff_len", min(DataConfig(dataset=("x",)).cutoff_len, window)) > window:
         raise TrainingError(f"cutoff_len {values['cutoff_len']} exceeds the model's window of {window}")
     return values
-
-
-def stem(path: str) -> str:
-    """What a run is called after a file: letters and digits of its name, of which there may be none."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).name.split(".")[0]).strip("-._")[:60] or "run"
 
 
 def _file(name: str, home: Path) -> str | None:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from model.data.shards.config import CorpusConfig
 from model.data.shards.texts import Problems, files, kind, texts
 from model.errors import DataError
-from model.folder import sha256_file, write_file
+from model.folder import sha256_file, stem, write_file
 from model.tokenizer import Tokenizer
 
 MANIFEST, FORMAT, VERSION = "manifest.json", "lorebase-shards", 2
@@ -112,8 +112,7 @@ def build(
     found = files(config.dataset)
     identity = _identity(found, config, tokenizer_file)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    stem = re.sub(r"[^A-Za-z0-9._-]", "_", Path(config.dataset[0]).name.split(".")[0]) or "corpus"
-    target = shelf / f"{stem}-{digest[:16]}"
+    target = shelf / f"{stem(config.dataset[0], 'corpus')}-{digest[:16]}"
     try:
         target.mkdir(parents=True, exist_ok=True)
         with FileLock(shelf / f".{target.name}.lock"):
