@@ -27,7 +27,7 @@ _FUNCTION_WORDS = frozenset(
         us use used using very via was we were what when where whether which while who whom whose
         why will with within without would yes yet you your yours answer context according based
         provided passage passages text mention mentioned tell give explain describe know mean means
-        find called known name
+        find called known name hello hi hey thanks thank
         """
     )
 )

@@ -94,3 +94,7 @@ def test_the_part_that_asks_tells_the_kind(question: str, kind: str | None, pola
 def test_a_pasted_page_takes_no_time_to_judge() -> None:
     pasted = "How do I open the box and what is in it and how do they differ? " * 1500
     assert kinds.kind(pasted) == "comparison" and compared.things(pasted) == ()
+
+
+def test_a_greeting_is_no_content() -> None:
+    assert evidence.terms("Hello, how much is the deposit? Thanks!") == ["deposit"]
