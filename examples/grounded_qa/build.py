@@ -1,7 +1,7 @@
 """Build the sets that the reading adapter learns from; see README.md beside this file.
 
     python -m examples.grounded_qa.build [--out .lorebase/datasets/grounded-qa] [--home HOME] [--seed 0]
-        [--large 0]
+        [--large 0] [--read 0]
 
 Reads SQuAD and Natural Questions from `LOREBASE_DATA`, `handwritten.txt` and `orders.txt` from here, and writes
 `reading.jsonl`, `reading_val.jsonl` and `dataset_info.json`. Passages are embedded once into a collection below
@@ -59,13 +59,16 @@ def squad(seed: int) -> Iterator[Passage]:
         yield from joined(json.load(file)["data"], seed)
 
 
-def large(home: Path, share: float, seed: int) -> Iterator[Passage]:
-    """Some paragraphs of SQuAD 1.1's training part, whose questions are also asked so that they nearly answer."""
+def large(home: Path, share: float, seed: int, read: float = 0.0) -> Iterator[Passage]:
+    """
+    Some paragraphs of SQuAD 1.1's training part, whose questions are also asked so that they nearly answer: those
+    drawn for ``share`` of it, without those that had been drawn for ``read`` of it.
+    """
     articles = [
         {
             **article,
             "paragraphs": [
-                p for p in article["paragraphs"] if dice(seed, "large", p["context"]).random() < share
+                p for p in article["paragraphs"] if read <= dice(seed, "large", p["context"]).random() < share
             ],
         }
         for article in fetched.articles(home)
@@ -243,6 +246,13 @@ def main() -> None:
         metavar="SHARE",
         help="so much of SQuAD 1.1's training part as well",
     )
+    parser.add_argument(
+        "--read",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of --large, the share that the adapter to begin with has read: left out",
+    )
     args = parser.parse_args()
     if not (DATA / "qa").is_dir():
         sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
@@ -252,7 +262,7 @@ def main() -> None:
 
     public = [*squad(args.seed), *natural(args.seed)]
     if args.large:
-        public += large(home, args.large, args.seed)
+        public += large(home, args.large, args.seed, args.read)
     written = read_handwritten(HERE / "handwritten.txt")
     groups = sorted({p.group for p in public if p.group.startswith("nq ")})
     held = {f"squad {title}" for title in VALIDATION_ARTICLES}

@@ -24,6 +24,8 @@ _ARTICLES = frozenset({"a", "an", "the"})
 #: One character of a script without spaces, or a run of other letters, digits and marks.
 _ALONE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _TOKEN = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
+#: What stands between two words that normalisation would join: governments.[3], four-valve.
+_JOINT = re.compile(r"[][(){}<>\"]|[!-/:-@[-`{-~]{2,}|(?<=[^\W\d_])-(?=[^\W\d_])")
 
 
 @lru_cache(maxsize=65536)
@@ -84,12 +86,20 @@ def lcs(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def holds(text: str, answer: str) -> bool:
-    """Whether the answer's tokens stand in the text one after another (so "no" is not found in "notes")."""
-    wanted, having = tokens(answer), tokens(text)
-    if not wanted:
-        return False
-    first, n = wanted[0], len(wanted)
-    return any(having[at] == first and having[at : at + n] == wanted for at in range(len(having) - n + 1))
+    """Whether the answer's tokens stand in the text one after another (so "no" is not found in "notes").
+
+    What SQuAD's normalisation joins may stand apart, too: "governments.[3]" holds "governments".
+    """
+    return any(
+        _within(tokens(part(answer)), tokens(part(text))) for part in (str, lambda some: _JOINT.sub(" ", some))
+    )
+
+
+def _within(wanted: Sequence[str], having: Sequence[str]) -> bool:
+    n = len(wanted)
+    return n > 0 and any(
+        having[at] == wanted[0] and having[at : at + n] == wanted for at in range(len(having) - n + 1)
+    )
 
 
 def contains(text: str, parts: Sequence[Sequence[str]]) -> float:

@@ -76,6 +76,23 @@ def test_containment_wants_whole_words_and_every_part() -> None:
     assert scoring.contains("anything", []) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("text", "answer", "there"),
+    [
+        ("the U.S. and many other governments.[citation needed]", "the U.S. and many other governments.", True),
+        ("a four-valve counter flow engine", "four", True),
+        ("built in 1978[3] and sold", "1978", True),
+        ("the Code (701) and its heir", "Code (701)", True),
+        ("edit config.yaml first", "config", False),
+        ("version 3.5 is out", "5", False),
+        ("the F-16 flies", "16", False),
+        ("costs 1,000 dollars", "1000", True),
+    ],
+)
+def test_held_by_a_text_whatever_stands_beside_it(text: str, answer: str, there: bool) -> None:
+    assert scoring.holds(text, answer) is there
+
+
 def test_bootstrap_against_every_resample_of_a_small_case() -> None:
     values = np.array([[0.0], [1.0], [3.0], [7.0]])
     every = [
