@@ -59,7 +59,13 @@ class ServiceSettings(BaseModel):
     )
     rerank: bool = Field(False, description="whether it does so where a request does not say")
     max_tokens: int = Field(
-        96, ge=1, le=4096, description="longest generated answer, in the generator's tokens"
+        96, ge=1, le=4096, description="longest generated answer of an own model, in its tokens"
+    )
+    remote_max_tokens: int = Field(
+        1024,
+        ge=1,
+        le=4096,
+        description="the same for a model of another server (Ollama, OpenAI's API), beside what it thinks",
     )
     refuse_below: float = Field(
         0.5, ge=0, le=1, description="relevance under which a question is refused; 0 never refuses"
@@ -124,6 +130,10 @@ class ServiceSettings(BaseModel):
     def _composed(cls, value: str) -> str:
         """As its folder is called."""
         return unicodedata.normalize("NFC", value)
+
+    def longest(self, *, own: bool) -> int:
+        """Tokens of an answer from documents where none are given, of an own model or of another server's."""
+        return self.max_tokens if own else self.remote_max_tokens
 
     @property
     def rate_limit(self) -> int:

@@ -80,7 +80,8 @@ def _longest(generator: Generator, sampling: Sampling) -> int:
     """Tokens that a reply may take: a model of another server may think before it answers."""
     if isinstance(generator, Scores):
         return sampling.max_tokens
-    return sampling.max_tokens + min(THINKING_TOKENS, generator.context_tokens // 4)
+    window = generator.context_tokens
+    return min(sampling.max_tokens, window // 2) + min(THINKING_TOKENS, window // 4)
 
 
 def _write(turn: Turn, packed: prompt.Packed, writing: Writing, sampling: Sampling) -> Iterator[Event]:

@@ -115,6 +115,7 @@ def compare(
         k=given.k or settings.k,
         search_mode=given.search_mode or settings.search_mode,
         max_tokens=given.max_tokens or settings.max_tokens,
+        remote_max_tokens=given.max_tokens or settings.remote_max_tokens,
         finetuned=finetuned,
         acceptable_error=settings.acceptable_error,
     )
@@ -322,6 +323,7 @@ def _settings(given: argparse.Namespace, parts: Parts, asking: Asking) -> dict[s
         "k": asking.k,
         "search_mode": asking.search_mode,
         "max_tokens": asking.max_tokens,
+        "remote_max_tokens": asking.remote_max_tokens,
         "refuse_below": parts.settings.refuse_below,
         "acceptable_error": asking.acceptable_error,
         "judge": given.judge,

@@ -83,6 +83,7 @@ class Asking:
     k: int = 5
     search_mode: SearchMode = "hybrid"
     max_tokens: int = 96
+    remote_max_tokens: int = 1024  #: of a model of another server
     finetuned: str | None = None  #: the closed-book adapter
     on_no_answer: Literal["refuse", "answer"] = "refuse"
     acceptable_error: float | None = None  #: as the service has it
@@ -115,6 +116,7 @@ def modes(names: Sequence[str], asking: Asking) -> tuple[list[Mode], list[str]]:
 def _mode(name: str, way: Way, asking: Asking) -> Mode:
     if way.ask is None:
         return Mode(name=name, about=way.about, generator=None, ask=None, passages=name == "best-sentence")
+    remote = name.startswith(OLLAMA)
     ask = Ask(
         question="",
         collection=asking.collection,
@@ -122,10 +124,10 @@ def _mode(name: str, way: Way, asking: Asking) -> Mode:
         search_mode=asking.search_mode,
         on_no_answer=asking.on_no_answer,
         acceptable_error=asking.acceptable_error,
-        sampling=Sampling(max_tokens=asking.max_tokens),
+        sampling=Sampling(max_tokens=asking.remote_max_tokens if remote else asking.max_tokens),
     )
     ask = replace(ask, **way.ask)  # type: ignore[arg-type]
-    generator = name if name.startswith(OLLAMA) else asking.model
+    generator = name if remote else asking.model
     if way.adapter is not None:
         adapter = asking.finetuned if way.adapter == FINETUNED else way.adapter
         generator = f"{asking.model}+{adapter}"

@@ -90,9 +90,8 @@ def holds(text: str, answer: str) -> bool:
 
     What SQuAD's normalisation joins may stand apart, too: "governments.[3]" holds "governments".
     """
-    return any(
-        _within(tokens(part(answer)), tokens(part(text))) for part in (str, lambda some: _JOINT.sub(" ", some))
-    )
+    apart = tuple(_JOINT.sub(" ", some) for some in (answer, text))
+    return any(_within(tokens(wanted), tokens(having)) for wanted, having in ((answer, text), apart))
 
 
 def _within(wanted: Sequence[str], having: Sequence[str]) -> bool:

@@ -135,7 +135,7 @@ def prepare(parts: Parts, body: AskRequest, owner: str = "") -> Prepared:
         acceptable_error=body.acceptable_error
         if body.acceptable_error is not None
         else settings.acceptable_error,
-        sampling=body.sampling(settings.max_tokens),
+        sampling=body.sampling(settings.longest(own=choice.own)),
     )
     return Prepared(parts, asked, choice, None if body.session_id is None else (owner, body.session_id))
 

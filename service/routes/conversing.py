@@ -106,7 +106,7 @@ def _submit_question(parts: Parts, talk: Talk, collection: str) -> Ticket[Heard]
     if choice.own:
         parts.readiness.require("generator")
     parts.require_index(collection)
-    sampling = replace(talk.sampling, max_tokens=talk.reply_tokens or settings.max_tokens)
+    sampling = replace(talk.sampling, max_tokens=talk.reply_tokens or settings.longest(own=choice.own))
     ask = Ask(
         question=question.strip(),
         history=history,

@@ -145,7 +145,7 @@ def test_thinking_takes_nothing_from_the_answer(app: FastAPI, ollama: OllamaStan
     with serving(app) as address:
         ollama.thinking, ollama.words, ollama.finish = ["Hm. "] * 600, [], "length"
         closed = httpx.post(f"{address}/ask", json=question | {"mode": "closed_book"}, timeout=30).json()
-        assert ollama.asked[-1]["options"]["num_predict"] == 96 + 1024 == 96 + 4096 // 4
+        assert ollama.asked[-1]["options"]["num_predict"] == 1024 + 1024 == 1024 + 4096 // 4
         assert not closed["answered"] and "larger max_tokens" in closed["answer"]
         assert closed["reasoning"].startswith("Hm. Hm.") and not closed["llm_generated"]
         quoted = httpx.post(f"{address}/ask", json=question, timeout=30).json()
@@ -156,6 +156,8 @@ def test_thinking_takes_nothing_from_the_answer(app: FastAPI, ollama: OllamaStan
             f"{address}/ask", json=question | {"mode": "closed_book", "max_tokens": 20}, timeout=30
         ).json()
         assert 60 < len(long["answer"]) < 110 and long["answer"].endswith("is taken.")
+        whole = httpx.post(f"{address}/ask", json=question | {"mode": "closed_book"}, timeout=30).json()
+        assert 4000 < len(whole["answer"]) < 4200  # setting remote_max_tokens, not our small model's
 
 
 @pytest.mark.parametrize("stream", [False, True])
