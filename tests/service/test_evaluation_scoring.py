@@ -79,7 +79,11 @@ def test_containment_wants_whole_words_and_every_part() -> None:
 @pytest.mark.parametrize(
     ("text", "answer", "there"),
     [
-        ("the U.S. and many other governments.[citation needed]", "the U.S. and many other governments.", True),
+        (
+            "the U.S. and many other governments.[citation needed]",
+            "the U.S. and many other governments.",
+            True,
+        ),
         ("a four-valve counter flow engine", "four", True),
         ("built in 1978[3] and sold", "1978", True),
         ("the Code (701) and its heir", "Code (701)", True),
