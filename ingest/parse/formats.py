@@ -69,7 +69,7 @@ FORMATS: tuple[Format, ...] = (
         (".html", ".htm", ".xhtml"), ("text/html", "application/xhtml+xml"), 16, True,
     ),
     Format(
-        "markdown", 2, "ingest.parse.markdown",
+        "markdown", 3, "ingest.parse.markdown",
         (".md", ".markdown", ".mdown", ".mkd"), ("text/markdown",), 16, True,
     ),
     Format("rst", 1, "ingest.parse.rst", (".rst", ".rest"), ("text/x-rst",), 8, True),

@@ -218,12 +218,12 @@ def test_symbols_raised_digits_and_fractions_of_a_word_document(tmp_path: Path) 
     assert "10⁶ units 1/2" in text
 
 
-def test_a_note_on_pdf_is_no_pdf_and_a_folded_title_is_no_sign(tmp_path: Path) -> None:
+def test_a_note_on_pdf_is_no_pdf_and_a_folded_title_is_one_line(tmp_path: Path) -> None:
     text = "---\ntitle: >\n  My long\n  title\n---\n# About\n\nFiles begin with %PDF-1.7 and a number.\n"
     (tmp_path / "a.md").write_text(text, encoding="utf-8")
     document = parse_file(tmp_path / "a.md", max_bytes=1 << 30)
     assert "%PDF-1.7" in document.text
-    assert document.title == "About"
+    assert document.title == "My long title"
 
 
 def test_one_broken_line_of_many_is_kept_beside_the_others(tmp_path: Path) -> None:

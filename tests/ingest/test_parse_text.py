@@ -289,6 +289,28 @@ def test_markdown_headings_are_those_that_were_written(
     assert document.metadata.get("author") == ("Ada" if matter else None)
 
 
+@pytest.mark.parametrize(
+    ("matter", "fields"),
+    [
+        (
+            "tags:\n  - law\n  - tax\nauthor:\n- Li, Wei\n- Bo\n",
+            {"tags": "law, tax", "author": "Li, Wei; Bo"},
+        ),
+        (
+            "date: 2026-11-22\ndraft: no\naliases: []\nnested:\n  a: 1\n",
+            {"date": "2026-11-22", "draft": "no"},
+        ),
+        ("title: Lore: a tale\ntags: [a, b]\n", {"title": "Lore: a tale", "tags": "[a, b]"}),  # no YAML
+        ("作者: 李伟\n", {"作者": "李伟"}),
+        ("a: &a [x, x]\nb: [*a, *a]\n", {"a": "x, x"}),
+        ("[" * 60_000 + "\n", {}),
+    ],
+)
+def test_front_matter_as_notes_have_it(tmp_path: Path, matter: str, fields: dict[str, str]) -> None:
+    document = parse(tmp_path, "x.md", f"---\n{matter}---\n\ntext\n")
+    assert {key: text for key, text in document.metadata.items() if key != "encoding"} == fields
+
+
 def test_markdown_marks_are_not_part_of_a_heading_path(tmp_path: Path) -> None:
     document = parse(
         tmp_path, "x.md", "# A **bold** [link](http://x) ![picture](y.png) `code` &amp; *more*\r\ntext\r\n"
