@@ -113,6 +113,8 @@ def same(one: PassageReading, other: PassageReading) -> bool | None:
             return one.answer == other.answer
         if rounded(one.answer, other.answer):
             return True
+        if _other_figures(one.answer, other.answer):
+            return False
         shared = sum(min(left.count(word), right.count(word)) for word in {*left})
         return shared in (len(left), len(right)) or 2 * shared / (len(left) + len(right)) >= SAME_WORDS
     quoted = [set(words(" ".join(reading.quoted))) for reading in (one, other)]
@@ -191,7 +193,7 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     """
     if one.rank == other.rank or one.polar != other.polar:
         return False
-    if same(one, other) is not False and not _other_figures(one, other):
+    if same(one, other) is not False:
         return False
     if not (supported(question, one) and supported(question, other)):
         return False  # what is shown is then a sentence, and nobody has said that it differs
@@ -228,12 +230,9 @@ def _within(few: Sequence[str], many: Sequence[str]) -> bool:
     return any(list(many[at : at + n]) == list(few) for at in range(len(many) - n + 1))
 
 
-def _other_figures(one: PassageReading, other: PassageReading) -> bool:
+def _other_figures(one: str, other: str) -> bool:
     """Whether two short answers have numbers, and other ones: 10 working days, 30 working days."""
-    answers = one.answer or "", other.answer or ""
-    if rounded(*answers):
-        return False
-    left, right = ({*_FIGURE.findall(_THOUSANDS.sub("", answer))} for answer in answers)
+    left, right = ({*_FIGURE.findall(_THOUSANDS.sub("", answer))} for answer in (one, other))
     return bool(left and right) and not (left <= right or right <= left)
 
 

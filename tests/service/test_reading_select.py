@@ -67,6 +67,8 @@ SHORTER = reading("324 metres", OTHERS, text=OTHERS, rank=2)
         ("the 1,665 steps", "1665 steps", True),
         ("330 metres", "324 metres", False),
         ("in 1889", "1887", False),
+        ("within 10 working days", "within 30 working days", False),
+        ("12 May 1990", "1990", True),
         ("Yes", "No", False),
         ("巴黎", "巴黎。", True),
         ("巴黎", "里昂", False),
