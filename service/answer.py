@@ -29,6 +29,7 @@ from service.answering import across, chosen, computed, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.generators import Generator, PassageReader, Reads
+from service.questions import years
 from service.reading import orders
 from service.reading.calibrators import Calibrators
 from service.reading.second import FEW_WORDS, seconded
@@ -126,6 +127,9 @@ class Answerer:
         elif missing := refusal.unmentioned(ask.question, found.hits, turn.source.rarity):
             turn.reply = replace(turn.reply, confidence=0.0)
             yield turn.refuse("not_mentioned", missing)
+        elif all(years.of_another(ask.question, hit) for hit in found.hits):
+            turn.reply = replace(turn.reply, confidence=0.0)
+            yield turn.refuse("not_in_passages")
         elif judged.probability < self._least(turn):
             yield turn.refuse("nothing_relevant")
         else:

@@ -25,7 +25,7 @@ from ingest.errors import UnknownDocument
 from ingest.types import Hit
 from ingest.widening import Parsed
 from service import evidence
-from service.questions import tabular
+from service.questions import tabular, years
 from service.quoting import Similarity
 
 Way = Literal["cell", "beside", "named"]
@@ -179,6 +179,12 @@ class _Asked:
         words = [terms for word in self.question.split() if (terms := {*evidence.terms(word)})]
         return sum(terms <= having for terms in words) / len(words) if words else 0.0
 
+    def of_another_year(self, hit: Hit, table: Table, row: Row) -> bool:
+        """Whether a row with its table and headings names years, and none that is asked for."""
+        told = (hit.title, *hit.heading_path, *table.header, hit.text[row.start : row.end])
+        named, wanted = years.said(" ".join(told)), years.asked(self.question)
+        return bool(named and wanted) and named.isdisjoint(wanted)
+
     def values(self, cell: str) -> bool:
         """Whether the question has a cell's number, whole."""
         if cell.endswith("%") and "%" not in self.question and "percent" not in self.plain:
@@ -211,7 +217,7 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
             return None  # of two columns, as in "Ann's manager's salary", nobody knows
         told = (hit.title, *hit.heading_path, hit.text[slice(*row.cells[at])], table.header[column])
         having = frozenset(evidence.terms(" ".join(told)))
-        if asked.covered(having) < COVERED:
+        if asked.covered(having) < COVERED or asked.of_another_year(hit, table, row):
             return None
         likely = BY_WORDS
     else:

@@ -4,8 +4,9 @@
 whether a question leans on what was said before is read off its words (pronouns, "and ...?", 呢, a missing
 subject), and then
 
-- `Standalone.text` is what is read: the question with its pronoun replaced by the subject of the question
-  before, where that subject is plain, else the question before in front of this one;
+- `Standalone.text` is what is read: the question before with the new thing in it, where one is exchanged
+  (`service.swaps`); the question with its pronoun replaced by the subject of the question before, where that
+  subject is plain; else the question before in front of this one;
 - `Standalone.searches` are what is searched, each with a weight: the words of the follow-up weigh more than
   what is carried over, and the raw follow-up is always among them, so that a change of subject that was
   taken for a follow-up is not dragged back.
@@ -26,6 +27,7 @@ from typing import Literal
 
 from ingest.types import Hit, SearchMode, SearchResult
 from service import evidence
+from service.swaps import swapped
 
 #: Of a question before, and of the answer to it, at most so many characters are carried over.
 CARRIED_QUESTION_CHARS, CARRIED_ANSWER_CHARS = 300, 160
@@ -67,9 +69,10 @@ def standalone(question: str, history: Sequence[Said] = ()) -> Standalone:
     earlier = history[max(0, last - MOST_TURNS) : last]
     before = standalone(history[last].text, earlier).text[-CARRIED_QUESTION_CHARS:]
     answer = next((_plain(said.text) for said in history[last + 1 :] if said.role == "assistant"), "")
-    together = f"{before} {question}"
-    text = _resolved(question, before, answer) or together
-    said = f"{before} {answer[:CARRIED_ANSWER_CHARS]} {question}"
+    ended = before if re.search(r"[?？。.!！]\W*$", before) else before + ("？" if _HAN.search(before) else "?")
+    exchanged = swapped(question, before)
+    text = exchanged or _resolved(question, before, answer) or f"{ended} {question}"
+    said = exchanged or f"{before} {answer[:CARRIED_ANSWER_CHARS]} {question}"
     return Standalone(text, ((question, 1.0 - CARRIED), (said, CARRIED)))
 
 

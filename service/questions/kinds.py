@@ -39,6 +39,7 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
         "how-to",
         r"(?:^|[,;:.?!] *|\b(?:tell|show) me |\b(?:can|could|would) you )(?:and )?"
         rf"how (?:to\b|(?:do|can|could|should|shall|would|must|might) {_ONE}\b)|\bhow\W*$"
+        rf"|^how {_ONE} (?:can|could|should|shall|would|must|might|may|get|set|use|make|do)\b"
         rf"|{_POLITE}(?:what(?:['’]s| is) (?:the|a) (?:\w+ )?way (?:to|of)"
         r"|is there (?:a|any) (?:\w+ )?way (?:to|of)|what (?:are the )?steps)"
         rf"|what (?:can|could|should|must|shall|do) {_ONE} (?:do|check|try|need to do|have to do)\b|^steps\b",

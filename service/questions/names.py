@@ -35,7 +35,9 @@ _ADDRESS = re.compile(
 #: Nouns that people write with a capital, though they name nothing, and contractions of "I".
 _COMMON = re.compile(
     r"I['’](?:m|ve|ll|d|s|re)|(?:mr|mrs|ms|dr|prof)\.?|wi-?fi|ok|(?:e-?mail|app|manual|handbook|guide|section|article|chapter|table|figure|appendix|page|document"
-    r"|dollar|euro|pound|internet)s?(?:['’]s)?",
+    r"|dollar|euro|pound|internet|policy|policies|plan|period|fee|price|cost|password|account|address|number|date|team"
+    r"|department|office|service|support|contract|agreement|project|report|invoice|order|customer|employee"
+    r"|manager|notice|refund|company|meeting|list|name|website)s?(?:['’]s)?",
     re.IGNORECASE,
 )
 _PEOPLES = """

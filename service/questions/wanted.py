@@ -12,7 +12,7 @@ from service import evidence
 
 #: A way to do something, a reason, an overview, a comparison, a list, what something is.
 _WHOLE = re.compile(
-    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would|does|did) )"
+    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would|does|did) |(?:i|we|you|one) )"
     r"|why\b|what happens\b|summari[sz]e\b|explain\b|describe\b|list\b"
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|what (?:is|was|are|were) .* about\s*\?*$|what is (?:an? |the )?[\w-]+\s*\?*$)"
@@ -24,7 +24,7 @@ _WHOLE = re.compile(
 )
 #: Of these, the ones that no short answer does justice to: in English, where a generator would try one.
 _NEVER_SHORT = re.compile(
-    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would) (?:i|we|you|one)\b)"
+    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:(?:do|can|could|should|would) )?(?:i|we|you|one)\b)"
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|summari[sz]e\b|explain\b|describe\b|list (?:the|all|every)\b"
     r"|what (?:is|was|are|were) .* about\s*\?*$"
@@ -37,8 +37,9 @@ POLAR_ZH = (
 )
 #: A question for yes or no.
 _POLAR = re.compile(
-    r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*(?!(?:can|could|will|would) you (?:please )?"
-    r"(?:tell|give|show|list|explain|describe|name|say|summari[sz]e)\b|do you know (?:wh|how\b))"
+    r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*(?!(?:can|could|will|would) (?:you|u) (?:(?:\w+ly|please|perhaps|maybe) )*"
+    r"(?:(?:tell|show|remind) (?:me|us) (?!if\b|whether\b)|(?:give|list|explain|describe|name|say|summari[sz]e)\b)"
+    r"|do you (?:happen to )?know (?:wh(?!ether)|how\b))"
     r"(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)(?:n['’]?t)?\b"
     rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
     re.IGNORECASE,
@@ -60,19 +61,48 @@ WHO_OR_WHEN = re.compile(
     r"|[谁誰](?!和|与|與)|什[么麼](?:时候|時候|时间|時間)|[几幾][点點号號]|哪一?[天年日]|何[时時]",
     re.IGNORECASE,
 )
+#: What a question is wrapped in, and says nothing: could you kindly let me know when; 能告诉我…吗.
+_WRAPPED = re.compile(
+    r"^(?:please,? )?(?:(?:(?:can|could|would|will) (?:you|u)|(?:please|kindly|just)) (?:(?:\w+ly|please|perhaps|maybe"
+    r"|just) )*(?:tell (?:me|us)|let (?:me|us) know|show (?:me|us)|remind (?:me|us))"
+    r"|(?:tell|show|remind) (?:me|us)|let (?:me|us) know|do you (?:happen to )?know|(?:may|can|could|might) i (?:please )?(?:ask|know)"
+    r"|i(?:(?:['’]d| would)? (?:just )?(?:like|love)| want(?:ed)?| need) to (?:know|find out|understand)|i(?:['’]m| am) wondering|i wonder"
+    r"|(?:would|is) it (?:be )?possible to (?:know|tell (?:me|us))|any idea),? "
+    r"(?=(?:what|whats|who|whom|whose|which|when|where|why|how)\b)",
+    re.IGNORECASE,
+)
+_WRAPPED_ZH = re.compile(
+    r"^(?:你好|您好|麻烦|麻煩|请问|請問|请|請|[，,\s])*(?:(?:[你您]?(?:能不能|能否|可不可以|可否|可以|能)?(?:麻烦|麻煩)?(?:告诉|告訴)(?:我|一下)+"
+    r"|[你您](?:们|們)?知不?知?道|(?:我)?想(?:知道|问一下|問一下|了解一下|请问一下))(?:一下)?[，,：:\s]*)"
+    r"(?=.*(?:[谁誰哪几幾怎]|什[么麼]|多少|多[大久长長远遠高重]|如何|[为為]何))(?P<asks>.*?)[吗嗎]?(?=[？?。\s]*$)"
+)
+#: Behind the last mark, what is a question all the same: "When is it? how do i ask for it".
+_ASKS_AGAIN = re.compile(
+    r"^(?:(?:and|or|but|so|also)\b[, ]*)?(?:how(?! about)|what(?! about)|when|where|which|who|whom|whose|why|can|could"
+    r"|does|do|did|is|are|was|were|will|would|should|may|must|has|have)\b(?= \w+)"
+    r"|^[^呢]*(?:[谁誰哪怎吗嗎]|什[么麼]|多少|多[大久长長远遠高重]|如何|[几幾][个個天点點号號月年])[^呢]*$",
+    re.IGNORECASE,
+)
 _NOUNS = frozenset(("总结", "總結", "概括", "概述", "介绍", "介紹", "说明", "說明"))
 #: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
 _BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由於|所以|而且|但是|而|但)")
 
 
 def asked(question: str) -> str:
-    """The part of a question that asks: without a greeting and a condition, the last of several, one space.
+    """The part of a question that asks: without greeting, condition and courtesy, the last of several, one space.
 
-    "Hello, why was it moved?" asks why, and "If I cancel, do I get a refund?" whether.
+    "Hello, why was it moved?" asks why, "If I cancel, do I get a refund?" whether, "Could you tell me who it
+    was?" who.
     """
-    parts = _MARKED.findall(" ".join(question.split()))
-    part = parts[-1].strip() if parts else " ".join(question.split())
-    return _CONDITION.sub("", _GREETING.sub("", part)) or part
+    plain = " ".join(question.split())
+    parts = list(_MARKED.finditer(plain))
+    part = parts[-1][0].strip() if parts else plain
+    if parts and _ASKS_AGAIN.match(rest := plain[parts[-1].end() :].strip()):
+        part = rest
+    part = _CONDITION.sub("", _GREETING.sub("", part)) or part
+    if wrapped := _WRAPPED_ZH.match(part):
+        return wrapped["asks"] + part[wrapped.end() :]
+    return _WRAPPED.sub("", part) or part
 
 
 def sentences(question: str) -> bool:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from ingest.types import Hit
+from service.questions import years
 from service.reading import select
 from service.reading.readings import Span
 from service.reading.steering import asks_about, dialogue, silent
@@ -71,8 +72,9 @@ def heard(question: str, hits: Sequence[Hit]) -> Heard:
     """The passages without what speaks to the model; as they are where the question asks about such things.
 
     A dialogue with a model is a fake turn, unless most of the passages are dialogues: then that is what these
-    documents are.
+    documents are. Passages of another year than the question's have no say where others are there.
     """
+    hits = [hit for hit in hits if not years.of_another(question, hit)] or hits
     if asks_about(question):
         return Heard(tuple(hits))
     talks = [dialogue(hit.text) is not None for hit in hits]
