@@ -232,6 +232,13 @@ def _cell(asked: _Asked, hit: Hit, rank: int, table: Table, similarity: Similari
     return Found(hit, rank, "cell", ((row.start, row.end),), value, likely)
 
 
+def named_row(question: str, hit: Hit, table: Table) -> Row | None:
+    """The only row whose name, in its first cell, the question has in full; None of several and of none."""
+    asked = _Asked.of(question)
+    rows = [row for row in table.rows if row.cells and asked.names(plain(hit.text[slice(*row.cells[0])]))]
+    return rows[0] if len(rows) == 1 else None
+
+
 def _left_over(asked: _Asked, hit: Hit, table: Table, key: str) -> str:
     """What a Chinese question says beside row, column and headings: neither is 张三's wife, nor 张三丰."""
     names = [key, *re.split("[,，、]", key), *table.header, hit.title, *hit.heading_path]

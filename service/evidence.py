@@ -51,7 +51,7 @@ ECHO_WEIGHT = 0.34  #: of a term that the question already contains: repeating t
 
 def terms(text: str) -> list[str]:
     """Content terms in their order, with repeats."""
-    return [t for t in words.terms(text) if _tells(t)]
+    return [t for t in words.terms(words.without_asking(text)) if _tells(t)]
 
 
 def _tells(term: str) -> bool:

@@ -69,7 +69,9 @@ def standalone(question: str, history: Sequence[Said] = ()) -> Standalone:
     earlier = history[max(0, last - MOST_TURNS) : last]
     before = standalone(history[last].text, earlier).text[-CARRIED_QUESTION_CHARS:]
     answer = next((_plain(said.text) for said in history[last + 1 :] if said.role == "assistant"), "")
-    ended = before if re.search(r"[?？。.!！]\W*$", before) else before + ("？" if _HAN.search(before) else "?")
+    ended = (
+        before if re.search(r"[?？。.!！]\W*$", before) else before + ("？" if _HAN.search(before) else "?")
+    )
     exchanged = swapped(question, before)
     text = exchanged or _resolved(question, before, answer) or f"{ended} {question}"
     said = exchanged or f"{before} {answer[:CARRIED_ANSWER_CHARS]} {question}"

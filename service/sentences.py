@@ -100,6 +100,11 @@ _ITEM = re.compile(
     r"|(?:\d{1,3}[、．]|（\d{1,2}）|[(（]?[一二三四五六七八九十]{1,3}[)）、]|[①-⑳])[ \t]*)"
 )
 _ROW = re.compile(r"[ \t]*\|")
+#: A line of a form: Present: Ann, Bo; 时间：三月五日. Below one another, each is a sentence of its own.
+_LABEL = re.compile(
+    r"[ \t]*[*_]{0,2}(?!\d+[:：])(?=[A-ZÀ-Þ0-9\u3400-\u9fff])[^\s:：。.!?！？，,；;|]{1,20}"
+    r"(?: [^\s:：。.!?！？，,；;|]{1,20}){0,2}[:：][*_]{0,2}(?!//)[ \t]*\S"
+)
 #: A line of indented JSON: a member or a bracket.
 _JSON = re.compile(
     r'[ \t]*(?:"(?:[^"\\\n]|\\.)*"[ \t]*:[ \t](?:.*[,{\[\]}"\d]|true|false|null)|[{}\[\]][{}\[\],]*)[ \t]*$'
@@ -113,8 +118,8 @@ _PICTURE = re.compile(r"[ \t]*(?:[-*+][ \t]+)?!\[[^\]\n]*\]\([^()\n]*\)[ \t]*$")
 #: A sentence may end here: CJK marks anywhere; Western marks with closing quotes, before white space or the
 #: end.
 _END = re.compile(
-    r"[。！？!?…]+(?![”’」』）)\]\"']*[》〉])[”’」』）)\]\"']*(?:\[\d{1,3}\])*(?=[\s\S]|$)"
-    r"|\.+[”’\"')\]]*(?:\[\d{1,3}\])*(?=\s|$)"
+    r"[。！？!?…]+(?![”’」』）)\]\"']*[》〉])[”’」』）)\]\"'*_]*(?:\[\d{1,3}\])*(?=[\s\S]|$)"
+    r"|\.+[”’\"')\]*_]*(?:\[\d{1,3}\])*(?=\s|$)"
 )
 _WORD_BEFORE = re.compile(r"[\w.]+$")
 #: German writes the day of a month and a century as an ordinal: 1. März 2024, im 19. Jahrhundert.
@@ -147,12 +152,24 @@ def split(text: str) -> list[Span]:
     return spans
 
 
+#: What may stand between the items of one list: their signs and white space.
+ITEM_SIGNS = " \t\r\n-*+•‣▪●◦·–0123456789.)(、．（）一二三四五六七八九十①②③④⑤⑥⑦⑧⑨⑩"
+
+
+def is_item(text: str, start: int) -> bool:
+    """Whether the sentence that starts there is the first of an item of a list."""
+    line = text.rfind("\n", 0, start) + 1
+    found = _ITEM.match(text, line)
+    return found is not None and found.end() == start
+
+
 def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
     """Stretches that a sentence never crosses. A list marker is left out of its item."""
     start: int | None = None  # of the paragraph that is open
     fence: tuple[int, str] | None = None
     at = 0
-    for line in text.splitlines(keepends=True):
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
         end = at + len(line)
         opening = _FENCE.match(line)
         if fence is not None:
@@ -185,6 +202,11 @@ def _blocks(text: str) -> Iterator[tuple[int, int, Kind]]:
                 yield start, at, "sentence"
             start = at + item.end()
         elif start is None:
+            start = at
+        elif _LABEL.match(line) and any(
+            _LABEL.match(beside) for beside in lines[number - 1 : number + 2 : 2]
+        ):
+            yield start, at, "sentence"
             start = at
         at = end
     if fence is not None:

@@ -1,4 +1,4 @@
-"""A follow-up that exchanges one thing of the question before: "and in 2022?", "what about Austria?", 那李明呢.
+"""A follow-up that exchanges one thing of the question before: and in 2022?, what about Austria?, 那李明呢.
 
 The question is asked again with the new thing in the place of the old one, where there is no doubt which one
 that is: a year for the year, a person for the person, a name for the only name, a plan for the plan.
@@ -11,15 +11,18 @@ import re
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _YEAR = re.compile(r"(?<![\d.])(?:19|20)\d\d(?!\d|[.,]\d)")
 #: What a swap in English begins with.
+_IN = "in|at|for|of|from|on|by|with"
 _BEGINS = re.compile(
-    r"^\W*(?:(?:and|or|but|so|ok|okay|then)\b[\s,]*)*(?:(?:what|how) about\b\s*)?(?:(?:and|for)\b\s*(?=(?:in|at|for|of|from|on|by|with)\b))?",
+    r"^\W*(?:(?:and|or|but|so|ok|okay|then)\b[\s,]*)*(?:(?:what|how) about\b\s*)?"
+    rf"(?:(?:and|for)\b\s*(?=(?:{_IN})\b))?",
     re.IGNORECASE,
 )
 _LED = re.compile(r"^\W*(?:and|or|but|so|what about|how about)\b", re.IGNORECASE)
-_PREPOSITION = re.compile(r"^(?P<word>in|at|for|of|from|on|by|with)\s+(?P<thing>.+)$", re.IGNORECASE)
+_PREPOSITION = re.compile(rf"^(?P<word>{_IN})\s+(?P<thing>.+)$", re.IGNORECASE)
+_ENDS = f"{_IN}|cost|take|have|need"
 _PHRASE = re.compile(
-    r"\b(?P<word>in|at|for|of|from|on|by|with) (?P<thing>(?:(?!\b(?:in|at|for|of|from|on|by|with|and|or|cost|take|have|need)\b)[^?,.;!]){2,60}?)"
-    r"(?=\s+(?:in|at|for|of|from|on|by|with|cost|take|have|need)\b|\s*[?,.;!]|\s*$)",
+    rf"\b(?P<word>{_IN}) (?P<thing>(?:(?!\b(?:{_ENDS}|and|or)\b)[^?,.;!]){{2,60}}?)"
+    rf"(?=\s+(?:{_ENDS})\b|\s*[?,.;!]|\s*$)",
     re.IGNORECASE,
 )
 #: What makes a new question of it, or leans on something else.

@@ -23,8 +23,8 @@ from service.reading import select
 from service.reading.calibrators import Speaking
 from service.reading.form import MOST_SENTENCES
 from service.reading.readings import PassageReading, Readings, Span
+from service.sentences import ITEM_SIGNS, is_item, split
 from service.sentences import Span as SentenceSpan
-from service.sentences import split
 
 DISAGREE = "The documents give different answers."
 DISAGREE_CJK = "各文档的说法不一致。"
@@ -222,4 +222,17 @@ def _alike(question: str, text: str, spans: Sequence[SentenceSpan], reading: Pas
 
     least = share(*min(reading.sentences))
     told = [(s.start, s.end) for s in spans if s.kind != "heading"]
-    return {span for span in told if share(*span) >= least} if least else set()
+    return {span for span in told if share(*span) >= least} if least else _run(text, told, reading)
+
+
+def _run(text: str, told: Sequence[Span], reading: PassageReading) -> set[Span]:
+    """The items of the list that a quoted one stands in, where it has nothing of the question by itself."""
+    items = [span for span in told if span[0] and is_item(text, span[0])]
+    runs: list[list[Span]] = []
+    for span in items:
+        if runs and not text[runs[-1][-1][1] : span[0]].strip(ITEM_SIGNS):
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    quoted = next((run for run in runs if min(reading.sentences) in run), [])
+    return set(quoted)

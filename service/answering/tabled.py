@@ -9,6 +9,7 @@ question names, but for its column, speaks of somebody else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -20,6 +21,9 @@ from service.answering.turn import Turn
 from service.questions import definitions, tabular
 from service.reading import second
 from service.reading.readings import PassageReading
+
+#: Who asks for the columns is told the header.
+_COLUMNS = re.compile(r"\b(?:columns?|fields?|headers?|headings?)\b|列|字段|欄|栏|表头|表頭", re.IGNORECASE)
 
 
 class Weighed(Protocol):
@@ -56,6 +60,7 @@ def with_cells(
         one
         for one in not_guessed(question, weighed)
         if not speaks_of_another(question, one.reading, turn.source.parsed)
+        and not (is_header(one.reading) and not _COLUMNS.search(question))
     ]
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
@@ -100,8 +105,33 @@ def speaks_of_another(question: str, reading: PassageReading, parsed: Parsed | N
         if len(table.rows) > 1 and any(one.start < end and start < one.end for one in table.rows):
             known = evidence.terms(" ".join((hit.title, *hit.heading_path, *table.header)))
             named = {*evidence.terms(question)}.difference(known)
-            return bool(named) and named.isdisjoint(evidence.terms(row))
+            own = cells.named_row(question, hit, table)
+            beside = own is not None and not (own.start < end and start < own.end)
+            return bool(named) and (
+                named.isdisjoint(evidence.terms(row)) or (beside and _alike(hit.text, own, start))
+            )
     return False
+
+
+def _alike(text: str, row: cells.Row | None, start: int) -> bool:
+    """Whether the first cells of a row and of the one at `start` share words: Ergo 2 and Ergo 3."""
+    if row is None or not row.cells:
+        return False
+    other = text[start:].lstrip().lstrip("|").partition("|")[0]
+    return not {*evidence.terms(text[slice(*row.cells[0])])}.isdisjoint(evidence.terms(other))
+
+
+def is_header(reading: PassageReading) -> bool:
+    """Whether all that a reading quotes is the header of a wide table, and no few words of it answer.
+
+    Of two columns the first row may be the first entry of a form.
+    """
+    if reading.by == "cells" or (reading.answer is not None and not reading.polar):
+        return False
+    heads = [t.first for t in cells.tables(reading.hit) if t.first is not None and len(t.header) > 2]
+    return bool(reading.sentences) and all(
+        any(head.start <= start and end <= head.end + 1 for head in heads) for start, end in reading.sentences
+    )
 
 
 def names_columns(reading: PassageReading) -> bool:

@@ -254,7 +254,7 @@ def form(question: str) -> Form | None:
         return None
     counted = _COUNT.search(question)
     extremes = tuple(_extremes(question))
-    if _ASKS.search(question) is None:
+    if not (_ASKS.search(question) or extremes or _TOTAL.search(question) or _MEAN.search(question)):
         return None
     asks: Asks = "plain"
     if extremes:

@@ -12,7 +12,8 @@ from service import evidence
 
 #: A way to do something, a reason, an overview, a comparison, a list, what something is.
 _WHOLE = re.compile(
-    r"^(?:please |can you |could you )*(?:how (?:to\b|(?:do|can|could|should|would|does|did) |(?:i|we|you|one) )"
+    r"^(?:please |can you |could you )*"
+    r"(?:how (?:to\b|(?:do|can|could|should|would|does|did|i|we|you|one) )"
     r"|why\b|what happens\b|summari[sz]e\b|explain\b|describe\b|list\b"
     r"|(?:give|write|show) (?:me |us )?(?:an? )?(?:short |brief )?(?:overview|summary|outline)\b"
     r"|what (?:is|was|are|were) .* about\s*\?*$|what is (?:an? |the )?[\w-]+\s*\?*$)"
@@ -37,8 +38,10 @@ POLAR_ZH = (
 )
 #: A question for yes or no.
 _POLAR = re.compile(
-    r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*(?!(?:can|could|will|would) (?:you|u) (?:(?:\w+ly|please|perhaps|maybe) )*"
-    r"(?:(?:tell|show|remind) (?:me|us) (?!if\b|whether\b)|(?:give|list|explain|describe|name|say|summari[sz]e)\b)"
+    r"^(?:(?:hi|hello|hey|please|so|and|but)\b[\s,!.]*)*"
+    r"(?!(?:can|could|will|would) (?:you|u) (?:(?:\w+ly|please|perhaps|maybe) )*"
+    r"(?:(?:tell|show|remind) (?:me|us) (?!if\b|whether\b)"
+    r"|(?:give|list|explain|describe|name|say|summari[sz]e)\b)"
     r"|do you (?:happen to )?know (?:wh(?!ether)|how\b))"
     r"(?:is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|shall|should|may|must)(?:n['’]?t)?\b"
     rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
@@ -63,10 +66,12 @@ WHO_OR_WHEN = re.compile(
 )
 #: What a question is wrapped in, and says nothing: could you kindly let me know when; 能告诉我…吗.
 _WRAPPED = re.compile(
-    r"^(?:please,? )?(?:(?:(?:can|could|would|will) (?:you|u)|(?:please|kindly|just)) (?:(?:\w+ly|please|perhaps|maybe"
-    r"|just) )*(?:tell (?:me|us)|let (?:me|us) know|show (?:me|us)|remind (?:me|us))"
-    r"|(?:tell|show|remind) (?:me|us)|let (?:me|us) know|do you (?:happen to )?know|(?:may|can|could|might) i (?:please )?(?:ask|know)"
-    r"|i(?:(?:['’]d| would)? (?:just )?(?:like|love)| want(?:ed)?| need) to (?:know|find out|understand)|i(?:['’]m| am) wondering|i wonder"
+    r"^(?:please,? )?(?:(?:(?:can|could|would|will) (?:you|u)|(?:please|kindly|just)) "
+    r"(?:(?:\w+ly|please|perhaps|maybe|just) )*(?:(?:tell|show|remind) (?:me|us)|let (?:me|us) know)"
+    r"|(?:tell|show|remind) (?:me|us)|let (?:me|us) know|do you (?:happen to )?know"
+    r"|(?:may|can|could|might) i (?:please )?(?:ask|know)"
+    r"|i(?:(?:['’]d| would)? (?:just )?(?:like|love)| want(?:ed)?| need) to (?:know|find out|understand)"
+    r"|i(?:['’]m| am) wondering|i wonder"
     r"|(?:would|is) it (?:be )?possible to (?:know|tell (?:me|us))|any idea),? "
     r"(?=(?:what|whats|who|whom|whose|which|when|where|why|how)\b)",
     re.IGNORECASE,
@@ -78,8 +83,8 @@ _WRAPPED_ZH = re.compile(
 )
 #: Behind the last mark, what is a question all the same: "When is it? how do i ask for it".
 _ASKS_AGAIN = re.compile(
-    r"^(?:(?:and|or|but|so|also)\b[, ]*)?(?:how(?! about)|what(?! about)|when|where|which|who|whom|whose|why|can|could"
-    r"|does|do|did|is|are|was|were|will|would|should|may|must|has|have)\b(?= \w+)"
+    r"^(?:(?:and|or|but|so|also)\b[, ]*)?(?:how(?! about)|what(?! about)|when|where|which|who|whom|whose|why"
+    r"|can|could|does|do|did|is|are|was|were|will|would|should|may|must|has|have)\b(?= \w+)"
     r"|^[^呢]*(?:[谁誰哪怎吗嗎]|什[么麼]|多少|多[大久长長远遠高重]|如何|[几幾][个個天点點号號月年])[^呢]*$",
     re.IGNORECASE,
 )
@@ -89,7 +94,7 @@ _BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由�
 
 
 def asked(question: str) -> str:
-    """The part of a question that asks: without greeting, condition and courtesy, the last of several, one space.
+    """The part of a question that asks: without greeting, condition and courtesy, of several the last.
 
     "Hello, why was it moved?" asks why, "If I cancel, do I get a refund?" whether, "Could you tell me who it
     was?" who.

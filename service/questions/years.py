@@ -1,4 +1,4 @@
-"""The year that a question is about, and passages that are of another: an allowance of 2023 is not that of 2024.
+"""The year that a question is about, and passages of another: an allowance of 2023 is not that of 2024.
 
 A passage is of a year if its title, headings or file say so. What it says itself counts for more: a report of
 2024 that speaks of 2023 in the passage answers a question about 2023. Where nothing says a year, nothing is
@@ -22,11 +22,13 @@ _COUNTED = re.compile(
 )
 #: In front of a year, or behind it, what makes it the end of a longer time.
 _SINCE = re.compile(
-    r"(?:\b(?:since|after|before|until|till|by|from|to|than)|[自从從到至])\s*(?:the )?(?:(?:end|start|beginning|year) (?:of )?)?$",
+    r"(?:\b(?:since|after|before|until|till|by|from|to|than)|[自从從到至])"
+    r"\s*(?:the )?(?:(?:end|start|beginning|year) (?:of )?)?$",
     re.IGNORECASE,
 )
 _SINCE_BEHIND = re.compile(
-    r"\s*年?(?:\d{1,2}月)?(?:\d{1,2}[日号號])?(?:以|之)?(?:来|來|后|後|前|起|至今)|\s*(?:onwards?|or later|or earlier)\b"
+    r"\s*年?(?:\d{1,2}月)?(?:\d{1,2}[日号號])?(?:以|之)?(?:来|來|后|後|前|起|至今)"
+    r"|\s*(?:onwards?|or later|or earlier)\b"
 )
 _MONEY = re.compile(r"[$€£¥￥#]\s?$")
 

@@ -14,6 +14,7 @@ from service.tables import values
 from service.tables.naming import Named, Span
 
 PRICES = column_terms("price cost fee rate 价 價 费 費")[0]
+_PRICED = column_terms("price cost 价格 價格 价钱 單價 单价 售价 售價 票价 价 價")[0]
 _PLACES = column_terms(
     "city country place location region state site store office 城市 国家 國家 地点 地點 地区 地區"
 )[0]
@@ -64,10 +65,16 @@ def measured(
         wanted = {*(extreme.columns & _BORN), *extreme.turned}  # not who was the last to be hired
     for *_, terms in named.form.meant:
         wanted |= terms if not extreme.columns else set()
-    told = named.meant(frozenset(wanted), compared)
+    told = priced(named, named.meant(frozenset(wanted), compared))
     if len(told) != 1 or not _in_order(extreme, compared[told[0]]):
         return None
     return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
+
+
+def priced(named: Named, columns: Sequence[int]) -> Sequence[int]:
+    """Of several columns, that of the price itself, where one is: a joining fee is beside it."""
+    plain = named.meant(_PRICED, columns) if len(columns) > 1 else []
+    return plain if len(plain) == 1 and len(plain) < len(named.meant(PRICES, columns)) else columns
 
 
 def _in_order(extreme: Extreme, column: values.Column) -> bool:

@@ -22,7 +22,7 @@ from typing import Literal
 
 from service.questions.tabular import Extreme, Form, column_terms
 from service.tables import values
-from service.tables.measures import PRICES, asks_otherwise, measured, places_of
+from service.tables.measures import PRICES, asks_otherwise, measured, places_of, priced
 from service.tables.naming import Named, Span
 from service.tables.whole import Grid
 
@@ -282,7 +282,7 @@ def _one_column(named: Named, subject: int) -> tuple[int, list[Span]] | None:
         if told:
             return (told[0], places_of(named, told[0])) if len(told) == 1 else None
     for start, end, wanted in named.form.meant:
-        told = [at for at in named.meant(wanted) if at != subject and at not in filtered]
+        told = priced(named, [at for at in named.meant(wanted) if at != subject and at not in filtered])
         if len(told) == 1:
             return told[0], [(start, end)]
     return None

@@ -79,6 +79,21 @@ def test_a_line_that_is_only_a_picture_is_no_sentence() -> None:
     assert [text[s.start : s.end] for s in split(text)] == ["它省内存。", "It is shown in ![d](e.png) here."]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("**How long is it?**\nIt takes 3 days.", ["**How long is it?**", "It takes 3 days."]),
+        ("**Note.** Do this.", ["**Note.**", "Do this."]),
+        ("Present: Ann, Bo\nAbsent: Cy\n", ["Present: Ann, Bo", "Absent: Cy"]),
+        ("时间：三月五日\n主持人：刘芳", ["时间：三月五日", "主持人：刘芳"]),
+        ("He said: come\nback to the house.", ["He said: come\nback to the house."]),
+        ("See https://a.b/c\nOpen: 10:30", ["See https://a.b/c\nOpen: 10:30"]),
+    ],
+)
+def test_bold_sentences_and_lines_of_a_form_are_sentences(text: str, sentences: list[str]) -> None:
+    assert [text[s.start : s.end] for s in split(text)] == sentences
+
+
 @given(TEXTS, st.data())
 def test_a_citation_cuts_the_document_byte_for_byte(document: str, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(document)))

@@ -80,7 +80,11 @@ def test_a_question_that_stands_by_itself_is_unchanged(question: str) -> None:
             "What is the population of Austria?",
         ),
         (("ZeRO1 切分什么？", "优化器状态。"), "那 ZeRO2 呢？", "ZeRO2 切分什么？"),
-        (("When is the midterm", "12 May."), "how much does it count", "When is the midterm? how much does it count"),
+        (
+            ("When is the midterm", "12 May."),
+            "how much does it count",
+            "When is the midterm? how much does it count",
+        ),
         (("小米成立于哪一年？", "2010年。"), "它的创始人是谁？", "小米的创始人是谁？"),
         (("王明毕业于哪所大学？", "清华。"), "他住在哪里？", "王明住在哪里？"),
         (("公司支持哪些付款方式？", "支付宝。"), "它收手续费吗？", "公司收手续费吗？"),

@@ -98,3 +98,28 @@ def test_a_pasted_page_takes_no_time_to_judge() -> None:
 
 def test_a_greeting_is_no_content() -> None:
     assert evidence.terms("Hello, how much is the deposit? Thanks!") == ["deposit"]
+
+
+@pytest.mark.parametrize(
+    ("question", "asks", "kind"),
+    [
+        ("When is the midterm? how do i ask for an extension", "how do i ask for an extension", "how-to"),
+        ("滤芯多少钱？怎么更换", "怎么更换", "how-to"),
+        ("What is the rent? and can i have a dog", "can i have a dog", "yes-no"),
+        ("王丽的月薪是多少？ 那李明呢", "王丽的月薪是多少？", None),
+        ("Can you help? thanks", "Can you help?", "yes-no"),
+        ("Could you perhaps tell me how I can reset it? Many thanks", "how I can reset it?", "how-to"),
+        ("Do you know how to reset it", "how to reset it", "how-to"),
+        ("Could you kindly tell me who signed", "who signed", None),
+        ("Can you tell me if dogs are allowed?", "Can you tell me if dogs are allowed?", "yes-no"),
+        ("Do you know whether it opens", "Do you know whether it opens", "yes-no"),
+        ("能告诉我押金是多少吗", "押金是多少", None),
+        ("你知道谁主持会议吗", "谁主持会议", None),
+        ("你知道押金可以退吗", "你知道押金可以退吗", "yes-no"),
+        ("我想知道为什么推迟", "为什么推迟", "why"),
+    ],
+)
+def test_what_is_asked_behind_courtesies_and_other_questions(
+    question: str, asks: str, kind: str | None
+) -> None:
+    assert (wanted.asked(question), kinds.kind(question)) == (asks, kind)

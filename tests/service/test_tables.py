@@ -40,6 +40,7 @@ DAMS = """# 水库情况
 """
 ORDER = "| Part | Price | Unit price | Quantity |\n| - | - | - | - |\n| bolt | 3 | 3 | 1,000 |\n| nut | 2 | 2 | 12 |\n"
 FOUR = ["Heron", "Little Auk", "Osprey", "Petrel"]
+PLANS = "| Plan | Monthly price | Joining fee |\n| - | - | - |\n| Basic | $24 | $10 |\n| Plus | $39 | $0 |"
 AGES = "| 姓名 | 年龄 |\n| --- | --- |\n| 张三 | 30 |\n| 李四 | 25 |\n"
 
 
@@ -99,6 +100,10 @@ AGES = "| 姓名 | 年龄 |\n| --- | --- |\n| 张三 | 30 |\n| 李四 | 25 |\n"
         ("谁年长一些，张三还是李四？", AGES, ("extreme", ["30"], ["张三"])),
         ("张三和李四谁年轻？", AGES, ("extreme", ["25"], ["李四"])),
         ("谁最小？", AGES, ("extreme", ["25"], ["李四"])),
+        ("what is the cheapest plan", PLANS, ("extreme", ["$24"], ["Basic"])),
+        ("How much does the Plus plan cost?", PLANS, ("cell", ["$39"], ["Plus"])),
+        ("total fee per day in Kiel", BOATS, ("sum", ["$1,890.00"], ["Heron", "Osprey"])),
+        ("东区水务局的平均库容", DAMS, ("mean", ["7,265"], ["青山水库", "长岭水库"])),
     ],
 )
 def test_a_table_answers_where_it_accounts_for_every_word(
