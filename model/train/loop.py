@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -351,9 +352,15 @@ def recompute(model: GPT) -> None:
     for block in model.blocks:
         plain = block.forward
 
-        def forward(*inputs: Any, plain: Callable[..., Any] = plain) -> Any:
-            return (
-                checkpoint(plain, *inputs, use_reentrant=False) if torch.is_grad_enabled() else plain(*inputs)
+        def forward(*inputs: Any, block: nn.Module = block, plain: Callable[..., Any] = plain) -> Any:
+            if not torch.is_grad_enabled():
+                return plain(*inputs)
+            held = precision.swapped(block)
+            return checkpoint(
+                plain,
+                *inputs,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), precision.held(block, held)),
             )
 
         block.forward = forward

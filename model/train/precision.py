@@ -10,10 +10,12 @@ numbers that it computes in; trained matrices are rounded to them for each micro
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.stateless import _reparametrize_module  # what functional_call is made of
 
 from model.config import ComputeType
 
@@ -50,6 +52,18 @@ def freeze_in(model: nn.Module, dtype: torch.dtype) -> None:
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(dtype)
+
+
+def swapped(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters of a module that are not its own now: those that `run_in` has rounded for the call."""
+    return {
+        name: tensor for name, tensor in module.named_parameters() if not isinstance(tensor, nn.Parameter)
+    }
+
+
+def held(module: nn.Module, tensors: dict[str, Tensor]) -> AbstractContextManager[None]:
+    """Run with these in place of the module's parameters: what is computed again is computed with the same."""
+    return _reparametrize_module(module, tensors) if tensors else nullcontext()
 
 
 def run_in(module: nn.Module, dtype: torch.dtype, *inputs: object) -> object:

@@ -221,11 +221,19 @@ def test_the_best_weights_are_kept_and_patience_ends_the_run(tmp_path: Path) -> 
     assert json.loads((tmp_path / "best" / "manifest.json").read_text())["step"] == outcome.position.best_step
 
 
-def test_recomputing_changes_no_gradient() -> None:
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_recomputing_changes_no_gradient(dtype: torch.dtype, full: bool) -> None:
     found = []
     for checkpointing in (False, True):
-        one = model(dropout=0.2)
-        fit(one, losses.next_token, Rows(), config(gradient_checkpointing=checkpointing, max_steps=2))
+        one = model(dropout=0.2, full=full)
+        fit(
+            one,
+            losses.next_token,
+            Rows(),
+            config(gradient_checkpointing=checkpointing, max_steps=2),
+            dtype=dtype,
+        )
         found.append(trained(one))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
