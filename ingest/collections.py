@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from pathlib import Path
@@ -114,7 +115,15 @@ def list_collections(home: Path, at: str = EMBEDDED) -> list[str]:
     root = home / FOLDER
     if not root.is_dir():
         return []
-    return sorted(f.name for f in root.iterdir() if f.name[0] != "." and (f / FILE_NAME).is_file())
+    return sorted(f.name for f in root.iterdir() if _is_name(f.name) and (f / FILE_NAME).is_file())
+
+
+def _is_name(name: str) -> bool:
+    """Whether a folder's name can be a collection's: somebody's copy, "work (copy)", is none."""
+    try:
+        return checked_name(name) == unicodedata.normalize("NFC", name)
+    except InvalidName:
+        return False
 
 
 def delete_collection(home: Path, name: str, *, wait_s: float = 10.0, at: str = EMBEDDED) -> None:
@@ -138,7 +147,7 @@ def delete_collection(home: Path, name: str, *, wait_s: float = 10.0, at: str = 
         if not (folder / FILE_NAME).is_file():
             raise UnknownCollection(f"The collection {name!r} was deleted meanwhile.")
         # Away first, in one step: a kill in the middle of the removal must not leave half a collection.
-        gone = folder.with_name(f".deleted-{os.getpid()}-{folder.name}")
+        gone = folder.with_name(f".deleted-{os.getpid()}-{secrets.token_hex(4)}-{folder.name}")
         try:
             folder.rename(gone)
             sync_folder(folder.parent)  # or a power cut could bring it back

@@ -232,7 +232,10 @@ def is_public(address: str) -> bool:
         else:
             judged += [ip.sixtofour] if ip.sixtofour is not None else []
             judged += ip.teredo or ()
-    return all(a.is_global and not a.is_multicast and not a.is_reserved for a in judged)
+    return all(
+        a.is_global and not a.is_multicast and not a.is_reserved and not getattr(a, "is_site_local", False)
+        for a in judged
+    )
 
 
 def _reach(hosts: list[str], port: int, timeout_s: float) -> socket.socket:

@@ -79,8 +79,10 @@ class IngestSettings(BaseModel):
     ray_address: str | None = Field(
         None, description="the Ray cluster: auto or HOST:PORT; none: one is started here for the command"
     )
-    parse_timeout_s: float = Field(60.0, gt=0, description="deadline for one file")
-    parse_memory_mb: int = Field(2560, ge=128, description="memory limit of a parser process (Linux)")
+    parse_timeout_s: float = Field(60.0, gt=0, le=86_400, description="deadline for one file")
+    parse_memory_mb: int = Field(
+        2560, ge=128, le=1 << 22, description="memory limit of a parser process (Linux)"
+    )
     ocr: Literal["auto", "off", "force"] = Field(
         "auto", description="read text off pictures: of pages without a text layer, never, of every PDF page"
     )
@@ -113,16 +115,23 @@ def find_home(start: Path | None = None, environ: Mapping[str, str] = os.environ
     """
     if named := environ.get("LOREBASE_HOME"):
         return Path(named).expanduser().resolve()
-    here = (start or Path.cwd()).resolve()
+    here = _here(start)
     for folder in (here, *here.parents):
         if (folder / HOME_NAME).is_dir():
             return folder / HOME_NAME
     return here / HOME_NAME
 
 
+def _here(start: Path | None) -> Path:
+    try:
+        return (start or Path.cwd()).resolve()
+    except FileNotFoundError:
+        raise SettingsError("the folder that you are in has been removed: go to another one (cd)") from None
+
+
 def find_file(start: Path | None = None) -> Path | None:
     """The nearest `lorebase.toml` at or above `start`, or None."""
-    here = (start or Path.cwd()).resolve()
+    here = _here(start)
     return next((f / FILE_NAME for f in (here, *here.parents) if (f / FILE_NAME).is_file()), None)
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import lzma
 import os
 import secrets
 import shutil
@@ -48,6 +49,10 @@ _LONGEST_MANIFEST = 64 * 1024
 #: No collection shrinks like this; a bomb does.
 _HIGHEST_RATIO = 100
 _PIECE = 1 << 20
+#: What the standard library raises for an archive that is damaged or of another kind.
+_BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, UnicodeError,
+)  # fmt: skip
 
 
 class InvalidArchive(IngestError):
@@ -277,7 +282,7 @@ def _unpack(file: Path, database: Path) -> str | None:
             raise _refused(file, "it is neither an export (ZIP) nor a backup (SQLite)")
         try:
             return _unzip(file, content, database)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        except _BROKEN as error:
             raise _refused(file, f"its archive is damaged or of an unknown kind ({error})") from error
 
 

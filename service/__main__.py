@@ -87,6 +87,11 @@ def main(argv: list[str] | None = None) -> int:
     except (ServiceError, IngestError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # what pathlib says of ~name
+            raise
+        print("error: a path begins with ~ and the name of an unknown user", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

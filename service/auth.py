@@ -33,7 +33,8 @@ from service.rates import Rates
 
 #: The characters of RFC 6750's b64token; 24 of them can hold more than 128 random bits.
 _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{24,512}")
-_OPEN = {"/", "/healthz", "/readyz"}
+_FOR_ALL = {"/", "/healthz"}
+_OPEN = {"/readyz"}
 _OPEN_UNDER = "/web/"
 #: Keys that are looked up in a database at the same time.
 LOOKUPS = 8
@@ -154,13 +155,15 @@ class Gate:
                 await self.app(scope, receive, send)
 
     def _caller(self, scope: Scope) -> Access | None:
+        path: str = scope["path"]
+        if path in _FOR_ALL or path.startswith(_OPEN_UNDER):
+            return NOBODY  # whatever key is brought: whether we live, and the page, are told to everybody
         brought = Headers(scope=scope).getlist("authorization")
         scheme, _, key = brought[0].partition(" ") if len(brought) == 1 else ("", "", "")
         caller = self.doorman.tell(key.strip()) if scheme.lower() == "bearer" else None
         if caller is not None:
             return caller
-        path: str = scope["path"]
-        if path in _OPEN or path.startswith(_OPEN_UNDER):
+        if path in _OPEN:
             return NOBODY
         return None if self.doorman.asks_for_key() else LOCAL
 

@@ -104,6 +104,9 @@ class Records(Protocol):
             RecordsUnavailable: it cannot be written.
         """
 
+    def empty_log(self) -> None:
+        """Leave nothing of what was deleted where it can be read."""
+
     def close(self) -> None:
         """Close connections; the next use opens others."""
 
@@ -170,6 +173,11 @@ class Database:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def empty_log(self) -> None:
+        """Take the log into the file and empty it, for what was deleted stands in it; see `ingest.store`."""
+        with self._lock, self._translated():
+            self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
         """Close the connection; the next use opens another."""

@@ -158,6 +158,7 @@ class Sessions:
             gone = db.execute("DELETE FROM sessions WHERE owner = ? AND id = ?", (owner, session))
             if not gone.rowcount:
                 raise UnknownSession(f"no session {session!r}")
+        self._database.empty_log()
 
     def close(self) -> None:
         """Close connections; the next use opens others."""

@@ -67,6 +67,7 @@ def _command_first(argv: list[str]) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
+        allow_abbrev=False,
         prog="python -m ingest",
         description="Take in documents and search them. A path alone is short for: add PATH.",
         epilog="Exit status: 0 done, 1 some files failed or problems were found, "
@@ -87,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         "--wait", type=_seconds, default=10.0, metavar="SECONDS", help="how long to wait for another writer"
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    made = {name: commands.add_parser(name, help=text, parents=[shared]) for name, text in COMMANDS.items()}
+    made = {
+        name: commands.add_parser(name, help=text, parents=[shared], allow_abbrev=False)
+        for name, text in COMMANDS.items()
+    }
 
     add = made["add"]
     add.add_argument("paths", nargs="+", metavar="PATH", help="files, folders and web pages (https://...)")

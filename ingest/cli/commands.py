@@ -30,6 +30,9 @@ def run(
     arguments: argparse.Namespace, home: Path, settings: IngestSettings, find_embedder: FindEmbedder
 ) -> int:
     """Run the command that the arguments name."""
+    named = [*getattr(arguments, "paths", []), *([arguments.path] if hasattr(arguments, "path") else [])]
+    if any(not path.strip() for path in named):  # perhaps of a variable that is not set
+        raise IngestError("an empty path names no file and no folder; for the folder that you are in, say .")
     commands = {
         "list": _list,
         "show": _show,

@@ -8,12 +8,14 @@ from pathlib import Path
 from ingest import transfer
 from ingest.cli import terminal
 from ingest.cli.opening import open_store
+from ingest.collections import FOLDER
+from ingest.errors import IngestError
 from ingest.settings import IngestSettings
 
 
 def export(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
     """Write the collection into a ZIP file with a manifest."""
-    target = Path(arguments.file).expanduser().absolute()
+    target = _target(arguments.file, home)
     with open_store(arguments, home, settings) as store:
         manifest = transfer.export(store, target)
     if arguments.json:
@@ -25,7 +27,7 @@ def export(arguments: argparse.Namespace, home: Path, settings: IngestSettings) 
 
 def backup(arguments: argparse.Namespace, home: Path, settings: IngestSettings) -> int:
     """Copy the collection's database, while it is in use."""
-    target = Path(arguments.file).expanduser().absolute()
+    target = _target(arguments.file, home)
     with open_store(arguments, home, settings) as store:
         transfer.backup(store, target)
     size = target.stat().st_size
@@ -48,6 +50,26 @@ def import_(arguments: argparse.Namespace, home: Path, settings: IngestSettings)
         held, name = _held(status.documents, status.chunks), terminal.printable(status.collection)
         print(f"{held} are now collection {name}")
     return 0
+
+
+def _target(file: str, home: Path) -> Path:
+    """Where to write. Raises IngestError where something else stands there, which would be lost."""
+    if file.strip() in ("", "-"):
+        raise IngestError(f"{file!r} names no file: a collection is written into one, not to the terminal.")
+    target = Path(file).expanduser().resolve()
+    if target.is_relative_to((home / FOLDER).resolve()):
+        raise IngestError(f"{target} lies among the collections themselves. Write it to another folder.")
+    if target.exists() and not (target.is_file() and _ours(target)):
+        raise IngestError(
+            f"{target} is there, and is no export and no backup: it is left as it is. Name another file."
+        )
+    return target
+
+
+def _ours(file: Path) -> bool:
+    with file.open("rb") as content:
+        begins = content.read(16)
+    return not begins or begins.startswith((b"PK", b"SQLite format 3\0"))
 
 
 def _held(documents: int, passages: int) -> str:

@@ -122,6 +122,21 @@ class Connections:
             connection.close()
         self._idle.clear()
 
+    def empty_log(self) -> None:
+        """Take the log into the file and empty it: what was removed stands in it otherwise, readable.
+
+        Where a reader holds on to it for longer than a second, the next one that empties it does.
+        """
+        with translated(self.file):
+            identity = self._look()
+            connection = self._take()
+            try:
+                connection.execute("PRAGMA busy_timeout = 1000")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                connection.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
+            finally:
+                self._give(connection, identity)
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A connection inside one read transaction: everything read through it is of one moment."""

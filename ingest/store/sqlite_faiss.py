@@ -18,7 +18,17 @@ from typing import Self
 
 from ingest import words
 from ingest.errors import IndexMismatch, IngestError, UnknownCollection
-from ingest.store import Failure, Source, StoreStatus, Vectors, Verification, facts, snapshots, writing
+from ingest.store import (
+    Failure,
+    Source,
+    StoreStatus,
+    Vectors,
+    Verification,
+    beside,
+    facts,
+    snapshots,
+    writing,
+)
 from ingest.store.checks import verify
 from ingest.store.connections import Connections, make_file
 from ingest.store.figures import cached_vectors, figures
@@ -324,6 +334,15 @@ class SqliteFaissStore(Questions):
     def forget(self, paths: Iterable[str]) -> tuple[str, ...]:
         """Remove documents with all that was made of them, at once; returns the paths that were there."""
         gone: list[str] = []
+        with self.writing():
+            self._forget(paths, gone)
+            if gone:
+                beside.sweep(self.folder, [document.content_hash for document in self.documents()])
+        if gone:
+            self._connections.empty_log()
+        return tuple(gone)
+
+    def _forget(self, paths: Iterable[str], gone: list[str]) -> None:
         with self._transaction() as connection:
             used: list[int] = []
             for path in dict.fromkeys(paths):
@@ -335,7 +354,6 @@ class SqliteFaissStore(Questions):
             if gone:
                 writing.drop_unused(connection, used)
                 writing.bump(connection)
-        return tuple(gone)
 
     def recut(
         self, embedder_id: str, name: str, dimension: int, pieces: Iterable[tuple[str, str, Sequence[Chunk]]]

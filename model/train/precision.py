@@ -62,7 +62,7 @@ def swapped(module: nn.Module) -> dict[str, Tensor]:
 
 
 def held(module: nn.Module, tensors: dict[str, Tensor]) -> AbstractContextManager[None]:
-    """Run with these in place of the module's parameters: what is computed again is computed with the same."""
+    """Run with these in place of the module's parameters: what is computed again is computed so."""
     return _reparametrize_module(module, tensors) if tensors else nullcontext()
 
 

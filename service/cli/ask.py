@@ -17,6 +17,7 @@ from service.app import assemble
 from service.citations import Statement
 from service.cli import frame
 from service.cli.frame import UNSUPPORTED, Frame
+from service.cli.printed import print_json
 from service.deps import Parts
 from service.errors import InvalidRequest
 from service.events import Checked, Final, Reasoning
@@ -77,7 +78,7 @@ def _answer(parts: Parts, body: AskRequest, *, as_json: bool) -> Final:
     if final is None:
         raise Cancelled("the answer ended without a reply")
     if as_json:
-        print(AskReply.of(final).model_dump_json(indent=2))
+        print_json(AskReply.of(final).model_dump(mode="json"))
         return final
     if final.standalone_question:
         print(words.understood(final.standalone_question), file=sys.stderr)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ingest.collections import collection_folder
 from service.answer import reader_of
 from service.app import assemble
+from service.cli.printed import print_json
 from service.deps import Parts
 from service.errors import InvalidRequest
 from service.evaluation.questions import Question, read_questions
@@ -107,7 +108,7 @@ def run(given: argparse.Namespace, parts: Parts) -> int:
     if result.kept or given.force:
         calibrating.save(result.calibrator, folder)
     if given.json:
-        print(json.dumps(_plain(result, given.force), indent=2, ensure_ascii=False))
+        print_json(_plain(result, given.force))
     else:
         print(_report(result, collection, acceptable, flattering, given.force))
     return 0 if result.kept or given.force else 1

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from service.app import assemble
 from service.classifier.examples import without_repeated_keys
 from service.classifier.shelf import SHIPPED
+from service.cli.printed import print_json
 from service.deps import Parts
 from service.errors import InvalidRequest
 from service.routes.classify import prepare
@@ -42,7 +43,7 @@ def run(parts: Parts, given: argparse.Namespace) -> int:
         raise
     reply = ClassifyReply.of(outcome, body.classifier)
     if given.json:
-        print(reply.model_dump_json(indent=2))
+        print_json(reply.model_dump(mode="json"))
         return 0
     for text, result in zip(job.wanted.texts, reply.results, strict=True):
         best, probability = next(iter(result.scores.items()))

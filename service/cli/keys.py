@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ingest.collections import checked_name
+from service.cli.printed import print_json
 from service.database import records, without_password
 from service.keys import Key, Keys
 from service.settings import ServiceSettings
@@ -24,7 +25,11 @@ def execute(given: argparse.Namespace, settings: ServiceSettings, home: Path) ->
     place = without_password(settings.database) if kept.remote else f"data folder {home}"
     if given.action == "create":
         first = not keys.any
-        only = None if given.collections is None else [c.strip() for c in given.collections.split(",")]
+        only = (
+            None
+            if given.collections is None
+            else [checked_name(c.strip()) for c in given.collections.split(",")]
+        )
         key, text = keys.create(given.name, given.role, only)
         print(text)
         print(f"{_told(key)}; {place}", file=sys.stderr)
@@ -43,7 +48,7 @@ def execute(given: argparse.Namespace, settings: ServiceSettings, home: Path) ->
         if not keys.any:
             print("No key is listed any more: on a loopback address none is asked for.", file=sys.stderr)
     elif given.json:
-        print(json.dumps([asdict(key) for key in keys.all()], ensure_ascii=False, indent=1))
+        print_json([asdict(key) for key in keys.all()])
     else:
         for key in keys.all():
             state = f"revoked {key.revoked_at}" if key.revoked_at else "valid"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ from pydantic import BaseModel
 from ingest.settings import IngestSettings, find_file, read_table
 from ingest.store.milvus import address as store_address
 from service import database
+from service.cli.printed import print_json
 from service.settings import ServiceSettings, ollama_host
 
 #: What would be a secret. No setting is one: keys are in files, and settings only name these.
@@ -63,7 +63,7 @@ def execute(given: argparse.Namespace, home: Path) -> int:
                 }
             )
     if given.json:
-        print(json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+        print_json(rows)
         return 0
     for row in rows:
         name = f"{row['table']}.{row['key']}" if row["table"] else str(row["key"])

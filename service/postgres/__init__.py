@@ -110,16 +110,23 @@ class Postgres:
                 schema.lock(opened, BUSY_MS)
                 yield _Statements(opened)
 
+    def empty_log(self) -> None:
+        """Nothing to do: what a server keeps of a deleted row is its own affair."""
+
     def close(self) -> None:
         """Close connections; the next use opens others."""
         self._engine.dispose()
 
-    def _prepare(self) -> None:
+    def _told_away(self) -> None:
         if self._away is not None and time.monotonic() < self._away[0]:
             raise RecordsAway(self._away[1])
+
+    def _prepare(self) -> None:
+        self._told_away()
         if self._prepared:
             return
         with self._lock:
+            self._told_away()  # while this one waited, another may have found out
             if not self._prepared:
                 with self._engine.begin() as opened:
                     schema.upgrade(opened, BUSY_MS)

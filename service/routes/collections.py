@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from starlette.types import Receive, Scope, Send
 
 from ingest.errors import EmbedderError, IndexDamaged, SchemaTooNew
 from service import problems
@@ -17,6 +18,22 @@ from service.schemas.wire import CollectionInPath
 from service.temporary import Temporary
 
 router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+class _Once(FileResponse):
+    """A file that was made for this request, whole; it goes with it, however it ends."""
+
+    def __init__(self, room: Temporary, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._room = room
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; a part of it would be one of another file, for each is made anew."""
+        headers = [(name, value) for name, value in scope["headers"] if name not in (b"range", b"if-range")]
+        try:
+            await super().__call__({**scope, "headers": headers}, receive, send)
+        finally:
+            self._room.remove()
 
 
 @router.get("", summary="Collections", responses={**problems.declared(500, 503)})
@@ -62,11 +79,11 @@ def export_collection(name: CollectionInPath, parts: PartsDep) -> FileResponse:
     except BaseException:
         room.remove()
         raise
-    return FileResponse(
+    return _Once(
+        room,
         room.path / "collection.zip",
         media_type="application/zip",
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}.zip"},
-        background=BackgroundTask(room.remove),
     )
 
 

@@ -71,7 +71,7 @@ def measured(
     return told[0], compared[told[0]], extreme.most != bool(named.meant(extreme.turned, told))
 
 
-def priced(named: Named, columns: Sequence[int]) -> Sequence[int]:
+def priced(named: Named, columns: list[int]) -> list[int]:
     """Of several columns, that of the price itself, where one is: a joining fee is beside it."""
     plain = named.meant(_PRICED, columns) if len(columns) > 1 else []
     return plain if len(plain) == 1 and len(plain) < len(named.meant(PRICES, columns)) else columns

@@ -171,6 +171,12 @@ def test_watching_tells_what_changes_and_ends_with_ctrl_c(
         (["./docs", "--set", "year"], 2, "key=value"),
         (["./docs", "--set", "path=x"], 2, "cannot be set"),
         (["./docs/a.md", "--watch"], 2, "--watch follows folders"),
+        (["forget", ""], 2, "an empty path"),
+        ([" "], 2, "an empty path"),
+        (["export", "-"], 2, "names no file"),
+        (["backup", "docs/a.md"], 2, "left as it is"),
+        (["export", ".lorebase/collections/default/kb.sqlite"], 2, "among the collections"),
+        (["--coll", "default", "list"], 2, "unrecognized"),
         (["search"], 2, "required"),
         ([], 2, "required"),
         (["verify", "extra"], 2, "unrecognized"),
@@ -190,6 +196,34 @@ def test_what_goes_wrong_is_said_with_its_exit_status(
     assert "Traceback" not in err
     if arguments == ["./nowhere"]:
         assert not (project / ".lorebase" / "collections").exists()
+
+
+def test_what_is_written_over_is_a_file_and_an_export(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["./docs"]) == 0
+    os.mkfifo(project / "pipe")
+    (project / "link").symlink_to(project / "kept.zip")
+    assert main(["export", "pipe"]) == 2 and (project / "pipe").is_fifo()
+    assert main(["export", "link"]) == main(["export", "kept.zip"]) == 0
+    assert (project / "link").is_symlink() and (project / "kept.zip").is_file()
+    assert main(["backup", "docs"]) == 2
+    assert "left as it is" in capsys.readouterr().err
+
+
+def test_forgetting_takes_what_was_kept_of_an_upload(project: Path) -> None:
+    assert main(["./docs"]) == 0
+    with open_collection(project / ".lorebase", "default") as store:
+        a, b = (
+            store.document(path).content_hash.removeprefix("sha256:") for path in ("docs/a.md", "docs/b.txt")
+        )
+    originals = project / ".lorebase" / "collections" / "default" / "originals"
+    originals.mkdir()
+    for name in (a, b, "0" * 64, ".1-2"):
+        (originals / name).write_bytes(b"x")
+    os.utime(originals / ".1-2", (0, 0))
+    assert main(["forget", "docs/a.md"]) == 0
+    assert [file.name for file in originals.iterdir()] == [b]
 
 
 def test_options_may_stand_before_and_a_folder_called_like_a_command_is_written_with_a_dot(

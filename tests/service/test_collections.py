@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,6 +250,28 @@ def test_one_that_is_damaged_hides_no_other_and_can_be_deleted(served: Home) -> 
     assert served.folders == ["sound"]
     assert client.delete("/collections/hurt").status_code == 404
     assert served.finished(served.upload("hurt")) == "done", "the name is free again"
+
+
+def test_a_folder_that_can_be_no_collection_hides_none(served: Home) -> None:
+    assert served.finished(served.upload("sound")) == "done"
+    shutil.copytree(served.home / "collections" / "sound", served.home / "collections" / "sound (copy)")
+    assert [one["name"] for one in served.client.get("/collections").json()["collections"]] == ["sound"]
+
+
+def test_an_export_leaves_nothing_behind_whatever_part_is_asked_for(served: Home) -> None:
+    assert served.finished(served.upload("sound")) == "done"
+    for asked in ("bytes=999999999-", "bytes=abc", "bytes=0-9", None):
+        reply = served.client.get("/collections/sound/export", headers={"Range": asked} if asked else {})
+        assert reply.status_code == 200 and zipfile.is_zipfile(io.BytesIO(reply.content)), asked
+        assert not list(served.home.glob("**/.export-*"))
+
+
+def test_what_was_forgotten_stands_nowhere_while_the_service_runs(served: Home) -> None:
+    assert served.finished(served.upload("c", "secret.md", "The code of the safe is swordfish.")) == "done"
+    (one,) = served.client.get("/documents?collection=c").json()["documents"]
+    assert served.client.delete(f"/documents/{one['document_id']}?collection=c").status_code == 204
+    files = [file for file in (served.home / "collections").glob("**/*") if file.is_file()]
+    assert files and not [file for file in files if b"safe is swordfish" in file.read_bytes()]
 
 
 def test_an_upload_that_was_cancelled_before_it_began_makes_no_collection(served: Home) -> None:
