@@ -22,7 +22,7 @@ import codecs
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -62,6 +62,7 @@ class Tokenizer:
         *,
         pattern: str = BYTE_LEVEL,
         special: dict[str, int] | None = None,
+        spoken: Collection[str] = (),
         normal_form: str | None = None,
     ) -> None:
         """Build from byte-level strings.
@@ -71,6 +72,7 @@ class Tokenizer:
             merges: pairs in order of priority.
             pattern: regular expression whose matches are merged apart from each other.
             special: control tokens, as text, to id.
+            spoken: those of them that are words added later: no text becomes one, but a reply shows them.
             normal_form: Unicode normal form applied first, such as "NFC".
 
         Raises:
@@ -91,6 +93,7 @@ class Tokenizer:
 
         self._bytes = {i: spelled(t) for t, i in vocabulary.items() if i not in control}
         self._specials = {i: text.encode() for text, i in self.special.items()}
+        self._spoken = {self.special[text]: text.encode() for text in spoken}
         singles = [token for token in vocabulary if len(token) == 1 and token in alphabet]
         # Rank is priority. Single bytes go first: tiktoken never merges into them.
         order = dict.fromkeys(sorted(singles, key=vocabulary.__getitem__))
@@ -130,12 +133,14 @@ class Tokenizer:
         merges = [_pair(merge) for merge in bpe["merges"]]
         if bpe.get("byte_fallback") or bpe.get("continuing_subword_prefix"):
             raise UnsupportedModel(f"{path}: only byte-level BPE tokenizers are supported")
-        added = {token["content"]: token["id"] for token in spec.get("added_tokens", [])}
+        tokens = spec.get("added_tokens", [])
+        added = {token["content"]: token["id"] for token in tokens}
         return cls(
             vocabulary,
             merges,
             pattern=_pattern(spec.get("pre_tokenizer"), path),
             special=added,
+            spoken=[token["content"] for token in tokens if not token.get("special", True)],
             normal_form=_normal_form(spec.get("normalizer"), path),
         )
 
@@ -174,12 +179,12 @@ class Tokenizer:
         return known
 
     def decode_bytes(self, ids: Iterable[int], *, special: bool = False) -> bytes:
-        """The bytes of `ids`; control tokens vanish unless `special`.
+        """The bytes of `ids`; control tokens vanish unless `special`, words that were added do not.
 
         Ids without a token are nothing, as for `tokenizers`: a decoder may have more rows than there are
         tokens (Qwen2.5 has 271 more), and one drawn at a high temperature must not end a reply.
         """
-        named = self._specials if special else {}
+        named = self._specials if special else self._spoken
         return b"".join(self._bytes.get(i) or named.get(i, b"") for i in ids)
 
     def decode(self, ids: Iterable[int], *, special: bool = False) -> str:

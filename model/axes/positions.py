@@ -15,6 +15,15 @@ from model.axes.choices import Positions
 from model.config import GPTConfig
 
 
+def held_back(lengths: Tensor, width: int) -> Tensor:
+    """Positions (rows, width) of padded rows: padding stands where a row's last token does.
+
+    So the stretching of a row's rotary positions depends on its own length, and not on its neighbours'.
+    """
+    behind = torch.arange(width, device=lengths.device)
+    return behind[None].minimum((lengths - 1).clamp(min=0)[:, None])
+
+
 class LearnedPositions(nn.Embedding):
     """One trained vector a position, added to the token's (GPT-2)."""
 

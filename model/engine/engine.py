@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from model import checkpoint
+from model.axes.positions import held_back
 from model.chat import ChatTemplate, Message
 from model.config import GPTConfig, Sampling
 from model.engine import scoring
@@ -344,7 +345,8 @@ class Engine:
         lengths = torch.tensor([len(row) for row in rows])
         padded = [torch.tensor(row, dtype=torch.long) for row in rows]
         with self._rack.switch.turned(self._attached):
-            hidden: Tensor = (decoder or self.model)(pad_sequence(padded, batch_first=True))
+            ids = pad_sequence(padded, batch_first=True)
+            hidden: Tensor = (decoder or self.model)(ids, positions=held_back(lengths, ids.shape[1]))
         return hidden[torch.arange(len(rows)), lengths - 1]
 
     def _forward(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.axes.positions import held_back
 from model.gpt import GPT
 
 READOUT = "readout"
@@ -84,7 +85,7 @@ class HeadBatch:
 
 def outputs(model: GPT, batch: HeadBatch) -> Tensor:
     """What the readout says of each row, (r, outputs) float32."""
-    hidden = model(batch.inputs)
+    hidden = model(batch.inputs, positions=held_back(batch.lengths, batch.inputs.shape[1]))
     last = hidden[torch.arange(len(hidden), device=hidden.device), batch.lengths - 1]
     said: Tensor = model.get_submodule(READOUT)(last)
     return said.float()

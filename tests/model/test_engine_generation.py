@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.axes.choices import RopeScaling
 from model.checkpoint import Checkpoint
 from model.config import Sampling
 from model.engine import Engine
@@ -224,6 +225,15 @@ def test_what_might_have_become_a_stop_string_is_not_lost_at_the_end(engine: Eng
     reply = list(engine.generate(PROMPT, Sampling(max_tokens=10, stop=(whole[-3:] + "never",))))
     assert "".join(token.text for token in reply) == whole
     assert reply[-1].text == whole[-3:] and reply[-2].text == ""
+
+
+def test_a_rows_last_state_does_not_depend_on_the_rows_beside_it(letters: Path) -> None:
+    stretched = RopeScaling(kind="dynamic", factor=4.0, original_context_length=16)
+    other = Engine.from_checkpoint(loaded(letters, rope_scaling=stretched), kernel="float32")
+    short, long = ([7 * i % 250 for i in range(n)] for n in (10, 60))
+    together = other.last_states([short, long])
+    for row, states in zip((short, long), together, strict=True):
+        torch.testing.assert_close(states, other.last_states([row])[0], rtol=1e-4, atol=1e-4)
 
 
 def test_slices_change_nothing(letters: Path, engine: Engine) -> None:

@@ -84,6 +84,16 @@ def test_what_is_written_reads_back(tmp_path: Path, kind: Kind, family: str, tie
         assert old.encode(text).ids == new.encode(text).ids
 
 
+def test_joined_q_k_and_v_of_fewer_heads_read_back(tmp_path: Path) -> None:
+    for heads, shared in ((4, 2), (6, 3)):
+        ours = made(
+            tmp_path / f"native-{heads}", "gpt2", n_heads=heads, n_kv_heads=shared, d_model=16 * heads
+        )
+        found = gguf.read(gguf.write(ours, tmp_path / f"{heads}.gguf", kind="f16"))
+        for name, weight in ours.weights.items():
+            torch.testing.assert_close(dense(found.weights[name]), dense(weight), rtol=1e-3, atol=1e-7)
+
+
 def test_blocks_that_are_there_are_kept(tmp_path: Path) -> None:
     """A Q8_0 checkpoint is not quantized a second time, rows of q and k included."""
     ours = made(tmp_path / "native", "llama", tied_head=True)
@@ -189,6 +199,7 @@ def test_a_tokenizer_that_puts_bos_first_does_so_in_llama_cpp(tmp_path: Path) ->
         ("llama", {"eos_ids": (0, 1, 2, 3)}, "end tokens"),
         ("qwen2", {"mlp_bias": True}, "mlp_bias"),
         ("gpt2", {"mlp": "gelu"}, "gelu"),
+        ("qwen2", {"head_dim": 24}, "heads as wide together"),
     ],
 )
 def test_what_llama_cpp_has_not_is_refused(

@@ -171,6 +171,16 @@ def test_white_space_too_long_for_the_regular_expressions_is_cut(digits: Tokeniz
     assert digits.decode(digits.encode(text)) == text
 
 
+def test_words_that_were_added_are_shown_and_never_read(digits: Tokenizer, tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    spec = json.loads(tiny.tokenizer())
+    spec["added_tokens"].append({"id": 900, "content": "<tool>", "special": False})
+    file.write_text(json.dumps(spec), encoding="utf-8")
+    made = Tokenizer.from_file(file)
+    assert made.decode([900, *made.encode("fox")]) == "<tool>fox" == made.stream().push(900) + "fox"
+    assert 900 not in made.encode("<tool>fox")
+
+
 def test_control_tokens_leave_no_text(digits: Tokenizer) -> None:
     end = digits.special["<|im_end|>"]
     ids = [*digits.encode("fox"), end]

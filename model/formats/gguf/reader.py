@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,12 +99,15 @@ def _native(
         raise UnsupportedModel(f"{path}: tensor {name} has no place in a decoder of {architecture.name}.")
     weight = decode(path, tensor)
     if "{qkv}" in native:
-        rows, rest = divmod(weight.shape[0], 3)
-        if rest:
-            raise CheckpointError(f"{path}: {name} has {weight.shape[0]} rows, no q, k and v of one size.")
+        sizes = [heads * config.head_dim for heads in (config.n_heads, config.n_kv_heads, config.n_kv_heads)]
+        if weight.shape[0] != sum(sizes):
+            raise CheckpointError(
+                f"{path}: {name} has {weight.shape[0]} rows; its q, k and v need {sum(sizes)} together."
+            )
+        ends = list(accumulate(sizes))
         return {
-            native.replace("{qkv}", part): take_rows(weight, slice(i * rows, (i + 1) * rows))
-            for i, part in enumerate("qkv")
+            native.replace("{qkv}", part): take_rows(weight, slice(end - size, end))
+            for part, size, end in zip("qkv", sizes, ends, strict=True)
         }
     heads = heads_of(native, config)
     if architecture.interleaved and heads is not None:

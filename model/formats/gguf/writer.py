@@ -108,8 +108,13 @@ def _architecture(config: GPTConfig) -> Architecture:
             )
     if len(config.eos_ids) > MOST_EOS:
         raise UnsupportedModel(f"GGUF names at most {MOST_EOS} end tokens, the config {len(config.eos_ids)}.")
-    if config.family == "gpt2" and config.head_dim * config.n_heads != config.d_model:
-        raise UnsupportedModel("GPT-2 in GGUF has heads as wide together as the model.")
+    width = config.head_dim * config.n_heads
+    if config.family in ("gpt2", "qwen2") and width != config.d_model:
+        raise UnsupportedModel(
+            f"llama.cpp's {config.family} has heads as wide together as the model, {config.d_model}; here "
+            f"they are {width} wide. The model runs here; for llama.cpp and Ollama train one "
+            "without head_dim."
+        )
     return ARCHITECTURES[config.family]
 
 
