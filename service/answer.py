@@ -29,7 +29,7 @@ from service.answering import across, chosen, computed, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
 from service.generators import Generator, PassageReader, Reads
-from service.questions import years
+from service.questions import wanted, years
 from service.reading import orders
 from service.reading.calibrators import Calibrators
 from service.reading.second import FEW_WORDS, seconded
@@ -71,7 +71,8 @@ class Answerer:
             IngestError, ModelError, ServiceError: what search and generator raise.
         """
         asked = followup.standalone(ask.question, ask.history)
-        ask = replace(ask, question=asked.text)  # from here on, nobody has to know the history
+        # From here on, nobody has to know the history.
+        ask = replace(ask, question=wanted.plain(asked.text))
         reply = Final(
             id=f"ask-{uuid.uuid4().hex}",
             mode=ask.mode,

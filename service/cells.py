@@ -47,6 +47,13 @@ _MARKS = str.maketrans("", "", "`*")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _NUMBER = re.compile(r"\d")
 #: Questions for a number, a day, a person or thing by its name.
+#: How many things, and the column that tells.
+_COUNTS = re.compile(
+    r"\bhow many\b|多少[个個件台只张張把套箱本]|[几幾][个個件台只张張把套箱本]", re.IGNORECASE
+)
+_QUANTITY = re.compile(
+    r"^(?:quantity|qty|count|units|pieces|ordered|数量|數量|件数|件數|个数|個數)$", re.IGNORECASE
+)
 _MANY = re.compile(
     r"\bhow (?:many|much|old|large|big|long|tall|far|high|heavy)\b|多少|多大|多高|多长|多重|几", re.I
 )
@@ -332,6 +339,9 @@ def _meant(question: str, headers: Sequence[str], similarity: Similarity | None)
         return None
     if len(headers) == 1:
         return 0
+    counts = [at for at, header in enumerate(headers) if _QUANTITY.search(header)]
+    if _COUNTS.search(question) and len(counts) == 1:
+        return counts[0]
     if similarity is None:
         return None
     cosines = list(similarity(question, list(headers)))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from service.answering.each import unsure
+from service.answering.tabled import asks_for_columns, in_header
 from service.answering.turn import Turn, say
 from service.choosing.features import Known
 from service.citations import Citer
@@ -32,8 +33,8 @@ def chooses(turn: Turn) -> Quoter | None:
 def answer(turn: Turn, quoter: Quoter) -> Iterator[Event]:
     """The stretches that answer, or a refusal.
 
-    Ends without `Final` where nothing qualifies and the user wants an answer all the same: the caller has to
-    find a way.
+    Ends without `Final` where nothing qualifies and the user wants an answer all the same, and where all that
+    qualifies is the header of a table: the caller has to find a way.
 
     Raises:
         Cancelled: the question was withdrawn.
@@ -56,6 +57,12 @@ def answer(turn: Turn, quoter: Quoter) -> Iterator[Event]:
     turn.check_cancel()
     point = chooser.calibrator.operating_point(ask.acceptable_error)
     if choice.probability < point.threshold and ask.on_no_answer == "answer":
+        return
+    if (
+        choice.stretches
+        and not asks_for_columns(ask.question)
+        and all(in_header(one.hit, one.start, one.end) for one in choice.stretches)
+    ):
         return
     turn.reply = replace(
         turn.reply,

@@ -60,11 +60,10 @@ def with_cells(
         one
         for one in not_guessed(question, weighed)
         if not speaks_of_another(question, one.reading, turn.source.parsed)
-        and not (is_header(one.reading) and not _COLUMNS.search(question))
+        and (asks_for_columns(question) or not (is_header(one.reading) or names_columns(one.reading)))
     ]
     if not second.wants_few_words(question) or definitions.lists(question):
         return list(weighed)
-    weighed = [one for one in weighed if not names_columns(one.reading)]
     found = cells.look_up(question, hits, turn.source.similarity, turn.source.parsed)
     found = [one for one in found if one.likely == found[0].likely]
     if not found:
@@ -128,10 +127,18 @@ def is_header(reading: PassageReading) -> bool:
     """
     if reading.by == "cells" or (reading.answer is not None and not reading.polar):
         return False
-    heads = [t.first for t in cells.tables(reading.hit) if t.first is not None and len(t.header) > 2]
-    return bool(reading.sentences) and all(
-        any(head.start <= start and end <= head.end + 1 for head in heads) for start, end in reading.sentences
-    )
+    return bool(reading.sentences) and all(in_header(reading.hit, *span) for span in reading.sentences)
+
+
+def in_header(hit: Hit, start: int, end: int) -> bool:
+    """Whether a stretch of a passage lies in the header of a table with more than two columns."""
+    heads = [table.first for table in cells.tables(hit) if table.first is not None and len(table.header) > 2]
+    return any(head.start <= start and end <= head.end + 1 for head in heads)
+
+
+def asks_for_columns(question: str) -> bool:
+    """Whether a header may answer."""
+    return _COLUMNS.search(question) is not None
 
 
 def names_columns(reading: PassageReading) -> bool:

@@ -110,6 +110,15 @@ def asked(question: str) -> str:
     return _WRAPPED.sub("", part) or part
 
 
+def plain(question: str) -> str:
+    """A Chinese question without the courtesy around it, which a reader takes for part of it: 你知道谁主持吗.
+
+    In English what is left of one is no question by its order of words, so it stays.
+    """
+    wrapped = _WRAPPED_ZH.match(question.strip())
+    return wrapped["asks"] + question.strip()[wrapped.end() :] if wrapped else question
+
+
 def sentences(question: str) -> bool:
     """Whether whole sentences answer, rather than a few words; so they do where yes or no is asked for."""
     part = asked(question)
