@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.database import Connection, Records
-from service.errors import UnknownSession
+from service.errors import RecordsUnavailable, UnknownSession
 from service.events import Final
 from service.followup import Said
 
@@ -158,7 +159,8 @@ class Sessions:
             gone = db.execute("DELETE FROM sessions WHERE owner = ? AND id = ?", (owner, session))
             if not gone.rowcount:
                 raise UnknownSession(f"no session {session!r}")
-        self._database.empty_log()
+        with contextlib.suppress(RecordsUnavailable):  # it is deleted all the same
+            self._database.empty_log()
 
     def close(self) -> None:
         """Close connections; the next use opens others."""

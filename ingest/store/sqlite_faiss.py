@@ -339,7 +339,10 @@ class SqliteFaissStore(Questions):
             if gone:
                 beside.sweep(self.folder, [document.content_hash for document in self.documents()])
         if gone:
-            self._connections.empty_log()
+            try:
+                self._connections.empty_log()
+            except IngestError as error:  # it is forgotten all the same
+                log.warning("what was forgotten may still stand in the log of %s: %s", self.file, error)
         return tuple(gone)
 
     def _forget(self, paths: Iterable[str], gone: list[str]) -> None:
