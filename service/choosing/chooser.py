@@ -102,9 +102,11 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     behind = next((s for s, _ in ordered if _behind(first, s)), None)
     if kind != "comparison" and behind is not None:
         taken.append(behind)
-    if kind == "comparison":
-        taken += _others(compared.things(question), first, ordered)
+    things = compared.things(question) if kind == "comparison" else ()
+    taken += _others(things, first, ordered)
     for stretch, probability in ordered:
+        if things and stretch.kind == "row" and not _about(stretch, things):
+            continue  # the third of a table's products is not compared
         near = _section(stretch) == _section(first) or stretch.rank == first.rank
         if len(taken) == MOST or probability < NEARLY * best:
             break
@@ -115,6 +117,11 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
         by_place = {s.key: s for s in (first, *_names(number, taken, ordered), *taken)}
         taken = list(by_place.values())[:MOST]
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
+
+
+def _about(stretch: Stretch, things: Sequence[frozenset[str]]) -> bool:
+    terms = frozenset(evidence.terms(stretch.text))
+    return any(compared.speaks(terms, thing) for thing in things)
 
 
 def _others(

@@ -231,6 +231,10 @@ def test_the_likeliest_brings_what_belongs_to_it() -> None:
     three = chosen("Cats、birds 和 dogs 有什么区别？", two, Cats=0.9, Dogs=0.1, Birds=0.2)
     assert three == two.replace(". ", ".|").split("|"), "each of the things has its sentence"
     assert len(chosen("How do cats differ from dogs?", two, Cats=0.9, Dogs=0.05)) == 1, "none too unlikely"
+    goods = "| 清风X3 | 899元 |\n| 清风X5 | 1599元 |\n| 清风X7 | 2699元 |\n"
+    rows = [(s, 0.9 if s.kind == "row" else 0.1) for s in stretches([hit(goods)])]
+    told = [s.text for s in together("X3和X5有什么区别", sorted(rows, key=lambda one: -one[1]))]
+    assert told == goods.splitlines()[:2], "a third product is not compared"
     periods = "It lasted long. It has three periods. {} It ended badly."
     for names in (
         "The first is red, the second blue, the third green.",
