@@ -34,6 +34,8 @@ _ASKED = re.compile(
 _LIST = re.compile(
     r"^(?:please |can you |could you )*(?:(?:what|which) (?:are|were) (?:the|all|some)\b"
     r"|which (?:[\w-]+ ){0,3}?[\w-]{2,}(?<![us])s (?:are|were|can|do|must|should|will|have)\b"
+    r"|(?:what|which) (?:[\w-]+ ){0,2}?[\w-]{2,}(?<![us])s (?:(?:are|were) (?:on|in|included|listed|part of)"
+    r"|(?:do|does|did) .* (?:have|include|contain|offer|cover|need|require|come with))\b"
     r"|name (?:the|all|some|\d+|two|three|four|five|several)\b)(?!.*\bcalled\b)",
     re.IGNORECASE,
 )

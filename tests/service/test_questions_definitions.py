@@ -114,6 +114,8 @@ def test_what_only_says_how_many_there_are_and_what_names_them() -> None:
         ("What are the modes of asking?", "rag, quote and closed_book", False),
         ("Which file formats can be read?", "PDF", True),
         ("Name three colours of the flag.", "red or blue", False),
+        ("What side effects does it have?", "drowsiness", True),
+        ("What items are on the invoice?", "a lamp", True),
         ("Which years were the best?", "12,000", True),
         ("What are the parts called?", "legs", False),
         ("Which bus can I take?", "4", False),
