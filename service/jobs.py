@@ -80,16 +80,24 @@ class JobBoard:
             Busy: too many uploads are waiting already.
         """
         with self._changed:
-            if self._closed:
-                raise NotReady("the service is shutting down")
-            if len(self._waiting) >= self._queue_length:
-                raise Busy(f"{len(self._waiting)} uploads are waiting already. Try again in 10 s.", 10)
+            self._check()
         return Temporary(self._folder, "upload-")
 
+    def _check(self) -> None:
+        if self._closed:
+            raise NotReady("the service is shutting down")
+        if len(self._waiting) >= self._queue_length:
+            raise Busy(f"{len(self._waiting)} uploads are waiting already. Try again in 10 s.", 10)
+
     def submit(self, collection: str, uploads: Sequence[Upload], room: Temporary) -> Job:
-        """Queue an upload whose bytes lie in `room`."""
+        """Queue an upload whose bytes lie in `room`, which stays the caller's where this fails.
+
+        Raises:
+            Busy, NotReady: as `new_folder`.
+        """
         job = Job(uuid.uuid4().hex, collection, uploads, room)
         with self._changed:
+            self._check()  # again: others may have come while the bytes did
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="lorebase-jobs", daemon=True)
                 self._thread.start()

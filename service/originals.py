@@ -20,13 +20,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ingest.types import StoredDocument
-from service.errors import NoOriginal, UnreadablePage
+from service.errors import Busy, NoOriginal, UnreadablePage
 from service.page_picture import draw
 
 logger = logging.getLogger(__name__)
 
 #: Pictures that a collection keeps.
 MOST_PICTURES = 400
+#: Pages that are drawn, or wait to be, at a time.
+MOST_DRAWN = 8
 
 
 class Originals:
@@ -36,6 +38,7 @@ class Originals:
         self._home = home
         self._hashes: dict[tuple[str, int, int], str] = {}
         self._drawing = threading.Lock()
+        self._waiting = threading.BoundedSemaphore(MOST_DRAWN)
 
     def keep(self, collection: str, file: Path) -> None:
         """Keep an upload's bytes; those that are kept already are not kept twice.
@@ -96,6 +99,7 @@ class Originals:
         Raises:
             NoOriginal: the file is gone, or went while it was drawn.
             UnknownName, UnreadablePage: there is no such page, or it cannot be drawn.
+            Busy: too many are being drawn.
         """
         file = self.find(collection, document)
         folder = self._home / "collections" / collection / "pages"
@@ -105,13 +109,23 @@ class Originals:
                 folder.mkdir(exist_ok=True)
             except FileNotFoundError as error:  # it must not come back as a folder with a picture in it
                 raise NoOriginal(f"the collection {collection!r} has been deleted") from error
-            with self._drawing:  # one at a time: each may take a gigabyte
-                if not _touched(target):
-                    self._draw(collection, document, file, page, target)
-                pictures = sorted(folder.glob("*.png"), key=_seen_at)
-                for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
-                    old.unlink(missing_ok=True)
+            if not self._waiting.acquire(blocking=False):  # each holds a thread that others need
+                raise Busy(f"{MOST_DRAWN} pages are being drawn already. Try again in 5 s.", 5)
+            try:
+                self._draw_once(collection, document, file, page, target)
+            finally:
+                self._waiting.release()
         return target
+
+    def _draw_once(
+        self, collection: str, document: StoredDocument, file: Path, page: int, target: Path
+    ) -> None:
+        with self._drawing:  # one at a time: each may take a gigabyte
+            if not _touched(target):
+                self._draw(collection, document, file, page, target)
+            pictures = sorted(target.parent.glob("*.png"), key=_seen_at)
+            for old in pictures[: max(0, len(pictures) - MOST_PICTURES)]:
+                old.unlink(missing_ok=True)
 
     def _draw(self, collection: str, document: StoredDocument, file: Path, page: int, target: Path) -> None:
         try:

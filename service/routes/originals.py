@@ -39,7 +39,7 @@ def original_file(document_id: str, parts: PartsDep, collection: Collection = No
     "/documents/{document_id}/pages/{page}.png",
     summary="A page of a document as a picture",
     response_class=FileResponse,
-    responses={200: {"content": {"image/png": {}}}, **problems.declared(404, 410, 500, 503)},
+    responses={200: {"content": {"image/png": {}}}, **problems.declared(404, 410, 429, 500, 503)},
 )
 def page_picture(document_id: str, page: str, parts: PartsDep, collection: Collection = None) -> FileResponse:
     """Of a PDF, drawn by a process of its own and kept; pages count from 1."""

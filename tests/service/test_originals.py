@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ from reportlab.pdfgen.canvas import Canvas
 
 from ingest.settings import IngestSettings
 from service.app import create_app
+from service.errors import Busy
+from service.originals import MOST_DRAWN, Originals
 from service.settings import ServiceSettings
 from service.shelves import Shelves
 from tests.fakes import HashEmbedder
@@ -249,3 +255,30 @@ def test_a_page_that_cannot_be_drawn_costs_one_process(tmp_path: Path, content: 
     good.write_bytes(pdf("x"))
     with pytest.raises(UnknownName, match="no page 2"):
         page_picture.draw(good, 2, tmp_path / "out.png")
+
+
+def test_many_pages_at_once_leave_threads_to_others(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, begun = threading.Event(), threading.Event()
+
+    def draw(file: Path, page: int, target: Path) -> None:
+        begun.set()
+        assert held.wait(20)
+        target.write_bytes(b"png")
+
+    monkeypatch.setattr("service.originals.draw", draw)
+    file = home / "a.pdf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(b"x")
+    (home / "collections" / "c").mkdir(parents=True)
+    digest = hashlib.sha256(b"x").hexdigest()
+    document = SimpleNamespace(path=str(file), content_hash=f"sha256:{digest}")
+    kept_files = Originals(home)
+    with ThreadPoolExecutor(MOST_DRAWN + 1) as pool:
+        drawn = [pool.submit(kept_files.picture, "c", document, n) for n in range(1, MOST_DRAWN + 1)]  # type: ignore[arg-type]
+        assert begun.wait(20)
+        until(lambda: not kept_files._waiting._value)  # type: ignore[attr-defined]
+        with pytest.raises(Busy):
+            kept_files.picture("c", document, 99)  # type: ignore[arg-type]
+        held.set()
+        assert all(future.result(20).is_file() for future in drawn)
+    assert kept_files.picture("c", document, 99).is_file()  # type: ignore[arg-type]
