@@ -47,8 +47,8 @@ _POLAR = re.compile(
     rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
     re.IGNORECASE,
 )
-#: Each of several questions, with its mark.
-_MARKED = re.compile(r"[^?？]*[?？]+(?=\s|[\u3400-\u9fff]|$)")
+#: What ends each of several questions.
+_MARKS = re.compile(r"(?<![?？])[?？]++(?=\s|[\u3400-\u9fff]|$)")
 _GREETING = re.compile(
     r"^\W*(?:(?:hi|hello|hey|good (?:morning|afternoon|evening|day)|thanks|thank you|ok|okay|well|so|and|but"
     r"|then)\b(?: (?:there|all|everyone|team)\b)?[\s,!.:–-]*)+",
@@ -100,10 +100,10 @@ def asked(question: str) -> str:
     was?" who.
     """
     plain = " ".join(question.split())
-    parts = list(_MARKED.finditer(plain))
-    part = parts[-1][0].strip() if parts else plain
-    if parts and _ASKS_AGAIN.match(rest := plain[parts[-1].end() :].strip()):
-        part = rest
+    part, ends = plain, [0, *(mark.end() for mark in _MARKS.finditer(plain))]
+    if len(ends) > 1:
+        part, rest = plain[ends[-2] : ends[-1]].strip(), plain[ends[-1] :].strip()
+        part = rest if _ASKS_AGAIN.match(rest) else part
     part = _CONDITION.sub("", _GREETING.sub("", part)) or part
     if wrapped := _WRAPPED_ZH.match(part):
         return wrapped["asks"] + part[wrapped.end() :]
