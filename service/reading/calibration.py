@@ -33,6 +33,8 @@ SHIPPED = Path(__file__).with_name("calibrator.json")
 ALONE = Path(__file__).with_name("calibrator_alone.json")
 #: Steps of Newton's method, and where it has arrived.
 STEPS, ARRIVED = 100, 1e-9
+#: Share of equal values from which on a feature tells too little to be weighed by its own spread.
+NEARLY_CONSTANT = 0.99
 #: Penalty around a prior's weights: so much evidence for each of them as some ten questions bring.
 PULL = 10.0
 BINS = 15
@@ -172,6 +174,9 @@ def logistic(
     """
     mean, spread = features.mean(0), features.std(0)
     spread = np.where(spread > 1e-9 * (1.0 + np.abs(mean)), spread, 1.0)  # a constant's is rounding noise
+    # What next to no example has (18 of 11,705, all of them wrong) would get any weight at no cost.
+    rare = (features == np.median(features, axis=0)).mean(0) >= NEARLY_CONSTANT
+    spread = np.where(rare, np.maximum(spread, np.ptp(features, axis=0) / 2), spread)
     x = np.hstack([(features - mean) / spread, np.ones((len(features), 1))])
     cost = np.full(x.shape[1], penalty)
     centre = np.zeros(x.shape[1])
