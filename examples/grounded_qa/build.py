@@ -60,9 +60,9 @@ def squad(seed: int) -> Iterator[Passage]:
 
 
 def large(home: Path, share: float, seed: int, read: float = 0.0) -> Iterator[Passage]:
-    """
-    Some paragraphs of SQuAD 1.1's training part, whose questions are also asked so that they nearly answer: those
-    drawn for ``share`` of it, without those that had been drawn for ``read`` of it.
+    """Some paragraphs of SQuAD 1.1's training part, whose questions are also asked so that they nearly answer.
+
+    They are those drawn for `share` of it, without those that had been drawn for `read` of it.
     """
     articles = [
         {
