@@ -49,6 +49,8 @@ _LONGEST_MANIFEST = 64 * 1024
 #: No collection shrinks like this; a bomb does.
 _HIGHEST_RATIO = 100
 _PIECE = 1 << 20
+#: What a backup and an export begin with.
+_SQLITE, _ZIP = b"SQLite format 3\0", b"PK\3\4"
 #: What the standard library raises for an archive that is damaged or of another kind.
 _BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, UnicodeError,
@@ -267,18 +269,25 @@ def _refused(file: Path, why: str) -> InvalidArchive:
     return InvalidArchive(f"{file} cannot be imported: {why}. Nothing was made.")
 
 
+def may_be_ours(file: Path) -> bool:
+    """Whether a file is empty, or begins as an export or a backup does."""
+    with file.open("rb") as content:
+        begins = content.read(len(_SQLITE))
+    return begins == _SQLITE or begins[: len(_ZIP)] in (b"", _ZIP)
+
+
 def _unpack(file: Path, database: Path) -> str | None:
     """Put the database of an export or a backup to `database`; the collection's name, where it is told."""
     with file.open("rb") as content:
         magic = content.read(16)
         content.seek(0)
-        if magic == b"SQLite format 3\0":
+        if magic == _SQLITE:
             log = file.with_name(file.name + "-wal")
             if log.exists() and log.stat().st_size:
                 raise _refused(file, "a program has it open; make a copy with `python -m ingest backup`")
             _take(file, content, database, file.stat().st_size)
             return None
-        if magic[:4] != b"PK\3\4":
+        if magic[:4] != _ZIP:
             raise _refused(file, "it is neither an export (ZIP) nor a backup (SQLite)")
         try:
             return _unzip(file, content, database)

@@ -9,7 +9,7 @@ negation on one side only, means none.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ingest import words
 
@@ -66,6 +66,14 @@ def weights(text: str, echoed: Collection[str] = ()) -> dict[str, float]:
         t: (NUMBER_WEIGHT if is_number(t) else 1.0) * (ECHO_WEIGHT if t in echoed else 1.0)
         for t in terms(text)
     }
+
+
+def within(few: Sequence[str], many: Sequence[str]) -> bool:
+    """Whether words, one at least, stand in others one after another."""
+    n, some = len(few), tuple(few)
+    return n > 0 and any(
+        many[at] == some[0] and tuple(many[at : at + n]) == some for at in range(len(many) - n + 1)
+    )
 
 
 def share(wanted: Mapping[str, float], having: Collection[str]) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
+from service.questions.years import YEAR
+
 _HAN = re.compile(r"[\u3400-\u9fff]")
-_YEAR = re.compile(r"(?<![\d.])(?:19|20)\d\d(?!\d|[.,]\d)")
 #: What a swap in English begins with.
 _IN = "in|at|for|of|from|on|by|with"
 _BEGINS = re.compile(
@@ -65,9 +66,9 @@ def _swapped_zh(question: str, before: str) -> str | None:
     if found is None or _ASKING_ZH.search(found["new"]):
         return None
     new = found["new"].strip()
-    years = _YEAR.findall(before)
+    years = YEAR.findall(before)
     if re.fullmatch(r"(?:19|20)\d\d年?(?:度)?", new):
-        return _YEAR.sub(new[:4], before) if len(years) == 1 else None
+        return YEAR.sub(new[:4], before) if len(years) == 1 else None
     codes = [code for code in _CODE.finditer(before) if re.search(r"[A-Za-z]", code[0])]
     if _CODE.fullmatch(new) and re.search(r"[A-Za-z]", new):
         if len(codes) != 1:
@@ -97,13 +98,13 @@ def _swapped_en(question: str, before: str) -> str | None:
     phrase = _PREPOSITION.match(rest)
     if not led and phrase is None:
         return None
-    years, new = _YEAR.findall(before), _YEAR.findall(rest)
+    years, new = YEAR.findall(before), YEAR.findall(rest)
     thing = phrase["thing"] if phrase else rest
     if new:
         plain = re.fullmatch(r"(?:the year )?(?:19|20)\d\d", thing.strip())
-        return _YEAR.sub(new[0], before) if plain and len(years) == len(new) == 1 else None
+        return YEAR.sub(new[0], before) if plain and len(years) == len(new) == 1 else None
     if phrase:
-        places = [p for p in _PHRASE.finditer(before) if not _YEAR.search(p["thing"])]
+        places = [p for p in _PHRASE.finditer(before) if not YEAR.search(p["thing"])]
         word = phrase["word"].lower()
         same = [p for p in places if p["word"].lower() == word] or [
             p for p in places if p["word"].lower() in _FOR.get(word, "").split()

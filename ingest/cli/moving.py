@@ -59,17 +59,11 @@ def _target(file: str, home: Path) -> Path:
     target = Path(file).expanduser().resolve()
     if target.is_relative_to((home / FOLDER).resolve()):
         raise IngestError(f"{target} lies among the collections themselves. Write it to another folder.")
-    if target.exists() and not (target.is_file() and _ours(target)):
+    if target.exists() and not (target.is_file() and transfer.may_be_ours(target)):
         raise IngestError(
             f"{target} is there, and is no export and no backup: it is left as it is. Name another file."
         )
     return target
-
-
-def _ours(file: Path) -> bool:
-    with file.open("rb") as content:
-        begins = content.read(16)
-    return not begins or begins.startswith((b"PK", b"SQLite format 3\0"))
 
 
 def _held(documents: int, passages: int) -> str:

@@ -227,7 +227,7 @@ def _alike(question: str, text: str, spans: Sequence[SentenceSpan], reading: Pas
 
 def _run(text: str, told: Sequence[Span], reading: PassageReading) -> set[Span]:
     """The items of the list that a quoted one stands in, where it has nothing of the question by itself."""
-    items = [span for span in told if span[0] and is_item(text, span[0])]
+    items = [span for span in told if is_item(text, span[0])]
     runs: list[list[Span]] = []
     for span in items:
         if runs and not text[runs[-1][-1][1] : span[0]].strip(ITEM_SIGNS):

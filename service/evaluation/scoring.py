@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
+from service.evidence import within
+
 #: Typographic apostrophes, and full-width characters that stand in a number or for money.
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "＇": "'"})
 _WIDE = re.compile(r"(?<=[\d０-９])[．，：／－](?=[\d０-９])|[＄￥％＋～＃＆＠]")
@@ -91,14 +93,7 @@ def holds(text: str, answer: str) -> bool:
     What SQuAD's normalisation joins may stand apart, too: "governments.[3]" holds "governments".
     """
     apart = tuple(_JOINT.sub(" ", some) for some in (answer, text))
-    return any(_within(tokens(wanted), tokens(having)) for wanted, having in ((answer, text), apart))
-
-
-def _within(wanted: Sequence[str], having: Sequence[str]) -> bool:
-    n = len(wanted)
-    return n > 0 and any(
-        having[at] == wanted[0] and having[at : at + n] == wanted for at in range(len(having) - n + 1)
-    )
+    return any(within(tokens(wanted), tokens(having)) for wanted, having in ((answer, text), apart))
 
 
 def contains(text: str, parts: Sequence[Sequence[str]]) -> float:

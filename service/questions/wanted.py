@@ -99,15 +99,13 @@ def asked(question: str) -> str:
     "Hello, why was it moved?" asks why, "If I cancel, do I get a refund?" whether, "Could you tell me who it
     was?" who.
     """
-    plain = " ".join(question.split())
-    part, ends = plain, [0, *(mark.end() for mark in _MARKS.finditer(plain))]
+    flat = " ".join(question.split())
+    part, ends = flat, [0, *(mark.end() for mark in _MARKS.finditer(flat))]
     if len(ends) > 1:
-        part, rest = plain[ends[-2] : ends[-1]].strip(), plain[ends[-1] :].strip()
+        part, rest = flat[ends[-2] : ends[-1]].strip(), flat[ends[-1] :].strip()
         part = rest if _ASKS_AGAIN.match(rest) else part
     part = _CONDITION.sub("", _GREETING.sub("", part)) or part
-    if wrapped := _WRAPPED_ZH.match(part):
-        return wrapped["asks"] + part[wrapped.end() :]
-    return _WRAPPED.sub("", part) or part
+    return _WRAPPED.sub("", plain(part)) or part
 
 
 def plain(question: str) -> str:
@@ -115,8 +113,9 @@ def plain(question: str) -> str:
 
     In English what is left of one is no question by its order of words, so it stays.
     """
-    wrapped = _WRAPPED_ZH.match(question.strip())
-    return wrapped["asks"] + question.strip()[wrapped.end() :] if wrapped else question
+    bare = question.strip()
+    wrapped = _WRAPPED_ZH.match(bare)
+    return wrapped["asks"] + bare[wrapped.end() :] if wrapped else question
 
 
 def sentences(question: str) -> bool:

@@ -11,8 +11,11 @@ import re
 
 from ingest.types import Hit
 
+_ONE, _NO_MORE = r"(?<![\d.])(?:19|20)\d\d", r"(?!\d|[.,]\d)"
+#: A year that stands in a text.
+YEAR = re.compile(_ONE + _NO_MORE)
 #: A year, or several of them: 2023, 2023/24, 2021-2024.
-_YEARS = re.compile(r"(?<![\d.])((?:19|20)\d\d)(?:\s?[/–—-]\s?(\d{4}|\d\d)(?![\d-]))?(?!\d|[.,]\d)")
+_YEARS = re.compile(rf"({_ONE})(?:\s?[/–—-]\s?(\d{{4}}|\d\d)(?![\d-]))?{_NO_MORE}")
 _LONGEST = 30
 #: Behind a number, what makes it an amount.
 _COUNTED = re.compile(

@@ -204,7 +204,8 @@ def contradict(question: str, one: PassageReading, other: PassageReading) -> boo
     sides = [(reading, _sentence(reading)) for reading in (one, other)]
     if not one.polar:
         answers = [words(reading.answer or "") for reading, _ in sides]
-        if any(_within(answers[i], words(" ".join(sides[1 - i][0].quoted))) for i in (0, 1)):
+        said = [words(" ".join(reading.quoted)) for reading, _ in reversed(sides)]
+        if not all(answers) or any(map(evidence.within, answers, said)):
             return False
         if len({any(word[0].isdigit() for word in answer) for answer in answers}) > 1:
             return False
@@ -222,12 +223,6 @@ def _several(reading: PassageReading) -> bool:
 
 def _sentence(reading: PassageReading) -> frozenset[str]:
     return frozenset(evidence.terms(" ".join(reading.quoted)))
-
-
-def _within(few: Sequence[str], many: Sequence[str]) -> bool:
-    """Whether words stand in others, one after another."""
-    n = len(few)
-    return any(list(many[at : at + n]) == list(few) for at in range(len(many) - n + 1))
 
 
 def _other_figures(one: str, other: str) -> bool:
