@@ -36,6 +36,7 @@ from examples.span_reader.passages import (
     articles,
     chunks,
     located,
+    typed,
 )
 from examples.span_reader.records import records
 from ingest.settings import find_home
@@ -71,8 +72,10 @@ EXCHANGED_ZH = ("cmrc2018_train", "drcd_a")
 RARER = 0.9
 #: What `records.py` makes.
 RECORDS = "records"
-#: SQuAD 1.1's training part (`squad.py`): a question of so many of its paragraphs, so many of them also exchanged.
-LARGE, LARGE_SHARE, LARGE_EXCHANGED = "squad1_train", 0.64, 0.5
+#: SQuAD 1.1's training part (`squad.py`), of which options say how much.
+LARGE = "squad1_train"
+#: Share of the questions that are asked as people type them: in small letters, without a mark.
+TYPED = 0.3
 #: What `across.py` makes of XQuAD.
 CROSSED = "xquad_a"
 #: Questions that `written.py` had written. One is kept if the reader answers it back with so much of the words.
@@ -81,12 +84,15 @@ SAME = 0.6
 OTHERS = (CROSSED, LARGE, RECORDS)
 
 
-def read(name: str, draw: random.Random, pieced: Pieced, home: Path) -> tuple[list[Passage], list[Question]]:
-    """Some of a set's paragraphs, cut, and some of their questions."""
-    most, share, _ = SETS.get(name, (1, LARGE_SHARE, False))
+def read(
+    name: str, draw: random.Random, pieced: Pieced, large: tuple[Path, int, float]
+) -> tuple[list[Passage], list[Question]]:
+    """Some of a set's paragraphs, cut, and some of their questions; `large` says where and how much of `LARGE`."""
+    home, most, share = large
     if name == LARGE:
         read_in = squad.articles(home)
     else:
+        most, share, _ = SETS[name]
         read_in = natural() if name == "nq_oracle_a" else articles(name)
     passages: list[Passage] = []
     questions: list[Question] = []
@@ -261,6 +267,15 @@ def main() -> None:
         default=["1"],
         help="of every set's pairs, the first ones; of some sets others, as in 0.4 squad_train=1",
     )
+    parser.add_argument(
+        "--questions", type=int, default=1, help=f"of a paragraph of {LARGE}, at most (default: 1)"
+    )
+    parser.add_argument(
+        "--paragraphs", type=float, default=0.64, help=f"share of those of {LARGE} (default: 0.64)"
+    )
+    parser.add_argument(
+        "--exchanged", type=float, default=0.5, help="share of its questions also asked so (default: 0.5)"
+    )
     args = parser.parse_args()
     if not (DATA / "qa").is_dir():
         sys.exit(f"no data in {DATA}: set LOREBASE_DATA")
@@ -271,6 +286,7 @@ def main() -> None:
     out = args.out or home / "datasets" / "span-reader"
     encoder = read_encoder(install.find(ENCODER, home))
     pieced = Pieced(encoder.tokenizer_file, encoder.config.n_positions)
+    large = home, args.questions, args.paragraphs
     texts: dict[Text, int] = {}
     pairs: list[Pair] = []
 
@@ -296,18 +312,18 @@ def main() -> None:
             whole = list(records(draw, pieced))
         elif turn < 0:
             # What was drawn in the first turn, anew.
-            known = read(name, random.Random(f"{args.seed} {name}"), pieced, home)  # noqa: S311 - likewise
+            known = read(name, random.Random(f"{args.seed} {name}"), pieced, large)  # noqa: S311 - likewise
             whole = list(exchanged(*known, draw, RARER, elsewhere=True))
         else:
             if name == WRITTEN:
                 passages, questions = written(args.written, folder.load(install.find(ENCODER, home)))
             else:
-                passages, questions = read(name, draw, pieced, home)
+                passages, questions = read(name, draw, pieced, large)
             whole = [
                 (question, passages[i], answers) for question, i, answers in asked(passages, questions, draw)
             ]
             if name in EXCHANGED or name in (WRITTEN, LARGE):
-                whole += exchanged(passages, questions, draw, LARGE_EXCHANGED if name == LARGE else 1.0)
+                whole += exchanged(passages, questions, draw, args.exchanged if name == LARGE else 1.0)
         if name not in SETS or name in EXCHANGED:
             draw.shuffle(whole)
         made: list[Pair] = []
@@ -317,7 +333,8 @@ def main() -> None:
             found = edges(pieces, question.start, question.end) if answers else None
             if answers and found is None:
                 continue
-            put = pieced.question(question.text)
+            text = typed(question.text) if not held and draw.random() < TYPED else question.text
+            put = pieced.question(text)
             asking, read_in = number(Text(put.ids, put.own)), number(Text(pieces.ids, pieces.own))
             made.append(Pair(asking, read_in, found, held))
         pairs += made

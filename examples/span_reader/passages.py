@@ -54,6 +54,11 @@ def located(text: str, answers: Sequence[dict[str, Any]]) -> tuple[int, int] | N
     return None
 
 
+def typed(question: str) -> str:
+    """A question as people type it into a field: in small letters, without a mark at its end."""
+    return question.strip().rstrip("?？").rstrip().lower()
+
+
 def chunks(text: str, tokens: int, pieced: Pieced) -> list[tuple[int, int]]:
     """A paragraph as the ingestion would cut it."""
     document = Document(text, "", (Section((), 0, len(text)),))

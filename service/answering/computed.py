@@ -41,7 +41,9 @@ def answer(turn: Turn) -> Iterator[Event]:
     if told is None:
         return
     citer = Citer(turn.ask.question, ())
-    markers = tuple(citer.add(*told.grid.cited(first, last), 1.0) for first, last in _stretches(told.rows))
+    markers = tuple(
+        citer.add(*told.grid.cited(first, last, told.at), 1.0) for first, last in _stretches(told.rows)
+    )
     statements = [Statement(_words(told, turn.ask.question), tuple(dict.fromkeys(markers)))]
     yield Token(statements[0].text)
     yield Checked(statements[0], tuple(citer.citations))
@@ -90,6 +92,8 @@ def _words(told: Told, question: str) -> str:
     chinese = evidence.in_chinese(question)
     between = "、" if chinese else ", "
     names, values = between.join(told.names), between.join(told.values)
+    if told.way == "polar":
+        return f"{told.column}{'：' if chinese else ': '}{values}"
     if told.way in ("cell", "total", "mean", "sum"):
         unit = _UNIT.search(told.column) if told.way in ("mean", "sum", "total") else None
         return (
@@ -109,7 +113,7 @@ def _words(told: Told, question: str) -> str:
 
 def _remark(told: Told, question: str) -> str:
     """How many rows were compared or gone through, and whether all that count are cited; "" for one cell."""
-    if told.way in ("cell", "total"):
+    if told.way in ("cell", "total", "polar"):
         return ""
     some = len(told.names) > len(told.rows)
     did, did_zh = _DID.get(told.way, ("Looked at", "查看"))

@@ -104,8 +104,9 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
         taken.append(behind)
     things = compared.things(question) if kind == "comparison" else ()
     taken += _others(things, first, ordered)
+    whole = {_name(stretch) for stretch, _ in ordered if stretch.kind == "row"}.intersection(things)
     for stretch, probability in ordered:
-        if things and stretch.kind == "row" and not _about(stretch, things):
+        if things and stretch.kind == "row" and not _about(stretch, things, whole):
             continue  # the third of a table's products is not compared
         near = _section(stretch) == _section(first) or stretch.rank == first.rank
         if len(taken) == MOST or probability < NEARLY * best:
@@ -119,9 +120,17 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
 
 
-def _about(stretch: Stretch, things: Sequence[frozenset[str]]) -> bool:
+def _about(stretch: Stretch, things: Sequence[frozenset[str]], whole: Collection[frozenset[str]]) -> bool:
+    """Whether a row is about one of the things; of one that has a row of its own, only that row."""
     terms = frozenset(evidence.terms(stretch.text))
-    return any(compared.speaks(terms, thing) for thing in things)
+    return any(
+        _name(stretch) == thing if thing in whole else compared.speaks(terms, thing) for thing in things
+    )
+
+
+def _name(row: Stretch) -> frozenset[str]:
+    """The words of a row's first cell."""
+    return frozenset(evidence.terms(row.text.strip("| ").partition("|")[0]))
 
 
 def _others(

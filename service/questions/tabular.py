@@ -19,7 +19,7 @@ from typing import Literal
 from ingest import words
 from service.questions import wanted
 
-Asks = Literal["who", "value", "count", "plain"]
+Asks = Literal["who", "value", "count", "plain", "polar"]
 
 _PRICE = (
     "price cost fee fare charge tariff 价格 價格 售价 售價 单价 單價 定价 定價 价钱 价 價 费用 費用 票价 房价"
@@ -163,6 +163,8 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _SCORES = re.compile(r"\b(?:scores?|marks?|grades?|points?|ratings?)\b|[分绩績]", re.IGNORECASE)
+#: What has no verb asks for a thing by its name, if it is as short as this: unit price of the whiteboard.
+MOST_WORDS, MOST_CHARACTERS_ZH = 8, 20
 #: Superlatives that go with every column that is named.
 _ANY = re.compile(r"larg|bigg|small|high|low|[大小高低]", re.IGNORECASE)
 _BEST = re.compile(r"best|worst|better|worse|[好差]", re.IGNORECASE)
@@ -192,10 +194,10 @@ _SAYS_NOTHING = re.compile(
     r"\b(?:a|an|the|is|are|was|were|be|been|of|in|at|on|per|for|to|from|by|with|do|does|did|has|have|had|having"
     r"|gets?|got|what|what's|which|who|whom|whose|when|where|how|much|many|there|it|its|they|their|them|this"
     r"|these|that|those|and|or|me|i|us|please|can|could|you|tell|show|give|name|list|one|ones|all|works?"
-    r"|working|worked|lives?|belongs?|won|wins?|located|based|situated|listed|called|named|table|s)\b"
+    r"|working|worked|lives?|belongs?|won|wins?|includ(?:es?|ed|ing)|offers?|offered|comes?|located|based|situated|listed|called|named|table|s)\b"
     r"|请问|請問|告诉我|告訴我|[请請]|哪[一]?[个個款本座所家位名种種条條只部台辆輛间間项項者里裡儿兒天年些]?"
     r"|[谁誰]|什[么麼](?:时候|時候|时间|時間)?|何时|何時|多少|[几幾]|还是|還是|之中|当中|當中|其中|所有|全部|叫|列出"
-    r"|[是的了有在呢吗嗎里裡和与與跟个個名位款本座所家种種条條]|台(?!中)|(?<!台)中(?!和)",
+    r"|支持|包含|包括|提供|[是的了有在呢吗嗎里裡和与與跟个個名位款本座所家种種条條]|台(?!中)|(?<!台)中(?!和)",
     re.IGNORECASE,
 )
 #: Written like this they are names: a department, a country, an organisation.
@@ -241,6 +243,7 @@ class Form:
     means: tuple[tuple[int, int], ...]
     meant: tuple[tuple[int, int, frozenset[str]], ...]  #: words that mean a column, and its terms
     counts: tuple[int, int] | None  #: where it asks how many
+    bare: bool = False  #: it only names things: price of the whiteboard
 
     @property
     def asks_how_many(self) -> bool:
@@ -249,15 +252,20 @@ class Form:
 
 
 def form(question: str) -> Form | None:
-    """What a question may ask of a table; None for yes or no, and for what asks nothing of the kind."""
-    if wanted.polar(question) or len(question) > 300:
+    """What a question may ask of a table; None for what asks nothing of the kind."""
+    if len(question) > 300:
         return None
     counted = _COUNT.search(question)
     extremes = tuple(_extremes(question))
-    if not (_ASKS.search(question) or extremes or _TOTAL.search(question) or _MEAN.search(question)):
+    polar = wanted.polar(question)
+    named = _ASKS.search(question) or extremes or _TOTAL.search(question) or _MEAN.search(question)
+    long = len(question) > MOST_CHARACTERS_ZH if _CJK.search(question) else len(question.split()) > MOST_WORDS
+    if long and not (named or polar):
         return None
     asks: Asks = "plain"
-    if extremes:
+    if polar:
+        asks = "polar"
+    elif extremes:
         asks = "value" if _VALUE.search(question) else "who"
     elif counted:
         asks = "count"
@@ -273,6 +281,7 @@ def form(question: str) -> Form | None:
             for found in _pattern(pattern).finditer(question)
         ),
         counted.span() if counted else None,
+        not (named or polar),
     )
 
 

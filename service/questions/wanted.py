@@ -88,6 +88,8 @@ _ASKS_AGAIN = re.compile(
     r"|^[^呢]*(?:[谁誰哪怎吗嗎]|什[么麼]|多少|多[大久长長远遠高重]|如何|[几幾][个個天点點号號月年])[^呢]*$",
     re.IGNORECASE,
 )
+#: Between what somebody tells first and what is then asked: "I hope you are well. Could you tell me when".
+_TOLD_FIRST = re.compile(r"(?<=\w{3}[.!])(?<!Mrs\.)(?<!Prof\.)(?<!etc\.)\s+|(?<=[。！])\s*")
 _NOUNS = frozenset(("总结", "總結", "概括", "概述", "介绍", "介紹", "说明", "說明"))
 #: What adds nothing of its own to the words beside it: an aside in brackets, and what joins a clause.
 _BESIDE = re.compile(r"[（(][^（()）]*[)）]|^\s*(?:因为|因為|由于|由於|所以|而且|但是|而|但)")
@@ -104,6 +106,8 @@ def asked(question: str) -> str:
     if len(ends) > 1:
         part, rest = flat[ends[-2] : ends[-1]].strip(), flat[ends[-1] :].strip()
         part = rest if _ASKS_AGAIN.match(rest) else part
+    last = _TOLD_FIRST.split(part)[-1]
+    part = last if _ASKS_AGAIN.match(last) or _WRAPPED.match(last) else part
     part = _CONDITION.sub("", _GREETING.sub("", part)) or part
     return _WRAPPED.sub("", plain(part)) or part
 

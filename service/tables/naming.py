@@ -110,9 +110,13 @@ class Named:
                     if not _same_number(self.form.question, span, cell):
                         continue
                     found.setdefault(span, []).append((at, cell))
+        self._numbered(found)
         whole = _outermost(found)
         for span in whole:
             columns = [one for one in found[span] if isinstance(one, int)]
+            for one in found[span] if len(columns) == 1 else ():
+                if not isinstance(one, int) and one[0] == columns[0]:  # week 4
+                    self.rows.setdefault(one, []).append(span)
             self.doubtful = self.doubtful or (bool(columns) and self._also_others(span, columns))
             for at in columns:
                 self.columns.setdefault(at, []).append(span)
@@ -186,6 +190,21 @@ class Named:
             if all(self.words[at + i].term == name[i] for i in range(count)):
                 yield self.words[at].start, self.words[at + count - 1].end
 
+    def _numbered(self, found: dict[Span, list[int | tuple[int, str]]]) -> None:
+        """Rows by their number in a column that stands beside it: week 4, room 12, 第4周."""
+        for span, some in list(found.items()):
+            for at in [one for one in some if isinstance(one, int)]:
+                numbers = {
+                    terms(cell): cell for cell in self.grid.column(at) if re.fullmatch(r"\d{1,4}", cell)
+                }
+                for i, word in enumerate(self.words):
+                    behind = i and self.words[i - 1].end == span[1] and word.start - span[1] <= len(" #")
+                    before = word.end == span[0] and self.form.question[: word.start].endswith("第")
+                    cell = numbers.get((word.term,)) if behind or before else None
+                    if cell is not None:
+                        whole = (span[0], word.end) if behind else (word.start - 1, span[1])
+                        found.setdefault(whole, []).extend([at, (at, cell)])
+
     def _also_others(self, span: Span, columns: Sequence[int]) -> bool:
         """Whether a name is written otherwise and is another's, too: "rate" of Rating and Rate per day."""
         said = plain(self.form.question[slice(*span)])
@@ -198,7 +217,7 @@ class Named:
     def _rows_in_part(self, left: Sequence[Word]) -> None:
         """Names of rows that the question has in part (the Comet), where no other row has these words."""
         at = self.subject
-        if at is None or any(column == at for column, _ in self.rows):
+        if at is None:
             return
         cells = [cell for cell in dict.fromkeys(self.grid.column(at)) if not _SUMS.fullmatch(_bare(cell))]
         having: dict[str, list[str]] = {}
@@ -211,7 +230,7 @@ class Named:
                 w.term if w.is_cjk else f" {w.term}" for w in left if start <= w.start < end
             ).strip()
             if said in alone:
-                self.rows.setdefault((at, alone[said]), []).append((start, end))
+                self.rows.setdefault((at, alone[said]), []).append(_widened(left, (start, end), alone[said]))
 
     def _of_every_row(self) -> set[str]:
         """Words that the name of every row has (lamp)."""
@@ -301,6 +320,16 @@ def _found(left: Sequence[Word], wanted: Iterable[str]) -> Iterator[Span]:
         if long:
             yield left[at].start, left[at + long - 1].end
         at += long or 1
+
+
+def _widened(left: Sequence[Word], span: Span, cell: str) -> Span:
+    """The span with the words on its left that the cell has, too: the 300 Pro."""
+    start, some = span[0], terms(cell)
+    for word in reversed([w for w in left if w.end <= span[0]]):
+        if word.term not in some or start - word.end > 1:
+            break
+        start = word.start
+    return start, span[1]
 
 
 def _part(left: Sequence[Word], name: Sequence[str]) -> list[Span]:

@@ -6,6 +6,7 @@
     cell      where the named row and the named column meet
     count     how many rows have a named value
     rows      which rows have it
+    polar     what it says in a column of yes and no: does the Basic plan have a pool?
     mean      the average of a column, of all rows or of those that have a named value
     sum       what they come to, where no row tells the total
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from service.questions.tabular import Extreme, Form, column_terms
@@ -26,12 +27,18 @@ from service.tables.measures import PRICES, asks_otherwise, measured, places_of,
 from service.tables.naming import Named, Span
 from service.tables.whole import Grid
 
-Way = Literal["extreme", "total", "cell", "count", "rows", "mean", "sum"]
+Way = Literal["extreme", "total", "cell", "count", "rows", "polar", "mean", "sum"]
 
 #: Names of columns that say how many of something there are, and what one of them costs.
 _QUANTITIES = column_terms("qty quantity pieces units count number 数量 數量 件数 件數 个数 個數")[0]
 #: In front of a number or a day they say that not only this one is meant.
 _RANGE = re.compile(r"(?:\b(?:from|to|by|through)|[从從到至])\s*$", re.IGNORECASE)
+#: What a row lacks is asked for.
+_LACKING = re.compile(
+    r"\b(?:without|(?:do|does|did|is|are|has|have)(?: not|n['’]?t)|lacks?|lacking|no)\b|没有|沒有"
+    r"|不(?=[支含提带])",
+    re.IGNORECASE,
+)
 _OR = re.compile(r"\bor\b|或", re.IGNORECASE)
 #: More rows than these are not listed; where they are counted, so many are cited.
 MOST_TOLD, MOST_CITED = 20, 5
@@ -45,12 +52,17 @@ class Told:
     way: Way
     values: tuple[str, ...]  #: cells, or how many
     names: tuple[str, ...]  #: of the rows
-    column: str  #: whose values were compared, as its header is written; "" for none
+    at: int  #: the column whose values were compared or are told; 0 where rows are counted or listed
     rows: tuple[int, ...]  #: that show it; the first ones, where they are too many to be listed
     looked_at: int  #: rows that were compared or gone through
     empty: int = 0  #: of these, how many tell nothing in that column
     first: Literal["names", "values"] = "values"  #: what was asked for
     exact: bool = True  #: columns were named in full, or not at all
+
+    @property
+    def column(self) -> str:
+        """That column's header as it is written; "" where rows are counted or listed."""
+        return "" if self.way in ("count", "rows") else self.grid.headers[self.at]
 
 
 def tell_all(form: Form, grids: Sequence[Grid]) -> Told | None:
@@ -60,7 +72,7 @@ def tell_all(form: Form, grids: Sequence[Grid]) -> Told | None:
     """
     found = [one for grid in grids if (one := tell(form, grid)) is not None]
     found = [one for one in found if one.exact] or found
-    same = {(one.way, one.values, one.names) for one in found}
+    same = {(one.way, one.values, one.names if one.way != "cell" else ()) for one in found}
     return found[0] if len(same) == 1 else None
 
 
@@ -71,6 +83,8 @@ def tell(form: Form, grid: Grid) -> Told | None:
     extremes = [e for e in form.extremes if not any(a < e.end and e.start < b for a, b in covered)]
     if len(extremes) > 1 or named.doubtful:
         return None
+    if form.asks == "polar":
+        return None if extremes or form.totals or form.means else _polar(named)
     if extremes:
         return _extreme(named, extremes[0])
     means = [span for span in form.means if not any(a < span[1] and span[0] < b for a, b in covered)]
@@ -120,7 +134,7 @@ def _extreme(named: Named, extreme: Extreme) -> Told | None:
         "extreme",
         tuple(dict.fromkeys(grid.cell(row, measure) for row in winners)),
         tuple(grid.cell(row, subject) for row in winners),
-        grid.headers[measure],
+        measure,
         tuple(shown if not keys else rows),
         len(rows),
         len(rows) - len(known),
@@ -225,7 +239,7 @@ def _added(named: Named, asking: Sequence[Span], *, mean: bool = False) -> Told 
         "mean" if mean else "sum",
         (result,),
         tuple(grid.cell(row, subject) for row in rows),
-        grid.headers[column],
+        column,
         tuple(rows if len(rows) <= MOST_TOLD else rows[:MOST_CITED]),
         len(rows),
         empty,
@@ -269,9 +283,7 @@ def _meeting(named: Named, way: Way, row: int, name: str, column: int) -> Told |
     cell = named.grid.cell(row, column)
     if values.empty(cell):
         return None
-    return Told(
-        named.grid, way, (cell,), (name,), named.grid.headers[column], (row,), 1, exact=not named.parts
-    )
+    return Told(named.grid, way, (cell,), (name,), column, (row,), 1, exact=not named.parts)
 
 
 def _one_column(named: Named, subject: int) -> tuple[int, list[Span]] | None:
@@ -291,15 +303,15 @@ def _one_column(named: Named, subject: int) -> tuple[int, list[Span]] | None:
 def _rows(named: Named) -> Told | None:
     """How many rows, or which, have the values that are named."""
     grid, subject = named.grid, named.subject
-    if subject is None or named.form.totals:
+    if subject is None or named.form.totals or (named.form.bare and not places_of(named, subject)):
         return None
-    chosen = _filtered(named, subject)
+    chosen = _having(named, subject) or _filtered(named, subject)
     if chosen is None:
         return None
     rows, names, used = chosen
     if names or not used or not rows:
         return None
-    filtered = {at for at, _ in named.rows}
+    filtered = {at for at, _ in named.rows} or {at for at in (*named.columns, *named.parts) if at != subject}
     others = [at for at in (*named.columns, *named.parts) if at not in (subject, *filtered)]
     if others:
         return None  # another column is asked for, or counted
@@ -319,12 +331,35 @@ def _rows(named: Named) -> Told | None:
         "count" if counts else "rows",
         (str(len(rows)),),
         tuple(dict.fromkeys(subjects)),
-        "",
+        min(filtered),
         tuple(rows if len(rows) <= MOST_TOLD else rows[:MOST_CITED]),
         looked_at,
         first="values" if counts else "names",
         exact=not named.parts,
     )
+
+
+def _having(named: Named, subject: int) -> tuple[list[int], list[str], list[Span]] | None:
+    """The rows that have what a column of yes and no tells, or that lack it (which plans have a pool)."""
+    asked = [at for at in (*named.columns, *named.parts) if at != subject]
+    told = values.polar(named.grid.column(asked[0])) if len(asked) == 1 and not named.rows else None
+    if told is None or not places_of(named, subject):
+        return None
+    lacking = [found.span() for found in _LACKING.finditer(named.form.question)]
+    rows = [row for row, has in enumerate(told) if has is (not lacking) and not named.sums(row)]
+    return rows, [], [*lacking, *places_of(named, asked[0])]
+
+
+def _polar(named: Named) -> Told | None:
+    """What one row says in a column of yes and no, or of how many."""
+    told = _cell(named)
+    if told is None or _LACKING.search(named.form.question):
+        return None
+    cells = [cell for cell in told.grid.column(told.at) if not values.empty(cell)]
+    counted = values.column(cells)
+    if values.polar(cells) is None and (counted is None or counted.unit):
+        return None
+    return replace(told, way="polar")
 
 
 def _counted(named: Named) -> list[Span]:

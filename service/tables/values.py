@@ -61,6 +61,39 @@ class Column:
         return _IS_CURRENCY.fullmatch(self.unit) is not None
 
 
+_YES = frozenset(
+    ("yes", "y", "true", "✓", "✔", "√", "included", "是", "有", "支持", "含", "可", "可以", "包含")
+)
+_NO = frozenset(
+    (
+        "no",
+        "n",
+        "false",
+        "✗",
+        "✘",
+        "×",
+        "x",
+        "not included",
+        "否",
+        "无",
+        "無",
+        "不支持",
+        "不含",
+        "不可",
+        "不可以",
+    )
+)
+
+
+def polar(cells: Sequence[str]) -> list[bool | None] | None:
+    """The cells of a column as yes and no, None where one tells nothing; None for any other column."""
+    told = [unicodedata.normalize("NFKC", cell).strip(" *`").casefold() for cell in cells]
+    if not all(one in _YES or one in _NO or one in _NOTHING for one in told):
+        return None
+    answers = [True if one in _YES else False if one in _NO else None for one in told]
+    return answers if any(one is not None for one in answers) else None
+
+
 def empty(cell: str) -> bool:
     """Whether a cell tells nothing."""
     return unicodedata.normalize("NFKC", cell).strip(" *`").casefold() in _NOTHING

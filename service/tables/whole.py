@@ -19,6 +19,12 @@ from service.tables import values
 MOST_CHARACTERS, MOST_ROWS = 200_000, 2_000
 
 _NAME = re.compile(r"(?<=[\u3400-\u9fff])(?:名称|名稱|名字|名)$|(?<=\w) (?:name|title)$")
+#: Above the first column of a table that stands on its side: what things have, and a column for each of them.
+_ON_ITS_SIDE = re.compile(
+    r"|propert(?:y|ies)|features?|spec(?:ification)?s?|attributes?|parameters?|characteristics?|criteri(?:on|a)"
+    r"|aspects?|details?|项目|項目|参数|參數|属性|屬性|规格|規格|指标|指標|特征|特徵|对比项|對比項|功能",
+    re.IGNORECASE,
+)
 _BRACKETS = re.compile(r"\s*[(（\[][^()（）\[\]]*[)）\]][\s*`]*$")
 
 
@@ -31,6 +37,7 @@ class Grid:
     headers: tuple[str, ...]  #: as they are written
     rows: tuple[cells.Row, ...]
     document: Document
+    lines: tuple[cells.Row, ...] = ()  #: of a table turned upright: the line of each column
 
     def cell(self, row: int, column: int) -> str:
         """What stands there, as it is written."""
@@ -41,9 +48,11 @@ class Grid:
         """The cells of a column."""
         return tuple(self.cell(row, at) for row in range(len(self.rows)))
 
-    def cited(self, first: int, last: int) -> tuple[Hit, int, int]:
-        """The stretch from one row to another, with the pages that it is on."""
+    def cited(self, first: int, last: int, column: int) -> tuple[Hit, int, int]:
+        """The stretch from one row to another, of a turned table a line, with the pages that it is on."""
         start, end = self.rows[first].start, self.rows[last].end
+        if self.lines:
+            start, end = self.lines[column].start, self.lines[column].end
         place = around(self.document, self.hit.char_start + start, self.hit.char_start + end, 0)
         return replace(self.hit, page_first=place.page_first, page_last=place.page_last), start, end
 
@@ -70,8 +79,7 @@ def grids(hits: Sequence[Hit], parsed: Parsed) -> list[Grid]:
             grid = _grid(
                 replace(hit, text=document.text[first:last], char_start=first, char_end=last), document
             )
-            if grid is not None:
-                found.append(grid)
+            found += [one for one in (grid, upright(grid) if grid else None) if one is not None]
     return found
 
 
@@ -118,6 +126,24 @@ def _grid(hit: Hit, document: Document) -> Grid | None:
             if below and below[0] not in names[at]:
                 names[at] = (*(f"{name} {below[0]}" for name in names[at][:1]), *below)
     return Grid(hit, tuple(names), tuple(headers), tuple(rows), document)
+
+
+def upright(grid: Grid) -> Grid | None:
+    """A table of what things have, a column for each of them, with a row for each; None where it is none."""
+    [header] = [table.first for table in cells.tables(grid.hit)]
+    if header is None or not _ON_ITS_SIDE.fullmatch(cells.plain(grid.headers[0])) or len(grid.names) < 3:
+        return None
+    lines = (header, *grid.rows)
+    if len(lines) != len(grid.hit.text.splitlines()) - 1:
+        return None  # its header has several lines
+    labels = [grid.hit.text[slice(*line.cells[0])] for line in lines]
+    if len({*labels}) < len(labels) or not all(labels[1:]):
+        return None
+    rows = tuple(
+        cells.Row(header.start, lines[-1].end, tuple(line.cells[at] for line in lines))
+        for at in range(1, len(grid.names))
+    )
+    return Grid(grid.hit, tuple(map(_names, labels)), tuple(labels), rows, grid.document, lines)
 
 
 def _names(header: str) -> tuple[str, ...]:

@@ -220,7 +220,7 @@ def test_a_passage_from_the_middle_speaks_for_its_whole_table() -> None:
     assert form is not None
     told = tell_all(form, [grid])
     assert told is not None and told.names == ("Heron",)
-    cited, first, last = grid.cited(told.rows[0], told.rows[0])
+    cited, first, last = grid.cited(told.rows[0], told.rows[0], told.at)
     assert cited.text[first:last] == "| Heron | Kiel | $1,250.00 | 14.5 | 1998-05-01 | 12 |"
     changed = Document(BOATS.replace("$640.00", "$641.00"), "", ())
     assert not grids([part], lambda _: changed), "it has changed since the search"
