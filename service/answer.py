@@ -24,7 +24,7 @@ from ingest import rerank
 from ingest.scripts import script
 from ingest.types import SearchResult
 from ingest.widening import widened
-from service import followup, refusal, tracing
+from service import followup, refusal, several, tracing
 from service.answering import across, chosen, computed, each, joint, quoted
 from service.answering.turn import Ask, Search, Source, Turn
 from service.events import Event, Final, Sources, Timings
@@ -70,6 +70,17 @@ class Answerer:
             Cancelled: `cancel` was set.
             IngestError, ModelError, ServiceError: what search and generator raise.
         """
+        questions = wanted.apart(ask.question)
+        if questions and _one_by_one(ask, generator):
+            one = partial(self._one, source=source, generator=generator, cancel=cancel)
+            yield from several.answer(questions, ask, one)
+        else:
+            yield from self._one(ask, source, generator, cancel)
+
+    def _one(
+        self, ask: Ask, source: Source, generator: Generator, cancel: threading.Event
+    ) -> Iterator[Event]:
+        """The events of one question."""
         asked = followup.standalone(ask.question, ask.history)
         # From here on, nobody has to know the history.
         ask = replace(ask, question=wanted.plain(asked.text))
@@ -176,6 +187,12 @@ class Answerer:
                     return
             turn.reply = before
         yield from joint.answer(turn)
+
+
+def _one_by_one(ask: Ask, generator: Generator) -> bool:
+    """Whether several questions are answered each by itself: larger models than ours answer them together."""
+    reads = ask.mode == "rag" and ask.reading == "each" and reader_of(generator) is not None
+    return ask.mode == "quote" or reads
 
 
 def _quotes(turn: Turn) -> bool:

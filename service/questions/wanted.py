@@ -7,6 +7,7 @@ within their sentence, which the citation shows.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from service import evidence
 
@@ -88,6 +89,18 @@ _ASKS_AGAIN = re.compile(
     r"|^[^呢]*(?:[谁誰哪怎吗嗎]|什[么麼]|多少|多[大久长長远遠高重]|如何|[几幾][个個天点點号號月年])[^呢]*$",
     re.IGNORECASE,
 )
+#: A part of a message that asks something by itself.
+_ASKS = re.compile(
+    r"\b(?:how|what|when|where|which|who|whom|whose|why|whats|wheres|whos)\b"
+    r"|(?:^|[.,;!:] |\b(?:and|or|but|so|also|then) )(?:can|could|does|do|did|is|are|was|were|will|would"
+    r"|should|may|must|has|have|had)(?:n['’]?t)?\b"
+    r"|[谁誰哪怎吗嗎呢]|什[么麼]|多少|多[大久长長远遠高重]|如何|[几幾]|是否|能否|可否|[为為]何|(\w)[不没沒]\1",
+    re.IGNORECASE,
+)
+#: More questions than these are taken for one text that has question marks.
+MOST_APART = 4
+#: Characters of what is no question of its own: Why? 谁？
+SHORTEST = 5
 #: Between what somebody tells first and what is then asked: "I hope you are well. Could you tell me when".
 _TOLD_FIRST = re.compile(r"(?<=\w{3}[.!])(?<!Mrs\.)(?<!Prof\.)(?<!etc\.)\s+|(?<=[。！])\s*")
 _NOUNS = frozenset(("总结", "總結", "概括", "概述", "介绍", "介紹", "说明", "說明"))
@@ -110,6 +123,20 @@ def asked(question: str) -> str:
     part = last if _ASKS_AGAIN.match(last) or _WRAPPED.match(last) else part
     part = _CONDITION.sub("", _GREETING.sub("", part)) or part
     return _WRAPPED.sub("", plain(part)) or part
+
+
+def apart(question: str) -> tuple[str, ...]:
+    """The questions of a message that holds several of them; () of one, and of more than `MOST_APART`.
+
+    What is told in front of a question stays with it; behind the last one it is no question.
+    """
+    flat = " ".join(question.split())
+    ends = [0, *(mark.end() for mark in _MARKS.finditer(flat))]
+    parts = [flat[a:b].strip() for a, b in pairwise(ends)]
+    rest = flat[ends[-1] :].strip()
+    parts += [rest] if rest and _ASKS_AGAIN.match(rest) else []
+    asks = all(_ASKS.search(part) and len(part) > SHORTEST for part in parts)
+    return tuple(parts) if asks and 1 < len(parts) <= MOST_APART else ()
 
 
 def plain(question: str) -> str:

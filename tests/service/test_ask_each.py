@@ -132,6 +132,28 @@ def test_events_are_a_draft_then_the_checked_answer(client: TestClient) -> None:
     assert json.loads(events[-1][1])["timings"]["first_token_ms"] > 0
 
 
+def test_two_questions_in_one_message_get_two_answers(client: TestClient) -> None:
+    both = "How tall is the tower? What colour is the bridge?"
+    reply = ask(client, both)
+    alone = [ask(client, "How tall is the tower?"), ask(client, "What colour is the bridge?")]
+    assert alone[0]["answered"] and not alone[1]["answered"]
+    assert reply["answered"] and reply["answer"].startswith(
+        "How tall is the tower?\n\n330 metres [1]\n\nWhat colour"
+    )
+    assert reply["citations"] == alone[0]["citations"] and reply["confidence"] == alone[0]["confidence"]
+    assert reply["answer"].endswith(alone[1]["answer"])
+    again = ask(client, "How tall is the tower? And how tall is the tower?")
+    assert again["answer"].count("330 metres [1]") == 2 and len(again["citations"]) == 1
+    with client.stream("POST", "/ask", json={"question": both, "stream": True}) as response:
+        events = read_events(response)
+    names = [name for name, _ in events]
+    assert names.count("final") == 1 and names[-1] == "final" and names.count("sources") == 2
+    final = json.loads(events[-1][1])
+    assert final["answer"] == reply["answer"] and final["sources"] == reply["sources"]
+    neither = ask(client, "What colour is the bridge? What colour is the tower?")
+    assert not neither["answered"] and neither["refusal_reason"] and neither["answer"] == alone[1]["answer"]
+
+
 def test_passages_that_do_not_tell_are_refused_without_a_draft(client: TestClient) -> None:
     question = "What is the Eiffel Tower in Paris made of?"
     reply = ask(client, question)
@@ -260,7 +282,7 @@ def test_the_joint_way_and_quotes_can_be_asked_for(client: TestClient) -> None:
     assert joint["reading"] == "joint" and joint["calibrator"] is None
     quoted = ask(client, mode="quote")
     assert quoted["reading"] is None and not quoted["llm_generated"]
-    chinese = ask(client, "Eiffel Tower 有多高？它高多少米，在哪里？", k=2)
+    chinese = ask(client, "Eiffel Tower 有多高，它高多少米，在哪里？", k=2)
     assert chinese["reading"] is None and not chinese["llm_generated"], "a language that it cannot write"
     assert client.post("/ask", json={"question": "x", "reading": "twice"}).status_code == 422
 

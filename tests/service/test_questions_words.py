@@ -101,6 +101,26 @@ def test_a_greeting_is_no_content() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "questions"),
+    [
+        ("What is the rent?", ()),
+        ("What is the rent? Thanks a lot!", ()),
+        ("When is the midterm? I mean the one in June.", ()),
+        ('What does "Who moved my cheese?" say about change?', ()),
+        ("Really? When is it due?", ()),  # the first asks nothing
+        ("What is the rent? And when is it due?", ("What is the rent?", "And when is it due?")),
+        ("how much is it? can i pay by card", ("how much is it?", "can i pay by card")),
+        ("押金是多少？什么时候退？", ("押金是多少？", "什么时候退？")),
+        ("It blinks. Why? How do I stop it?", ("It blinks. Why?", "How do I stop it?")),
+        ("Why? How do I stop it?", ()),
+        ("Who? What? Where? When? Why?", ()),
+    ],
+)
+def test_several_questions_in_one_message_are_told_apart(message: str, questions: tuple[str, ...]) -> None:
+    assert wanted.apart(message) == questions
+
+
+@pytest.mark.parametrize(
     ("question", "asks", "kind"),
     [
         ("When is the midterm? how do i ask for an extension", "how do i ask for an extension", "how-to"),
