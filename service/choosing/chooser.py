@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).with_name("calibrator.json")
 NEARLY, MOST = 0.5, 5
 #: A list is taken for its likeliest item if it is at least this likely beside it.
 WHOLE_LIST = 0.25
+#: A list that the question names by its label, Ingredients: for what the ingredients are, from so much on.
+NAMED_LIST = 0.05
 #: The other side of a comparison, the same.
 OTHER_SIDE = 0.1
 
@@ -88,8 +90,17 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
         question: as asked.
         ordered: stretches and their probabilities, likeliest first.
     """
-    first, best = ordered[0]
     kind = kinds.kind(question)
+    things = compared.things(question) if kind == "comparison" else ()
+    whole = {_name(stretch) for stretch, _ in ordered if stretch.kind == "row"}.intersection(things)
+    # The third of a table's products is not compared.
+    others = [s for s, _ in ordered if things and s.kind == "row" and not _about(s, things, whole)]
+    ordered = [one for one in ordered if one[0] not in others] or ordered
+    first, best = ordered[0]
+    if kind == "list":
+        named = [s for s, p in ordered if p >= NAMED_LIST * best and _is_called(s, question)]
+        if named:
+            return (named[0],)
     if kind not in kinds.SEVERAL:
         # A run of items or rows that no sentence announces is no list: one of them answers.
         alone = [s for s, _ in ordered if s.kind in ("item", "row") and s.touches(first)]
@@ -102,12 +113,8 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     behind = next((s for s, _ in ordered if _behind(first, s)), None)
     if kind != "comparison" and behind is not None:
         taken.append(behind)
-    things = compared.things(question) if kind == "comparison" else ()
     taken += _others(things, first, ordered)
-    whole = {_name(stretch) for stretch, _ in ordered if stretch.kind == "row"}.intersection(things)
     for stretch, probability in ordered:
-        if things and stretch.kind == "row" and not _about(stretch, things, whole):
-            continue  # the third of a table's products is not compared
         near = _section(stretch) == _section(first) or stretch.rank == first.rank
         if len(taken) == MOST or probability < NEARLY * best:
             break
@@ -118,6 +125,15 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
         by_place = {s.key: s for s in (first, *_names(number, taken, ordered), *taken)}
         taken = list(by_place.values())[:MOST]
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
+
+
+def _is_called(stretch: Stretch, question: str) -> bool:
+    """Whether a list's label, or the heading right above it, says nothing but what the question asks for."""
+    label, colon, _ = stretch.text.partition("\n")
+    label = label.rstrip().rstrip("：:") if colon and label.rstrip().endswith((":", "：")) else ""
+    heading = stretch.hit.heading_path[-1:] if stretch.first and not label else ()
+    said = frozenset(evidence.terms(label or "".join(heading)))
+    return stretch.kind == "list" and bool(said) and said.issubset(evidence.terms(question))
 
 
 def _about(stretch: Stretch, things: Sequence[frozenset[str]], whole: Collection[frozenset[str]]) -> bool:

@@ -236,11 +236,15 @@ def test_the_likeliest_brings_what_belongs_to_it() -> None:
     told = [s.text for s in together("X3和X5有什么区别", sorted(rows, key=lambda one: -one[1]))]
     assert told == goods.splitlines()[:2], "a third product is not compared"
     plans = "| Plus | $39 |\n| Plus Student | $29 |\n| Premium | $59 |\n"
-    rows = [(s, 0.9 if s.kind == "row" else 0.1) for s in stretches([hit(plans)])]
+    rows = [(s, 0.1 + 0.8 * (s.kind == "row") + 0.05 * ("S" in s.text)) for s in stretches([hit(plans)])]
     told = [
         s.text for s in together("difference between plus and premium", sorted(rows, key=lambda o: -o[1]))
     ]
     assert told == plans.splitlines()[::2], "Plus is not Plus Student, where it has a row of its own"
+    soup = "Ingredients:\n- 2 carrots\n- 1 onion\n\nChop the onion. Fry it. Add soup.\n"
+    asked = "what are the ingredients of the soup"
+    assert chosen(asked, soup, Add=0.9, Fry=0.8, Ingredients=0.2) == [soup.partition("\n\n")[0]]
+    assert "Add soup." in chosen(asked, soup, Add=0.9, Ingredients=0.02), "not where all speaks against it"
     periods = "It lasted long. It has three periods. {} It ended badly."
     for names in (
         "The first is red, the second blue, the third green.",
