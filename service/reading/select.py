@@ -180,6 +180,7 @@ def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageRead
         and (reading.polar or words(reading.answer or "") not in (["yes"], ["no"]))
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
+        and not (reading.answer and wanted.is_of_another_kind(question, reading.answer))
     ]
 
 

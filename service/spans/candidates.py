@@ -16,6 +16,7 @@ from ingest.types import Hit
 from model.engine.constrain import boundaries
 from model.spans.reader import SpanReading
 from service import evidence
+from service.questions.wanted import is_of_another_kind
 from service.quoting import Quote
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
@@ -67,12 +68,13 @@ def gather(
             place = (hit.document_id, hit.char_start + start, hit.char_start + end)
             if around is None or start >= end or place in seen:
                 continue
-            if repeats(question, hit.text[start:end]) or repeats(question, hit.text[around[0] : around[1]]):
+            words = hit.text[start:end]
+            if repeats(question, words) or repeats(question, hit.text[around[0] : around[1]]):
+                continue
+            if is_of_another_kind(question, words):
                 continue
             seen.add(place)  # neighbouring passages overlap
-            found = PassageReading(
-                hit, rank, reading.not_here, True, hit.text[start:end], (start, end), False, (around,)
-            )
+            found = PassageReading(hit, rank, reading.not_here, True, words, (start, end), False, (around,))
             made.append((found, reading, span.score))
     leading = list({one.rank: one for one, *_ in reversed(made)}.values())
     return [

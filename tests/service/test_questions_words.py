@@ -101,6 +101,28 @@ def test_a_greeting_is_no_content() -> None:
 
 
 @pytest.mark.parametrize(
+    ("question", "words", "other"),
+    [
+        ("新版App什么时候上线", "张伟汇报", True),
+        ("新版App什么时候上线", "4月22日", False),
+        ("项目何时结束？", "洪水退去之后", False),
+        ("他哪年出生？", "上海", True),
+        ("会议有几个人参加？", "刘芳", True),
+        ("会议有几个人参加？", "十二人", False),
+        ("押金多少元？", "免收", False),
+        ("谁主持会议？", "刘芳", False),
+        ("what time does Nina's flight leave", "October 2024", True),
+        ("What time does it leave?", "11:20", False),
+        ("at what time is dinner", "around 8 pm", False),
+        ("What time period does it cover?", "the war", False),
+        ("When did it end?", "the siege", False),
+    ],
+)
+def test_a_person_is_no_time_and_a_place_no_number(question: str, words: str, other: bool) -> None:
+    assert wanted.is_of_another_kind(question, words) is other
+
+
+@pytest.mark.parametrize(
     ("message", "questions"),
     [
         ("What is the rent?", ()),
