@@ -26,6 +26,8 @@ from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
+#: What stands for these in a template while it is looked at.
+BOS, EOS = "\ue000bos\ue000", "\ue000eos\ue000"
 Role = Literal["system", "user", "assistant"]
 #: Which of an assistant's turns are supervised; see `ChatTemplate.encode`.
 Teach = Literal["replies", "said", "last"]
@@ -51,6 +53,8 @@ class ChatTemplate:
     """ChatML with a default system turn, put first where a conversation brings none; None puts none."""
 
     default_system: str | None = None
+    begins: bool = False  #: with the tokenizer's BOS, in front of all turns
+    trims: bool = False  #: white space around what a turn says is no part of it
 
     @classmethod
     def recognise(cls, jinja: str, *, source: str = "chat template") -> Self:
@@ -67,16 +71,22 @@ class ChatTemplate:
         ]
         try:
             compiled = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(jinja)
-            said = [compiled.render(messages=probe, add_generation_prompt=True) for probe in probes]
+            said = [
+                compiled.render(messages=probe, add_generation_prompt=True, bos_token=BOS, eos_token=EOS)
+                for probe in probes
+            ]
+            wide = compiled.render(messages=[{**user, "content": "\n q "}], bos_token=BOS, eos_token=EOS)
         except Exception as error:  # a foreign program: it may raise anything
             raise UnsupportedModel(
                 f"{source}: the Jinja template fails on a plain question: {error}"
             ) from error
+        begins = all(text.startswith(BOS) for text in said)
+        said = [text.removeprefix(BOS) for text in said]
         head, behind = f"{START}system\n", f"{END}\n{START}user\n"
         default = None
         if said[0].startswith(head) and behind in said[0]:
             default = said[0][len(head) : said[0].index(behind)]
-        template = cls(default)
+        template = cls(default, begins, f"{START}user\nq{END}" in wide)
         if [template.text(probe) for probe in probes] != said:
             raise UnsupportedModel(
                 f"{source}: only ChatML templates are supported; this one begins {said[0][:80]!r}"
@@ -85,12 +95,18 @@ class ChatTemplate:
 
     def turns(self, messages: Sequence[Message]) -> list[Message]:
         """The turns that are rendered, the default system turn included."""
+        said = list(messages)
+        if self.trims:
+            said = [{"role": turn["role"], "content": turn["content"].strip()} for turn in messages]
         if self.default_system is None or (messages and messages[0]["role"] == "system"):
-            return list(messages)
-        return [{"role": "system", "content": self.default_system}, *messages]
+            return said
+        return [{"role": "system", "content": self.default_system}, *said]
 
     def text(self, messages: Sequence[Message], *, reply: bool = True) -> str:
-        """The conversation as one string, for people to read; `encode` is what a model reads."""
+        """The conversation as one string, for people to read; `encode` is what a model reads.
+
+        BOS has no spelling here, and is left out.
+        """
         turns = "".join(f"{START}{turn['role']}\n{turn['content']}{END}\n" for turn in self.turns(messages))
         return turns + f"{START}assistant\n" if reply else turns
 
@@ -110,8 +126,10 @@ class ChatTemplate:
         An assistant's content is encoded apart from its header, as it is when it is being generated.
 
         Raises:
-            UnsupportedModel: the vocabulary lacks ChatML's control tokens.
+            UnsupportedModel: the vocabulary lacks ChatML's control tokens, or BOS where the template has it.
         """
+        if self.begins and not tokenizer.opening:
+            raise UnsupportedModel("the chat template begins with BOS, which the tokenizer does not have")
         try:
             start, end = tokenizer.special[START], tokenizer.special[END]
         except KeyError as error:
@@ -126,6 +144,7 @@ class ChatTemplate:
             ids.extend(tokens)
             mask.extend([supervised] * len(tokens))
 
+        put(list(tokenizer.opening) if self.begins else [])
         turns = self.turns(messages)
         last = turns[-1] if turns else None
         for turn in turns:

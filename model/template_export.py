@@ -6,8 +6,9 @@ file is refused, never approximated.
 * Jinja is what `tokenizer_config.json` carries for transformers, vLLM and llama.cpp: one line, nothing but
   `if`, `for`, string literals and `+`, which every one of their Jinja engines has.
 * A Modelfile's TEMPLATE is a Go template over `.Messages`. Ollama puts SYSTEM in front of a conversation that
-  has no system turn, which is our default system turn. The reply ends at the stop strings, and `num_ctx` is
-  set, since Ollama's own default is shorter than the model's window and cuts prompts without a word.
+  has no system turn, which is our default system turn; BOS comes from the GGUF. The reply ends at the stop
+  strings, and `num_ctx` is set, since Ollama's default is shorter than the model's window and cuts prompts
+  without a word.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ def jinja(template: ChatTemplate) -> str:
         default = (
             f"{{% if not messages or messages[0]['role'] != 'system' %}}{{{{ {literal} }}}}{{% endif %}}"
         )
-    turn = f"'{START}' + message['role'] + '\\n' + message['content'] + '{END}\\n'"
+    content = "(message['content'] | trim)" if template.trims else "message['content']"
+    turn = f"'{START}' + message['role'] + '\\n' + {content} + '{END}\\n'"
     return (
-        default
+        ("{{ bos_token }}" if template.begins else "")
+        + default
         + f"{{% for message in messages %}}{{{{ {turn} }}}}{{% endfor %}}"
         + f"{{% if add_generation_prompt %}}{{{{ '{START}assistant\\n' }}}}{{% endif %}}"
     )
@@ -71,10 +74,14 @@ def ollama_fields(template: ChatTemplate | None, *, context_length: int) -> dict
     """What `/api/create` takes beside the file: the Modelfile's lines as template, system and parameters.
 
     Raises:
-        UnsupportedModel: a default system turn that a Modelfile cannot hold.
+        UnsupportedModel: a default system turn that a Modelfile cannot hold, or a template that trims.
     """
     if template is None:
         return {"template": "{{ .Prompt }}", "parameters": {"num_ctx": context_length}}
+    if template.trims:
+        raise UnsupportedModel(
+            "Modelfile: the chat template drops white space around turns, which Go's cannot"
+        )
     system = template.default_system
     fields: dict[str, Any] = {"template": GO_TEMPLATE}
     if system is not None:

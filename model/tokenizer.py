@@ -64,6 +64,7 @@ class Tokenizer:
         special: dict[str, int] | None = None,
         spoken: Collection[str] = (),
         normal_form: str | None = None,
+        opening: Sequence[int] = (),
     ) -> None:
         """Build from byte-level strings.
 
@@ -74,12 +75,14 @@ class Tokenizer:
             special: control tokens, as text, to id.
             spoken: those of them that are words added later: no text becomes one, but a reply shows them.
             normal_form: Unicode normal form applied first, such as "NFC".
+            opening: ids that stand in front of a plain text, see `begin`.
 
         Raises:
             TokenizerError: a merge without its parts or its result in the vocabulary.
         """
         self.special = dict(special or {})
         self.pattern, self.normal_form = pattern, normal_form
+        self.opening = tuple(opening)
         alphabet = byte_alphabet()
         control = set(self.special.values())
 
@@ -142,6 +145,7 @@ class Tokenizer:
             special=added,
             spoken=[token["content"] for token in tokens if not token.get("special", True)],
             normal_form=_normal_form(spec.get("normalizer"), path),
+            opening=_opening(spec.get("post_processor")),
         )
 
     @property
@@ -155,6 +159,10 @@ class Tokenizer:
             text = unicodedata.normalize(self.normal_form, text)  # type: ignore[arg-type]
         ids = self._ids
         return [ids[rank] for part in _without_long_runs(text) for rank in self._ranks(part)]
+
+    def begin(self, text: str) -> list[int]:
+        """Ids of a whole text that is to be scored or continued: behind BOS, where the model has one."""
+        return [*self.opening, *self.encode(text)]
 
     def count(self, text: str) -> int:
         """Number of ids of `text`."""
@@ -225,6 +233,19 @@ class StreamDecoder:
     def finish(self) -> str:
         """What is left: U+FFFD if the last character never became whole."""
         return self._decoder.decode(b"", final=True)
+
+
+def _opening(post: dict[str, Any] | None) -> list[int]:
+    """The ids that a post-processor puts in front of a text: BOS in the Llama family, none in most others."""
+    found: list[int] = []
+    for one in (post or {}).get("processors") or [post or {}]:
+        if one.get("type") != "TemplateProcessing":
+            continue
+        for item in one["single"]:
+            if "Sequence" in item:
+                break
+            found += one["special_tokens"][item["SpecialToken"]["id"]]["ids"]
+    return found
 
 
 def _pair(merge: str | Sequence[str]) -> tuple[str, str]:

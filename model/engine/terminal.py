@@ -103,7 +103,7 @@ def run(args: argparse.Namespace, home: Path) -> int:
     prompt = args.prompt if args.prompt is not None else piped
     if prompt is None:
         return _chat(engine, sampling, args.system, fit=args.max_tokens is None)
-    ids = engine.tokenizer.encode(prompt) if args.raw else engine.prompt(_messages(args.system, prompt))
+    ids = engine.tokenizer.begin(prompt) if args.raw else engine.prompt(_messages(args.system, prompt))
     sampling = _fitting(engine, ids, sampling) if args.max_tokens is None else sampling
     _reply(engine.generate(ids, sampling), as_json=args.json)
     return 0

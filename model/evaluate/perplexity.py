@@ -66,7 +66,7 @@ def surprise(
         raise ModelError(f"window must be between 2 and {engine.config.context_length} tokens, got {window}")
     if not 1 <= stride < window:
         raise ModelError(f"stride must be between 1 and window - 1 ({window - 1}), got {stride}")
-    ids = engine.tokenizer.encode(text)[:max_tokens]
+    ids = engine.tokenizer.begin(text)[:max_tokens]
     if len(ids) < 2:
         raise ModelError("the text has less than two tokens: there is nothing to score")
     nats, done = 0.0, 1

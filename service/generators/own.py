@@ -182,7 +182,7 @@ class OwnGenerator:
 
     def go_on(self, text: str, sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
         """What follows the text, without the chat template. Raises what `stream` raises."""
-        yield from self._reply(self._engine.tokenizer.encode(text), sampling, cancel)
+        yield from self._reply(self._engine.tokenizer.begin(text), sampling, cancel)
 
     def _reply(self, prompt: Sequence[int], sampling: Sampling, cancel: threading.Event) -> Iterator[Piece]:
         drafting = replace(sampling, prompt_lookup=DRAFTS)  # the reply is the same, sooner where it quotes

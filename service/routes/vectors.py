@@ -35,7 +35,7 @@ class _Scoring:
             )
         engine = generator.engine
         tokenizer, given = engine.tokenizer, self.body.continuations
-        prompt, ids = tokenizer.encode(self.body.prompt), [tokenizer.encode(text) for text in given]
+        prompt, ids = tokenizer.begin(self.body.prompt), [tokenizer.encode(text) for text in given]
         found = engine.score(prompt, ids, cancel=cancel)
         results = [
             ScoredReply(

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import processors
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from model import template_export
 from model.chat import END, START, ChatTemplate, Message
 from model.errors import UnsupportedModel
 from model.tokenizer import Tokenizer
@@ -117,11 +119,40 @@ def test_the_default_system_turn_is_read_off_the_template() -> None:
         "{% for",
         "{{ messages + 1 }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        JINJA.replace("'<|im_end|>' + '\n'", "'<|im_end|>' + eos_token + '\n'"),
     ],
 )
 def test_other_templates_are_refused(jinja: str) -> None:
     with pytest.raises(UnsupportedModel):
         ChatTemplate.recognise(jinja)
+
+
+def test_bos_in_front_and_trimmed_turns_are_the_template_s(both, tmp_path: Path) -> None:
+    begun = "{{ bos_token }}" + JINJA.replace("message['content']", "message['content'] | trim")
+    template = ChatTemplate.recognise(begun)
+    assert (template.begins, template.trims) == (True, True)
+    assert ChatTemplate.recognise(JINJA.replace("' + message", "' +  message")) == ChatTemplate.recognise(
+        JINJA
+    )
+    assert ChatTemplate.recognise(template_export.jinja(template)) == template
+    ours, theirs = both
+    spec = json.loads(theirs.backend_tokenizer.to_str())
+    bos = theirs.convert_ids_to_tokens(ours.special[END])  # any control token will do
+    spec["post_processor"] = json.loads(
+        processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, ours.special[END])]
+        ).__getstate__()
+    )
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    with_bos = Tokenizer.from_file(tmp_path / "tokenizer.json")
+    assert with_bos.begin("你好 hi") == [ours.special[END], *ours.encode("你好 hi")] != ours.begin("你好 hi")
+    messages = conversation(None, [("who?", "I.")], "  why?\n")
+    (text,), _ = render_jinja_template(
+        [messages], chat_template=begun, add_generation_prompt=True, bos_token=bos
+    )
+    assert template.encode(messages, with_bos).ids == theirs.encode(text, add_special_tokens=False)
+    with pytest.raises(UnsupportedModel, match="BOS"):
+        template.encode(messages, ours)
 
 
 @pytest.mark.weights
