@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ingest.cli import arguments as command_line
 from ingest.cli import commands, terminal
+from ingest.cli.ending import ended
 from ingest.embed import Embedder
 from ingest.embed.finding import ONNX, OPENAI, embedder_named
 from ingest.embed.onnx import OnnxEmbedder
@@ -31,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     terminal.speak_any_name()
     arguments = command_line.parse(given)
-    try:
+
+    def run() -> int:
         home = Path(arguments.home).expanduser().resolve() if arguments.home else find_home()
         flags = {"collection": arguments.collection, "workers": getattr(arguments, "workers", None)}
         flags["ocr"] = getattr(arguments, "ocr", None)
@@ -40,21 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = read_table("ingest", IngestSettings, flags)
         terminal.note(f"data folder {home}, collection {settings.collection}")
         return commands.run(arguments, home, settings, lambda name: _find(name, home))
-    except IngestError as error:
-        terminal.note(f"error: {error}")
-        return 2
-    except RuntimeError as error:
-        if "home directory" not in str(error):  # what pathlib says of ~name
-            raise
-        terminal.note("error: a path begins with ~ and the name of a user that this machine does not know")
-        return 2
-    except KeyboardInterrupt:
-        terminal.note("interrupted")
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone; without this Python complains once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+
+    return ended(run, (IngestError,), failed=2)
 
 
 def _find(name: str, home: Path) -> Embedder:

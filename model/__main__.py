@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ingest.cli.ending import ended
 from ingest.errors import IngestError
 from ingest.settings import find_home
 from model import install, report
@@ -42,23 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
     arguments = _parser(given).parse_args(given)
-    try:
-        return _dispatch(arguments)
-    except (ModelError, IngestError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except RuntimeError as error:
-        if "home directory" not in str(error):  # what pathlib says of ~name
-            raise
-        print("error: a path begins with ~ and the name of an unknown user", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone; without this Python complains once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return ended(lambda: _dispatch(arguments), (ModelError, IngestError), failed=1)
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

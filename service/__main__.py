@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
 
+from ingest.cli.ending import ended
 from ingest.errors import IngestError
 from ingest.settings import find_home, read_table
 from model.errors import ModelError
@@ -26,78 +28,67 @@ def main(argv: list[str] | None = None) -> int:
     ):  # a character that the terminal's encoding lacks ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")
     given = arguments.parse(sys.argv[1:] if argv is None else argv)
-    try:
-        home = Path(given.home).expanduser().resolve() if given.home else find_home()
-        if given.command == "keys":
-            from service.cli import keys
+    return ended(lambda: _dispatch(given), (ServiceError, IngestError, ModelError), failed=2)
 
-            return keys.execute(given, read_table("service", ServiceSettings), home)
-        if given.command == "database":
-            from service.cli import database
 
-            return database.execute(read_table("service", ServiceSettings), home, given)
-        if given.command == "settings":
-            from service.cli import settings as shown
+def _dispatch(given: Namespace) -> int:
+    home = Path(given.home).expanduser().resolve() if given.home else find_home()
+    if given.command == "keys":
+        from service.cli import keys
 
-            return shown.execute(given, home)
-        flags = {name: getattr(given, name, None) for name in ("host", "port", "model", "collection")}
-        settings = read_table("service", ServiceSettings, flags)
-        if given.command == "serve":
-            from service.cli import serve
+        return keys.execute(given, read_table("service", ServiceSettings), home)
+    if given.command == "database":
+        from service.cli import database
 
-            serve.run(settings, home)
-        if given.command == "mcp":
-            from service.cli import mcp
+        return database.execute(read_table("service", ServiceSettings), home, given)
+    if given.command == "settings":
+        from service.cli import settings as shown
 
-            return mcp.run(settings, home)
-        if given.command == "classify":
-            from service.cli import classify
+        return shown.execute(given, home)
+    flags = {name: getattr(given, name, None) for name in ("host", "port", "model", "collection")}
+    settings = read_table("service", ServiceSettings, flags)
+    if given.command == "serve":
+        from service.cli import serve
 
-            return classify.execute(given, settings, home)
-        if given.command == "calibrate":
-            from service.cli import calibrate
+        serve.run(settings, home)
+    if given.command == "mcp":
+        from service.cli import mcp
 
-            return calibrate.execute(given, settings, home)
-        if given.command == "evaluate":
-            from service.cli import evaluate
+        return mcp.run(settings, home)
+    if given.command == "classify":
+        from service.cli import classify
 
-            return evaluate.execute(given, settings, home)
-        if given.command == "tune":
-            from service.cli import tune
+        return classify.execute(given, settings, home)
+    if given.command == "calibrate":
+        from service.cli import calibrate
 
-            return tune.execute(given, settings, home)
-        from service.cli import ask, frame
+        return calibrate.execute(given, settings, home)
+    if given.command == "evaluate":
+        from service.cli import evaluate
 
-        body = ask.request(
-            question=given.question,
-            mode=given.mode,
-            reading=given.reading,
-            k=given.k,
-            search_mode=given.search_mode,
-            filters=given.filter,
-            rerank=given.rerank,
-            context=given.context,
-            max_tokens=given.max_tokens,
-            acceptable_error=given.acceptable_error,
-        )
-        if not given.json:
-            words = frame.of(body.asked)
-            print(words.begins(str(home), settings.collection, settings.model), file=sys.stderr)
-        return ask.run(ask.assemble(settings, home), body, as_json=given.json, follow=given.follow)
-    except (ServiceError, IngestError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if "home directory" not in str(error):  # what pathlib says of ~name
-            raise
-        print("error: a path begins with ~ and the name of an unknown user", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return evaluate.execute(given, settings, home)
+    if given.command == "tune":
+        from service.cli import tune
+
+        return tune.execute(given, settings, home)
+    from service.cli import ask, frame
+
+    body = ask.request(
+        question=given.question,
+        mode=given.mode,
+        reading=given.reading,
+        k=given.k,
+        search_mode=given.search_mode,
+        filters=given.filter,
+        rerank=given.rerank,
+        context=given.context,
+        max_tokens=given.max_tokens,
+        acceptable_error=given.acceptable_error,
+    )
+    if not given.json:
+        words = frame.of(body.asked)
+        print(words.begins(str(home), settings.collection, settings.model), file=sys.stderr)
+    return ask.run(ask.assemble(settings, home), body, as_json=given.json, follow=given.follow)
 
 
 if __name__ == "__main__":
