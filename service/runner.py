@@ -6,8 +6,8 @@ embedded or searched.
 
 Invariants:
 - at most `slots` jobs run and at most `queue_length` wait; one more raises `Busy` at once;
-- whoever stops listening (client gone, deadline passed) sets the job's `cancel`; a waiting job leaves the
-  queue at once, a running one ends within one prefill slice or token;
+- whoever stops listening (client gone, deadline passed, read or not) sets the job's `cancel`; a waiting job
+  leaves the queue at once, a running one ends within one prefill slice or token;
 - a job that ignores `cancel` for `grace_s` loses its slot: a new thread takes its place and its late events
   go nowhere.
 """
@@ -30,6 +30,9 @@ from service.logs import request_id
 
 logger = logging.getLogger(__name__)
 
+#: Seconds behind its deadline in which a job that nobody listens to is ended.
+UNREAD_S = 0.5
+
 Event = TypeVar("Event")
 Job = Callable[[threading.Event], Iterator[Event]]
 
@@ -51,6 +54,8 @@ class Ticket(Generic[Event]):
         self.request_id = request_id.get()
         self.within = tracing.here()
         self.queued_at = time.monotonic()
+        # Who listens learns of the deadline in `events`; a client that has stopped reading does not.
+        self._end = loop.call_later(deadline_s + UNREAD_S, self.release)
 
     def post(self, kind: str, value: Any) -> None:
         """Called by the worker: hand something to the event loop (which may be gone)."""
@@ -82,6 +87,7 @@ class Ticket(Generic[Event]):
                 else:
                     return
         finally:
+            self._end.cancel()
             self.release()
 
     def release(self) -> None:

@@ -47,7 +47,7 @@ SOURCES = {
     ),
     LARGE: (
         "LATIN",
-        "SQuAD 1.1, training part, a question of 64% of its paragraphs (Rajpurkar et al., 2016; text from Wikipedia) "
+        "SQuAD 1.1, training part, two questions of every paragraph (Rajpurkar et al., 2016; text from Wikipedia) "
         "| English | CC BY-SA 4.0",
     ),
     "nq_oracle_a": (
@@ -115,6 +115,8 @@ def main() -> None:
     net.load_state_dict(state)
     card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     card = card.replace("{pairs}", told(run, encoder.config.width))
+    kept = f" What is shipped lies between the weights before and after: {args.keep:.0%} of before."
+    card = card.replace("{kept}", kept if args.keep else "")
     card = card.replace("{sources}", "\n".join(f"| {SOURCES[name][1]} |" for name in args.sets))
     scripts = sorted({SOURCES[name][0] for name in args.sets})
     figures = args.figures.read_text(encoding="utf-8").strip() if args.figures else "Not measured yet."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -117,6 +118,28 @@ class TestDeadline:
         assert asyncio.run(two()) == [504, 504]
         assert len(generator.asked) == 1
         generator.gate.set()
+
+
+def test_a_client_that_stops_reading_keeps_its_slot_no_longer_than_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.runner.UNREAD_S", 0.0)
+    made = Runner("test")
+
+    def endless(cancel: threading.Event) -> Iterator[int]:
+        yield 0
+        cancel.wait(20)
+        yield 1
+
+    async def unread() -> None:
+        events = made.submit(endless, 0.2).events()
+        assert await anext(events) == 0 and made.running == 1
+        while made.running:  # nobody asks for the next event
+            await asyncio.sleep(0.01)
+        await events.aclose()
+
+    asyncio.run(asyncio.wait_for(unread(), 15))
+    made.close()
 
 
 def test_live_at_once_ready_when_loaded(app: FastAPI, library: MemoryLibrary) -> None:
