@@ -51,19 +51,23 @@ async def readyz(request: Request, parts: PartsDep) -> JSONResponse:
     """200 when index and models are loaded, 503 before, with what is missing.
 
     `index` is the embedder and the default collection; another collection is opened when it is first asked
-    for, and `notes` name those that could not be. Where keys are asked for, `notes` are for those that are
-    held to no collection.
+    for, and `notes` name those that could not be. Where keys are asked for, `notes` and the reasons of what
+    has failed are for those that are held to no collection.
     """
     state = parts.readiness.state
     failing = request.app.state.parts.library.failing()  # of all collections, whoever calls
     notes = [f"collection {name!r} cannot be used: {why}" for name, why in failing.items()]
     notes += parts.answerer.calibrators.notes
-    if notes and not await run_in_threadpool(request.app.state.doorman.shows_all, access(request)):
-        notes = []
+    told = parts.readiness.parts()
+    plain = {part: how if how in ("ready", "loading") else "failed" for part, how in told.items()}
+    if (notes or plain != told) and not await run_in_threadpool(
+        request.app.state.doorman.shows_all, access(request)
+    ):
+        notes, told = [], plain
     home = str(parts.home)
     shown = ReadyReply(
         status=state,
-        parts={k: v.replace(home, "LOREBASE_HOME") for k, v in parts.readiness.parts().items()},
+        parts={k: v.replace(home, "LOREBASE_HOME") for k, v in told.items()},
         notes=[note.replace(home, "LOREBASE_HOME") for note in notes],
     )
     headers = {"Retry-After": "2"} if state == "loading" else {}

@@ -149,8 +149,8 @@ class ReadyReply(Reply):
 
     status: Literal["ready", "loading", "failed"]
     parts: dict[str, str] = Field(
-        description="each part: ready, loading, or what is wrong with it; index is the embedder with the "
-        "default collection"
+        description="each part: ready, loading, or what is wrong with it (to keys of some collections "
+        "only: failed); index is the embedder with the default collection"
     )
     notes: list[str] = Field(
         [],

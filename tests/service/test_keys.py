@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 
+from ingest.errors import IndexDamaged
 from service import access, limited
 from service import app as composition
 from service import keys as keys_module
@@ -274,6 +275,12 @@ def test_what_is_open_names_no_collection_to_strangers_and_to_keys_of_others(
     for headers in ({}, bearer(two[0]), bearer("lb_" + "0" * 16 + "_" + "x" * 43)):
         assert client.get("/readyz", headers=headers).json()["notes"] == []
     assert "'b'" in client.get("/readyz", headers=bearer(whole)).json()["notes"][0]
+    readiness = client.app.state.parts.readiness  # type: ignore[attr-defined]
+    readiness._errors["index"] = IndexDamaged("The index in collections/b is damaged: row 7 of secret.md")
+    for headers in ({}, bearer(two[0])):
+        told = client.get("/readyz", headers=headers)
+        assert told.status_code == 503 and told.json()["parts"]["index"] == "failed"
+    assert "secret.md" in client.get("/readyz", headers=bearer(whole)).json()["parts"]["index"]
 
 
 def test_a_stale_adapter_tells_nothing_of_documents_of_others(
