@@ -7,8 +7,8 @@ One function serves both sides, so a document and a question are cut alike. Rule
 - NFKC: full-width and half-width forms, ligatures and compatibility characters become plain ones.
 - Scripts written without spaces (Han, kana, Hangul, Thai, Lao, Khmer, Burmese) become overlapping pairs of
   characters; a run of one character stays one. Pairs need no dictionary and lose no word at a wrong cut.
-- Other words are lower-cased, lose Latin and Greek diacritics and are reduced to their English stem
-  (Snowball).
+- Other words are lower-cased, lose Latin and Greek diacritics (ø is o, æ ae) and are reduced to their English
+  stem (Snowball).
 - An identifier (`R123-78`, `deepseek-r1:1.5b`, `snake_case`, `CamelCase`, `a@b.org`, `2.13.0`) is kept whole
   and also gives its parts, so that both the exact code and a piece of it find the passage. What people write
   in two ways gives both: e-mail and email, U.S. and US, 978-3-16 and 978316, 500mg and 500 mg.
@@ -30,7 +30,7 @@ from functools import lru_cache
 import Stemmer
 
 #: Raise it when the same text gives other terms than before: the store then rebuilds its keyword index.
-VERSION = 2
+VERSION = 3
 #: ASCII punctuation that may stand inside a term.
 PUNCTUATION = "-._:/@=+#'"
 #: Longer words are cut here; a base64 blob is not a word that anybody looks up.
@@ -79,6 +79,11 @@ _CAMEL = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 #: Outermost first: a model tag splits at its colon before its parts split at their dots.
 _LEVELS = (re.compile(r"[:/@=]+"), re.compile(r"-+"), re.compile(r"[._'+#]+"))
 
+#: Letters that Unicode does not take apart, as people without the key for them write them.
+_STROKES = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "þ": "th", "æ": "ae", "œ": "oe"}
+)
+
 _stemmers = threading.local()  # a Snowball stemmer keeps state and must not be shared between threads
 
 
@@ -100,7 +105,7 @@ def _fold(word: str) -> str:
         return word
     letters = unicodedata.normalize("NFD", word)
     if all(c < "\u0400" or "\u1e00" <= c < "\u2000" for c in letters):
-        letters = "".join(c for c in letters if not "\u0300" <= c < "\u0370")
+        letters = "".join(c for c in letters if not "\u0300" <= c < "\u0370").translate(_STROKES)
     return unicodedata.normalize("NFKC", letters)
 
 

@@ -23,6 +23,7 @@ from ingest.words import LONGEST_TERM, PUNCTUATION, indexed, query_terms, read_q
         ("a.b@c.org", ["a.b@c.org", "a.b", "a", "b", "c.org", "c", "org"]),
         ("C++ and C#", ["c++", "c", "and", "c#", "c"]),
         ("John's café, Straße", ["john", "cafe", "strass"]),
+        ("Søren, Łódź, Encyclopædia, þing", ["soren", "lodz", "encyclopaedia", "thing"]),
         ("Ｆｕｌｌ　ｗｉｄｔｈ ﬁle", ["full", "width", "file"]),
         ("1,234,567 or 3.14", ["1234567", "or", "3.14", "3", "14"]),
         ("知识库是什么？猫", ["知识", "识库", "库是", "是什", "什么", "猫"]),
