@@ -14,6 +14,7 @@ from ingest.types import Hit
 from service import evidence
 from service.answering.tabled import with_cells
 from service.answering.turn import Turn
+from service.choosing.stretches import is_called, stretches
 from service.citations import Citation, Citer, Statement, without_forged_markers
 from service.events import Checked, Event, Token, Usage
 from service.generators import PassageReader
@@ -191,6 +192,9 @@ def _stretches(question: str, reading: PassageReading) -> list[Span]:
             return sorted({(s.start, s.end) for s in firsts if s is not None})
     quoted = set(reading.sentences)
     if definitions.lists(question):
+        whole = next((s for s in stretches([reading.hit]) if is_called(s, question)), None)
+        if whole is not None:  # Ingredients: is all of it, and nothing else is
+            return [(whole.start, whole.end)]
         quoted |= _alike(question, text, spans, reading)
     quoted |= _named(question, text, spans, reading)
     ends = {span.start: announced(text, spans, index) for index, span in enumerate(spans)}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from service import evidence
 from service.choosing.features import FEATURES, Known, describe, leading
-from service.choosing.stretches import Stretch, stretches
+from service.choosing.stretches import Stretch, is_called, stretches
 from service.questions import compared, definitions, kinds
 from service.reading.calibration import Calibrator
 
@@ -98,7 +98,7 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
     ordered = [one for one in ordered if one[0] not in others] or ordered
     first, best = ordered[0]
     if kind == "list":
-        named = [s for s, p in ordered if p >= NAMED_LIST * best and _is_called(s, question)]
+        named = [s for s, p in ordered if p >= NAMED_LIST * best and is_called(s, question)]
         if named:
             return (named[0],)
     if kind not in kinds.SEVERAL:
@@ -125,15 +125,6 @@ def together(question: str, ordered: Sequence[tuple[Stretch, float]]) -> tuple[S
         by_place = {s.key: s for s in (first, *_names(number, taken, ordered), *taken)}
         taken = list(by_place.values())[:MOST]
     return tuple(sorted(taken, key=lambda s: (s.hit.document_id != first.hit.document_id, s.key)))
-
-
-def _is_called(stretch: Stretch, question: str) -> bool:
-    """Whether a list's label, or the heading right above it, says nothing but what the question asks for."""
-    label, colon, _ = stretch.text.partition("\n")
-    label = label.rstrip().rstrip("：:") if colon and label.rstrip().endswith((":", "：")) else ""
-    heading = stretch.hit.heading_path[-1:] if stretch.first and not label else ()
-    said = frozenset(evidence.terms(label or "".join(heading)))
-    return stretch.kind == "list" and bool(said) and said.issubset(evidence.terms(question))
 
 
 def _about(stretch: Stretch, things: Sequence[frozenset[str]], whole: Collection[frozenset[str]]) -> bool:

@@ -75,6 +75,15 @@ def stretches(hits: Sequence[Hit]) -> list[Stretch]:
     return found
 
 
+def is_called(stretch: Stretch, question: str) -> bool:
+    """Whether a list's label, or the heading right above it, says nothing but what the question asks for."""
+    label, colon, _ = stretch.text.partition("\n")
+    label = label.rstrip().rstrip("：:") if colon and label.rstrip().endswith((":", "：")) else ""
+    heading = stretch.hit.heading_path[-1:] if stretch.first and not label else ()
+    said = frozenset(evidence.terms(label or "".join(heading)))
+    return stretch.kind == "list" and bool(said) and said.issubset(evidence.terms(question))
+
+
 def _of(hit: Hit, rank: int) -> list[Stretch]:
     text, spans = hit.text, _without_headings(hit, split(hit.text))
     kinds: list[str] = ["item" if s.kind == "sentence" and _marked(text, s) else s.kind for s in spans]

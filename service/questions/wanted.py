@@ -67,7 +67,7 @@ _TIME_ZH = re.compile(
 _NUMERAL_ZH = r"\d零〇一二三四五六七八九十百千万萬亿億两兩半"
 _TELLS_TIME_ZH = re.compile(
     rf"[{_NUMERAL_ZH}年月日号號天周週点點时時分秒季春夏秋冬早晚夜晨午昏初末底前后後间間期今明昨当當旬世纪紀代节節朝汉漢魏晋晉唐宋元清帝阶階]|[战戰][国國]"
-    r"|立即|立刻|马上|馬上|随|隨|[AaPp]\.?[Mm]|[A-Z][a-z]{2,}"
+    r"|立即|立刻|马上|馬上|随|隨|\b[AaPp]\.?[Mm]\b|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 )
 _NUMBER_ZH = re.compile(
     r"多少(?![?？]?$)|(?<![哪那第])[几幾](?:[个個名位家款种種次件台只张張本所层層岁歲人口]|倍)"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ingest.types import Hit
 from service.answer import Answerer, Ask, Source
+from service.answering import each
 from service.answering.chosen import UNSURE_BELOW
 from service.answering.each import UNSURE
 from service.choosing.chooser import MOST, NEARLY, SHIPPED, Chooser, together
@@ -21,6 +22,7 @@ from service.choosing.stretches import LONGEST, Stretch, stretches
 from service.events import Final
 from service.questions import kinds
 from service.reading.calibration import Calibrator
+from service.reading.readings import PassageReading
 from service.spans.quoter import Quoter
 from tests.service.fakes import MemoryLibrary, ScriptedGenerator
 from tests.service.test_spans import CALIBRATOR, ScriptedSpans, phrase
@@ -366,3 +368,11 @@ def test_the_shipped_calibrator_knows_these_features_and_likes_what_it_should() 
     assert 0.0 < shipped.threshold < 0.5
     weight = dict(zip(FEATURES, shipped.weights, strict=True))
     assert weight["meaning_below"] > 0 and weight["span_below"] > 0 and weight["all_words"] > 0
+
+
+def test_a_list_that_a_reader_met_in_part_is_quoted_whole_where_the_question_names_it() -> None:
+    soup = "Lentil Soup.\n\nIngredients:\n- 2 carrots\n- 1 onion\n\nChop the onion. Fry it. Add soup.\n"
+    at = soup.index("1 onion")
+    read = PassageReading(hit(soup), 0, 0.1, True, "1 onion", (at, at + 7), False, ((at, at + 7),))
+    found = each._stretches("what are the ingredients of the soup", read)
+    assert [soup[a:b] for a, b in found] == ["Ingredients:\n- 2 carrots\n- 1 onion"]

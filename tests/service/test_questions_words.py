@@ -104,6 +104,8 @@ def test_a_greeting_is_no_content() -> None:
     ("question", "words", "other"),
     [
         ("新版App什么时候上线", "张伟汇报", True),
+        ("新版什么时候上线", "新版App上线，张伟汇报", True),
+        ("新版什么时候上线", "April底", False),
         ("新版App什么时候上线", "4月22日", False),
         ("项目何时结束？", "洪水退去之后", False),
         ("他哪年出生？", "上海", True),
