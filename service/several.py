@@ -9,6 +9,7 @@ stretch that two answers rest on once; `confidence` is that of the least certain
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from service.citations import Citation, Statement
 from service.events import Checked, Event, Final, Sources, Timings, Token, Usage
 from service.followup import Said
 
+_JOINED = re.compile(r"^(?:and|or|but|so|also|then)\b[, ]*(?=\w+ \w+)", re.IGNORECASE)
 #: The events of one question; the last one is `Final`.
 Answers = Callable[[Ask], Iterator[Event]]
 
@@ -34,7 +36,9 @@ def answer(questions: Sequence[str], ask: Ask, one: Answers) -> Iterator[Event]:
     for question in questions:
         cited, sources = _citations(finals), _sources(finals)
         yield Token(_heading(question, first=not finals))
-        for event in one(replace(ask, question=question, history=history)):
+        # "And can I bring a dog?" leans on nothing once its "and" is gone; "and how much is it?" still does.
+        alone = _JOINED.sub("", question)
+        for event in one(replace(ask, question=alone, history=history)):
             match event:
                 case Final():
                     finals.append(event)

@@ -133,12 +133,12 @@ def test_events_are_a_draft_then_the_checked_answer(client: TestClient) -> None:
 
 
 def test_two_questions_in_one_message_get_two_answers(client: TestClient) -> None:
-    both = "How tall is the tower? What colour is the bridge?"
+    both = "How tall is the tower? And what colour is the bridge?"
     reply = ask(client, both)
     alone = [ask(client, "How tall is the tower?"), ask(client, "What colour is the bridge?")]
     assert alone[0]["answered"] and not alone[1]["answered"]
     assert reply["answered"] and reply["answer"].startswith(
-        "How tall is the tower?\n\n330 metres [1]\n\nWhat colour"
+        "How tall is the tower?\n\n330 metres [1]\n\nAnd what colour"
     )
     assert reply["citations"] == alone[0]["citations"] and reply["confidence"] == alone[0]["confidence"]
     assert reply["answer"].endswith(alone[1]["answer"])
