@@ -35,7 +35,6 @@ def answer(questions: Sequence[str], ask: Ask, one: Answers) -> Iterator[Event]:
     history = ask.history
     for question in questions:
         cited, sources = _citations(finals), _sources(finals)
-        yield Token(_heading(question, first=not finals))
         # "And can I bring a dog?" leans on nothing once its "and" is gone; "and how much is it?" still does.
         alone = _JOINED.sub("", question)
         for event in one(replace(ask, question=alone, history=history)):
@@ -44,6 +43,7 @@ def answer(questions: Sequence[str], ask: Ask, one: Answers) -> Iterator[Event]:
                     finals.append(event)
                 case Sources(hits, generation):
                     yield Sources(_once((*sources, *hits)), generation)
+                    yield Token(_heading(question, first=not finals))
                 case Checked(statement, citations):
                     new = _numbered((*cited, *citations))
                     yield Checked(statement, tuple(c for c in new if c not in cited))
@@ -66,8 +66,7 @@ def together(questions: Sequence[str], finals: Sequence[Final]) -> Final:
         new = {citation.marker: markers[_place(citation)] for citation in final.citations}
         statements.append(Statement(_heading(question, first=not statements), ours=True))
         statements += [replace(s, markers=tuple(new[m] for m in s.markers)) for s in final.statements]
-    reasons = {final.refusal_reason for final in finals}
-    if not given and len(reasons) == 1:
+    if not given and len({final.answer for final in finals}) == 1:
         statements = list(finals[0].statements)  # the same is said of all
     written = any(final.llm_generated for final in given)
     carried = any(final.standalone_question for final in finals)

@@ -48,31 +48,6 @@ _POLAR = re.compile(
     rf"|^(?:can['’]?t|won['’]?t)\b|{POLAR_ZH}",
     re.IGNORECASE,
 )
-#: A time of day is asked for, and what every such time has.
-_CLOCK = re.compile(
-    r"^(?:at |by |until |from )?what time (?:do|does|is|are|will|can|should|must)\b", re.IGNORECASE
-)
-_TELLS_CLOCK = re.compile(
-    r"\d\s?[:.h]\s?\d\d|\d\s?(?:[ap]\.?m\b|o['’]clock|hours|hrs)|\d+[点點时時]"
-    r"|\b\d{4}\b(?=\s*(?:hours|hrs|h|utc|gmt))"
-    r"|\b(?:noon|midnight|mid-?day|morning|afternoon|evening|night|dawn|dusk|sun(?:set|rise)"
-    r"|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|half|quarter|hours?"
-    r"|after|before|any ?time|day(?:time)?|year)\b",
-    re.IGNORECASE,
-)
-#: A time is asked for, or a number; and what every time, or number, has a sign of.
-_TIME_ZH = re.compile(
-    r"什[么麼](?:时候|時候|时间|時間)|何[时時]|[几幾][点點](?!到)|哪一?[天年日]|[几幾][月号號]"
-)
-_NUMERAL_ZH = r"\d零〇一二三四五六七八九十百千万萬亿億两兩半"
-_TELLS_TIME_ZH = re.compile(
-    rf"[{_NUMERAL_ZH}年月日号號天周週点點时時分秒季春夏秋冬早晚夜晨午昏初末底前后後间間期今明昨当當旬世纪紀代节節朝汉漢魏晋晉唐宋元清帝阶階]|[战戰][国國]"
-    r"|立即|立刻|马上|馬上|随|隨|\b[AaPp]\.?[Mm]\b|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-)
-_NUMBER_ZH = re.compile(
-    r"多少(?![?？]?$)|(?<![哪那第])[几幾](?:[个個名位家款种種次件台只张張本所层層岁歲人口]|倍)"
-)
-_TELLS_NUMBER_ZH = re.compile(rf"[{_NUMERAL_ZH}无無没沒不全免少多数數些]|[a-z]", re.IGNORECASE)
 #: What ends each of several questions.
 _MARKS = re.compile(r"(?<![?？])[?？]++(?=\s|[\u3400-\u9fff]|$)")
 _GREETING = re.compile(
@@ -139,15 +114,20 @@ def asked(question: str) -> str:
     "Hello, why was it moved?" asks why, "If I cancel, do I get a refund?" whether, "Could you tell me who it
     was?" who.
     """
-    flat = " ".join(question.split())
-    part, ends = flat, [0, *(mark.end() for mark in _MARKS.finditer(flat))]
-    if len(ends) > 1:
-        part, rest = flat[ends[-2] : ends[-1]].strip(), flat[ends[-1] :].strip()
-        part = rest if _ASKS_AGAIN.match(rest) else part
+    part = _parts(question)[-1]
     last = _TOLD_FIRST.split(part)[-1]
     part = last if _ASKS_AGAIN.match(last) or _WRAPPED.match(last) else part
     part = _CONDITION.sub("", _GREETING.sub("", part)) or part
     return _WRAPPED.sub("", plain(part)) or part
+
+
+def _parts(question: str) -> list[str]:
+    """What ends in a question mark each, and what asks again behind it; the whole where there is no mark."""
+    flat = " ".join(question.split())
+    ends = [0, *(mark.end() for mark in _MARKS.finditer(flat))]
+    parts = [flat[a:b].strip() for a, b in pairwise(ends)]
+    rest = flat[ends[-1] :].strip()
+    return [*parts, rest] if not parts or _ASKS_AGAIN.match(rest) else parts
 
 
 def apart(question: str) -> tuple[str, ...]:
@@ -155,11 +135,7 @@ def apart(question: str) -> tuple[str, ...]:
 
     What is told in front of a question stays with it; behind the last one it is no question.
     """
-    flat = " ".join(question.split())
-    ends = [0, *(mark.end() for mark in _MARKS.finditer(flat))]
-    parts = [flat[a:b].strip() for a, b in pairwise(ends)]
-    rest = flat[ends[-1] :].strip()
-    parts += [rest] if rest and _ASKS_AGAIN.match(rest) else []
+    parts = _parts(question)
     asks = all(_ASKS.search(part) and len(part) > SHORTEST for part in parts)
     return tuple(parts) if asks and 1 < len(parts) <= MOST_APART else ()
 
@@ -190,19 +166,6 @@ def never_short(question: str) -> bool:
 def polar(question: str) -> bool:
     """Whether yes or no is asked for."""
     return _POLAR.search(asked(question)) is not None
-
-
-def is_of_another_kind(question: str, words: str) -> bool:
-    """Whether a few words cannot answer a question for a time of day, or a Chinese one for a time or number.
-
-    什么时候 with a person, "what time" with a month. In English any event may tell when something was.
-    """
-    part = asked(question)
-    if _CLOCK.search(part) is not None and _TELLS_CLOCK.search(words) is None:
-        return True
-    return (_TIME_ZH.search(part) is not None and _TELLS_TIME_ZH.search(words) is None) or (
-        _NUMBER_ZH.search(part) is not None and _TELLS_NUMBER_ZH.search(words) is None
-    )
 
 
 def repeats(question: str, words: str) -> bool:

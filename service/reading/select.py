@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from service import evidence
-from service.questions import compared, definitions, wanted
+from service.questions import compared, definitions, mismatched, wanted
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
 
@@ -180,7 +180,7 @@ def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageRead
         and (reading.polar or words(reading.answer or "") not in (["yes"], ["no"]))
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
-        and not (reading.answer and wanted.is_of_another_kind(question, reading.answer))
+        and not (reading.answer and mismatched.is_of_another_kind(question, reading.answer))
     ]
 
 

@@ -16,7 +16,7 @@ from ingest.types import Hit
 from model.engine.constrain import boundaries
 from model.spans.reader import SpanReading
 from service import evidence
-from service.questions.wanted import is_of_another_kind
+from service.questions.mismatched import is_of_another_kind
 from service.quoting import Quote
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading

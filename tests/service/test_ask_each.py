@@ -148,6 +148,7 @@ def test_two_questions_in_one_message_get_two_answers(client: TestClient) -> Non
         events = read_events(response)
     names = [name for name, _ in events]
     assert names.count("final") == 1 and names[-1] == "final" and names.count("sources") == 2
+    assert names[0] == "sources"
     final = json.loads(events[-1][1])
     assert final["answer"] == reply["answer"] and final["sources"] == reply["sources"]
     neither = ask(client, "What colour is the bridge? What colour is the tower?")

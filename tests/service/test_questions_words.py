@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service import evidence
-from service.questions import compared, kinds, wanted
+from service.questions import compared, kinds, mismatched, wanted
 from service.sentences import split
 
 
@@ -121,7 +121,7 @@ def test_a_greeting_is_no_content() -> None:
     ],
 )
 def test_a_person_is_no_time_and_a_place_no_number(question: str, words: str, other: bool) -> None:
-    assert wanted.is_of_another_kind(question, words) is other
+    assert mismatched.is_of_another_kind(question, words) is other
 
 
 @pytest.mark.parametrize(
