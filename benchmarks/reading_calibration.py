@@ -33,7 +33,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,10 @@ def collection(articles: Sequence[dict[str, Any]], work: Path, home: Path) -> Sh
     return Shelves(work, "squad", settings, lambda _: embedder)
 
 
-def read(chosen: Sequence[Trial], source: Source, reader: Reader, kept: Path) -> list[Record]:
-    """Every trial's record, read now or before."""
+def read(
+    chosen: Sequence[Trial], source: Callable[[Trial], Source], reader: Reader, kept: Path
+) -> list[Record]:
+    """Every trial's record, read now or before; `source` tells where each is asked."""
     known: dict[str, Record] = {}
     if kept.is_file():
         for line in kept.read_text(encoding="utf-8").splitlines():
@@ -114,7 +116,7 @@ def read(chosen: Sequence[Trial], source: Source, reader: Reader, kept: Path) ->
     waiting = [trial for trial in chosen if trial.key not in known]
     with kept.open("a", encoding="utf-8") as file:
         for trial in waiting:
-            known[trial.key] = trials.examine(trial, source, reader, least_relevance=READ_FROM)
+            known[trial.key] = trials.examine(trial, source(trial), reader, least_relevance=READ_FROM)
             file.write(json.dumps([trial.key, known[trial.key].as_json()]) + "\n")
             file.flush()
             done += 1
@@ -212,7 +214,7 @@ def main() -> None:
     if not args.alone:  # other questions are read by the generator alone
         halves = [[trial for trial in half if wants_few_words(trial.question)] for half in halves]
     home = args.home or find_home()
-    folder = adapter_folder(args.adapter, home) if not _shipped(args.adapter) else _shipped(args.adapter)
+    folder = reading_adapter(args.adapter, home)
     with tempfile.TemporaryDirectory() as scratch:
         work: Path = args.work or Path(scratch)
         shelves = collection(articles, work, home)
@@ -224,7 +226,7 @@ def main() -> None:
         if args.alone:
             source = replace(source, quoter=None)
         who = seconded(reader, source.quoter, FEW_WORDS).fingerprint
-        records = [read(half, source, reader, work / f"trials-{who[:12]}.jsonl") for half in halves]
+        records = [read(half, lambda _: source, reader, work / f"trials-{who[:12]}.jsonl") for half in halves]
         embedder = source.embedder or ""
     if args.without:
         records = [[_without(record, args.without) for record in half] for half in records]
@@ -294,12 +296,12 @@ def main() -> None:
         print(f"written: {args.write}")
 
 
-def _shipped(adapter: str) -> Path | None:
-    """The adapter of that name that comes with the package."""
+def reading_adapter(adapter: str, home: Path) -> Path:
+    """The folder of that adapter: the one that comes with the package, or one of the user's."""
     from model.shelf import SHIPPED
 
     folder = SHIPPED / adapter
-    return folder if (folder / "adapter_config.json").is_file() else None
+    return folder if (folder / "adapter_config.json").is_file() else adapter_folder(adapter, home)
 
 
 def _without(record: Record, features: Sequence[str]) -> Record:

@@ -179,7 +179,7 @@ class Answerer:
             others = {seconded(first, turn.source.quoter, FEW_WORDS).fingerprint, first.fingerprint}
             before = turn.reply
             speaking = self.calibrators.of(
-                turn.ask.collection, reader.fingerprint, turn.source.embedder, others
+                turn.ask.collection, turn.ask.question, reader.fingerprint, turn.source.embedder, others
             )
             for event in each.answer(turn, reader, speaking):
                 yield event

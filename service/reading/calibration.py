@@ -31,6 +31,8 @@ from service.errors import ServiceError
 SHIPPED = Path(__file__).with_name("calibrator.json")
 #: Of the generator without the span reader beside it.
 ALONE = Path(__file__).with_name("calibrator_alone.json")
+#: Of both readers, for questions as people type them.
+TYPED = Path(__file__).with_name("calibrator_typed.json")
 #: Steps of Newton's method, and where it has arrived.
 STEPS, ARRIVED = 100, 1e-9
 #: Share of equal values from which on a feature tells too little to be weighed by its own spread.

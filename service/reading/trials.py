@@ -199,8 +199,21 @@ def learn(
     fitted: dict[str, Any] | None = None,
     *,
     prior: Calibrator | None = None,
+    unheard: float = UNHEARD,
 ) -> Calibrator:
-    """A calibrator for these records. Raises ServiceError where they teach nothing."""
+    """A calibrator for these records. Raises ServiceError where they teach nothing.
+
+    Args:
+        name: of the calibrator.
+        trials: what was asked.
+        records: what came of it.
+        fitted: on what, for people.
+        prior: what the fit is pulled to.
+        unheard: as `UNHEARD`; 0: every candidate is heard.
+    """
+    candidates = [record.candidates for record in records]
+    if not unheard:
+        return fit(name, FEATURES, candidates, fitted, prior=prior)
     here = FEATURES.index("here")
     telling = [
         max((features[here] for features, _ in record.candidates), default=-MOST_LOGIT)
@@ -208,10 +221,9 @@ def learn(
         if trial.kind == "answerable" and record.found
     ]
     if len(telling) >= LEAST_FOUND:
-        least = {"here": float(np.quantile(telling, UNHEARD))}
+        least = {"here": float(np.quantile(telling, unheard))}
     else:
         least = dict(prior.least) if prior is not None else {}
-    candidates = [record.candidates for record in records]
     return fit(name, FEATURES, candidates, fitted, prior=prior, least=least)
 
 
@@ -231,7 +243,11 @@ def folds(trials: Sequence[Trial], count: int = FOLDS) -> list[int]:
 
 
 def cross_fit(
-    trials: Sequence[Trial], records: Sequence[Record], *, prior: Calibrator | None = None
+    trials: Sequence[Trial],
+    records: Sequence[Record],
+    *,
+    prior: Calibrator | None = None,
+    unheard: float = UNHEARD,
 ) -> list[Judged]:
     """Each record judged by a calibrator that was fitted on the other folds.
 
@@ -242,21 +258,32 @@ def cross_fit(
     judged: list[Judged] = [(0.0, False)] * len(trials)
     for held in sorted(set(fold)):
         rest = [at for at, where in enumerate(fold) if where != held]
-        other = learn("other folds", [trials[at] for at in rest], [records[at] for at in rest], prior=prior)
+        other = learn(
+            "other folds",
+            [trials[at] for at in rest],
+            [records[at] for at in rest],
+            prior=prior,
+            unheard=unheard,
+        )
         for at, record in enumerate(records):
             if fold[at] == held:
                 judged[at] = judge(other, record)
     return judged
 
 
-def threshold_of(trials: Sequence[Trial], records: Sequence[Record], judged: Sequence[Judged]) -> float:
-    """The threshold that refuses `FALSE_REFUSALS` of the answerable questions whose passage was found."""
+def threshold_of(
+    trials: Sequence[Trial],
+    records: Sequence[Record],
+    judged: Sequence[Judged],
+    refused: float = FALSE_REFUSALS,
+) -> float:
+    """The threshold that refuses this share of the answerable questions whose passage was found."""
     found = [
         probability
         for trial, record, (probability, _) in zip(trials, records, judged, strict=True)
         if trial.kind == "answerable" and record.found
     ]
-    return float(np.clip(np.quantile(found, FALSE_REFUSALS), 0.01, 0.99)) if found else 0.5
+    return float(np.clip(np.quantile(found, refused), 0.01, 0.99)) if found else 0.5
 
 
 def figures(
