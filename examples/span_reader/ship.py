@@ -47,7 +47,7 @@ SOURCES = {
     ),
     LARGE: (
         "LATIN",
-        "SQuAD 1.1, training part, two questions of every paragraph (Rajpurkar et al., 2016; text from Wikipedia) "
+        "SQuAD 1.1, training part, some three questions a paragraph (Rajpurkar et al., 2016; text from Wikipedia) "
         "| English | CC BY-SA 4.0",
     ),
     "nq_oracle_a": (
