@@ -228,7 +228,7 @@ def _our_error(file: Path, error: sqlite3.Error) -> IngestError:
         )
     if primary == sqlite3.SQLITE_NOTADB:  # nothing in it can be read, so `verify` could list nothing
         return IndexDamaged(
-            f"The index in {file} is damaged: it is not a database, or its beginning is lost. Import a backup "
+            f"The index in {file} is damaged: it is no database, or its beginning is lost. Import a backup "
             f"(`python -m ingest import FILE`) or the documents once more, after deleting {file.parent}."
         )
     return damaged(file, error)
