@@ -54,15 +54,6 @@ class Natural:
                 self.trials.append(trial)
                 self._asked[trial.key] = question
 
-    def halves(self) -> tuple[list[Trial], list[Trial]]:
-        """The trials in two parts, a question's together, both with the same share of every kind."""
-        groups = list(dict.fromkeys(trial.group for trial in self.trials))
-        first = {group for number, group in enumerate(groups) if number // 2 % 2 == 0}
-        return (
-            [trial for trial in self.trials if trial.group in first],
-            [trial for trial in self.trials if trial.group not in first],
-        )
-
     def source(self, trial: Trial, like: Source) -> Source:
         """The question's own passages, read as those of `like`; `like` itself for other trials."""
         question = self._asked.get(trial.key)

@@ -218,9 +218,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         work: Path = args.work or Path(scratch)
         shelves = collection(articles, work, home)
-        engine = Engine.load(install.find(args.model, home))
-        engine.attach("reader", peft.read(folder, engine.config, base=engine.base))
-        reader = Reader(engine.use("reader"), States(CACHE_MB * MEGABYTE))
+        reader = reader_of(args.model, folder, home)
         weights = hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()[:12]
         source = shelves.source("squad")
         if args.alone:
@@ -294,6 +292,13 @@ def main() -> None:
         shipped.save(args.write)
         Calibrator.load(args.write, features=FEATURES)
         print(f"written: {args.write}")
+
+
+def reader_of(model: str, adapter: Path, home: Path) -> Reader:
+    """What reads in the service: that model with the adapter in that folder."""
+    engine = Engine.load(install.find(model, home))
+    engine.attach("reader", peft.read(adapter, engine.config, base=engine.base))
+    return Reader(engine.use("reader"), States(CACHE_MB * MEGABYTE))
 
 
 def reading_adapter(adapter: str, home: Path) -> Path:

@@ -27,17 +27,12 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.natural_trials import Natural
-from benchmarks.reading_calibration import CACHE_MB, DATA, asked, collection, read, reading_adapter
+from benchmarks.reading_calibration import DATA, asked, collection, read, reader_of, reading_adapter
 from examples.span_reader.passages import typed
 from ingest.settings import find_home
-from model import install
-from model.engine import Engine
-from model.formats import peft
 from service.reading import trials
-from service.reading.cache import MEGABYTE, States
 from service.reading.calibration import TYPED, Calibrator
 from service.reading.calibrators import is_typed
-from service.reading.reader import Reader
 from service.reading.second import FEW_WORDS, seconded, wants_few_words
 from service.reading.select import FEATURES
 from service.reading.trials import Judged, Record, Trial
@@ -93,9 +88,7 @@ def main() -> None:
     home = args.home or find_home()
     folder = reading_adapter(args.adapter, home)
     shelves = collection(articles, args.work, home)
-    engine = Engine.load(install.find(args.model, home))
-    engine.attach("reader", peft.read(folder, engine.config, base=engine.base))
-    reader = Reader(engine.use("reader"), States(CACHE_MB * MEGABYTE))
+    reader = reader_of(args.model, folder, home)
     source = shelves.source("squad")
     who = seconded(reader, source.quoter, FEW_WORDS).fingerprint
     kept = args.work / f"typed-{who[:12]}.jsonl"
