@@ -62,6 +62,8 @@ from service.shelves import Shelves
 DATA = Path(os.environ.get("LOREBASE_DATA", "../shared/data"))
 PICTURE = Path(__file__).with_name("reading_calibration.png")
 CACHE_MB = 1024
+#: What annotators (language models, blind to replies and confidences) said of the hidden trials of `--questions 150 --seed 1 2`.
+HIDDEN_JUDGED = Path(__file__).with_name("hidden_judged.jsonl")
 
 
 def asked(articles: Sequence[dict[str, Any]], most: int, seeds: Sequence[int]) -> list[Trial]:
@@ -271,6 +273,7 @@ def main() -> None:
         about |= {"on": f"{args.data}, all articles; figures: fitted on {', '.join(sorted(fitted_on))} only"}
         shipped = trials.learn("shipped", *everything, about)
         reports["all, cross-fitted"] = trials.figures(*everything, crossed, threshold)
+        reports["all, cross-fitted"] |= by_hand(everything[0], crossed, threshold)
         print("\nthe file is fitted on all articles; cross-fitted there:")
         for name, value in reports["all, cross-fitted"].items():
             print(f"{name:52}{value:14.4g}")
@@ -292,6 +295,24 @@ def main() -> None:
         shipped.save(args.write)
         Calibrator.load(args.write, features=FEATURES)
         print(f"written: {args.write}")
+
+
+def by_hand(chosen: Sequence[Trial], judged: Sequence[trials.Judged], threshold: float) -> dict[str, float]:
+    """How many hidden questions are refused of those that a person's reading found unanswered, too.
+
+    Passages with an accepted answer are taken out by string match, so some that are left tell it in other words.
+    """
+    verdicts = {one["trial"]: one["verdict"] for one in map(json.loads, HIDDEN_JUDGED.open(encoding="utf-8"))}
+    told: dict[str, float] = {}
+    for name, out in (("told in other words", {"told"}), ("told or arguable", {"told", "arguable"})):
+        refused = [
+            p < threshold
+            for trial, (p, _) in zip(chosen, judged, strict=True)
+            if trial.key in verdicts and verdicts[trial.key] not in out
+        ]
+        if refused:
+            told[f"refused, hidden and not {name}"] = round(float(np.mean(refused)), 4)
+    return told
 
 
 def reader_of(model: str, adapter: Path, home: Path) -> Reader:
