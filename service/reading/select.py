@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from service import evidence
-from service.questions import compared, definitions, mismatched, wanted
+from service.questions import compared, definitions, mismatched, opposites, wanted
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
 
@@ -170,8 +170,8 @@ def repeats(question: str, text: str) -> bool:
 def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageReading]:
     """The readings that say something.
 
-    Neither their answer nor all they quote is the question over again, and a bare yes or no answers only
-    what asks for one.
+    Neither their answer nor all they quote is the question over again or says its opposite, and a bare yes or
+    no answers only what asks for one.
     """
     return [
         reading
@@ -181,6 +181,7 @@ def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageRead
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
         and not (reading.answer and mismatched.is_of_another_kind(question, reading.answer))
+        and (reading.by == "cells" or not opposites.says_opposite(question, " ".join(reading.quoted)))
     ]
 
 

@@ -17,6 +17,7 @@ from model.engine.constrain import boundaries
 from model.spans.reader import SpanReading
 from service import evidence
 from service.questions.mismatched import is_of_another_kind
+from service.questions.opposites import says_opposite
 from service.quoting import Quote
 from service.reading.calibration import Calibrator
 from service.reading.readings import PassageReading
@@ -71,7 +72,9 @@ def gather(
             words = hit.text[start:end]
             if repeats(question, words) or repeats(question, hit.text[around[0] : around[1]]):
                 continue
-            if is_of_another_kind(question, words):
+            if is_of_another_kind(question, words) or says_opposite(
+                question, hit.text[around[0] : around[1]]
+            ):
                 continue
             seen.add(place)  # neighbouring passages overlap
             found = PassageReading(hit, rank, reading.not_here, True, words, (start, end), False, (around,))
