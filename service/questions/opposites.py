@@ -8,8 +8,9 @@ are none.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from service.questions import wanted
 
@@ -82,32 +83,74 @@ _UP = re.compile(r"\b(?:end|start|open|close)(?:s|ed|d|ing)? (?:up|off|out|down)
 _CHECK = re.compile(r"\bcheck(?:ing)?[- ](in|out)\b", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]+")
 _CJK = re.compile(r"[\u3400-\u9fff]")
+#: Where a clause ends.
+_CUT = re.compile(r"[;,](?=\s)|[，；]|\b(?:and|but|while|whereas)\b|而")
+_NUMBER = re.compile(r"[\d零一二三四五六七八九十百千万亿两]")
 
 
-def says_opposite(question: str, text: str) -> bool:
-    """Whether the text has the opposite of a word of the question, and neither that word nor one like it.
+def says_opposite(question: str, text: str, answer: tuple[int, int] | None = None) -> bool:
+    """Whether what is said is the opposite of a word of the question.
 
-    A question that names both sides, or asks whether, can be answered by either.
+    Without a place, or where one clause says all: the text has that opposite, and neither the word nor one
+    like it. A number belongs to the clause that it stands in: of "from Berlin at 11:20, arrival at 14:05" the
+    first is no arrival, and of "departs at 10:40, arrives at 14:05" the second no departure. A question that
+    names both sides, or asks whether, can be answered by either.
+
+    Args:
+        question: as asked.
+        text: a sentence, or several.
+        answer: where in it the answer stands, as far as known.
     """
     if wanted.polar(question):
         return False
-    asked, said = _plain(question), _plain(text)
-    asked_words, said_words = frozenset(_WORD.findall(asked)), frozenset(_WORD.findall(said))
-    for timed, one, other in PAIRS:
-        if (
-            _has(one.words, asked, asked_words)
-            and _has(other.telling, said, said_words)
-            and not _has(one.words, said, said_words)
-            and not _has(other.words, asked, asked_words)
-            and (not timed or _WHEN.search(asked) is not None)
-        ):
-            return True
-    return False
+    asked, said = _Said.of(question), _Said.of(text)
+    pairs = [
+        (one, other)
+        for timed, one, other in PAIRS
+        if asked.has(one.words)
+        and not asked.has(other.words)
+        and said.has(other.telling)
+        and (not timed or _WHEN.search(question) is not None)
+    ]
+    if not pairs:
+        return False
+    cuts = [0, *(cut.end() for cut in _CUT.finditer(text)), len(text)]
+    clauses = [(start, _Said.of(text[start:end])) for start, end in pairwise(cuts)]
+    number = answer is not None and _NUMBER.search(text[slice(*answer)]) is not None
+    own = max((start for start, _ in clauses if start <= answer[0]), default=0) if answer is not None else 0
+    return any(_opposed(one, other, said, clauses, own if number else None) for one, other in pairs)
 
 
-def _plain(text: str) -> str:
-    return _UP.sub(" ", _CHECK.sub(r"check\1", text).lower())
+def _opposed(
+    one: Side, other: Side, said: _Said, clauses: Sequence[tuple[int, _Said]], own: int | None
+) -> bool:
+    """Whether the answer is of the other side; `own` is where the clause of a number begins."""
+    against = {
+        start: clause for start, clause in clauses if clause.has(other.telling) and not clause.has(one.words)
+    }
+    if said.has(one.words):
+        others = [clause for start, clause in clauses if start != own and clause.has(one.words)]
+        return own in against and any(clause.number for clause in others)
+    return own is None or own in against or not all(clause.number for clause in against.values())
 
 
-def _has(side: frozenset[str], text: str, words: frozenset[str]) -> bool:
-    return not side.isdisjoint(words) or any(_CJK.match(word) is not None and word in text for word in side)
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A text as pairs are looked for in it."""
+
+    text: str
+    words: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Said:
+        plain = _UP.sub(" ", _CHECK.sub(r"check\1", text).lower())
+        return cls(plain, frozenset(_WORD.findall(plain)))
+
+    @property
+    def number(self) -> bool:
+        return _NUMBER.search(self.text) is not None
+
+    def has(self, side: frozenset[str]) -> bool:
+        return not side.isdisjoint(self.words) or any(
+            _CJK.match(word) is not None and word in self.text for word in side
+        )

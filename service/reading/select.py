@@ -181,8 +181,16 @@ def heard(question: str, readings: Sequence[PassageReading]) -> list[PassageRead
         and not repeats(question, reading.answer or "")
         and not all(repeats(question, quoted) for quoted in reading.quoted)
         and not (reading.answer and mismatched.is_of_another_kind(question, reading.answer))
-        and (reading.by == "cells" or not opposites.says_opposite(question, " ".join(reading.quoted)))
+        and not _opposite(question, reading)
     ]
+
+
+def _opposite(question: str, reading: PassageReading) -> bool:
+    """Whether it says the opposite of what is asked; what was computed from cells does not."""
+    begins = reading.sentences[0][0]
+    place = reading.place
+    answer = (place[0] - begins, place[1] - begins) if place is not None and place[0] >= begins else None
+    return reading.by != "cells" and opposites.says_opposite(question, " ".join(reading.quoted), answer)
 
 
 def contradict(question: str, one: PassageReading, other: PassageReading) -> bool:

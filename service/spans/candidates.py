@@ -72,9 +72,8 @@ def gather(
             words = hit.text[start:end]
             if repeats(question, words) or repeats(question, hit.text[around[0] : around[1]]):
                 continue
-            if is_of_another_kind(question, words) or says_opposite(
-                question, hit.text[around[0] : around[1]]
-            ):
+            sentence, inside = hit.text[around[0] : around[1]], (start - around[0], end - around[0])
+            if is_of_another_kind(question, words) or says_opposite(question, sentence, inside):
                 continue
             seen.add(place)  # neighbouring passages overlap
             found = PassageReading(hit, rank, reading.not_here, True, words, (start, end), False, (around,))
