@@ -89,15 +89,16 @@ class Readiness:
 
     @property
     def state(self) -> State:
-        """Of the whole."""
-        if self._errors:
-            return "failed"
-        return "ready" if all(done.is_set() for done in self._done.values()) else "loading"
+        """Of the whole: failed if one part is, loading if another still is."""
+        parts = set(self.parts().values())
+        return "failed" if parts - {"ready", "loading"} else "loading" if "loading" in parts else "ready"
 
     def parts(self) -> dict[str, str]:
-        """Of each part: ready, loading, or its error's message."""
+        """Of each part: ready, loading, or its error's message; what `require` says of it at that moment."""
+        # "done" first: an error is noted before it, and until then whoever asks is told "loading".
+        done = {name: event.is_set() for name, event in self._done.items()}
         errors = dict(self._errors)  # one may go while this is told
         return {
-            name: str(errors[name]) if name in errors else ("ready" if done.is_set() else "loading")
-            for name, done in self._done.items()
+            name: "loading" if not done[name] else str(errors[name]) if name in errors else "ready"
+            for name in done
         }

@@ -14,6 +14,7 @@ from ingest.errors import IndexDamaged, StoreUnavailable, UnknownCollection
 from ingest.settings import IngestSettings
 from ingest.store import Store
 from service import readiness, shelves
+from service.errors import NotReady
 from service.readiness import Readiness
 from service.shelves import Shelves
 from tests.fakes import HashEmbedder
@@ -168,3 +169,23 @@ def test_a_part_whose_server_was_away_is_loaded_when_it_is_back(monkeypatch: pyt
         ready.require("generator")
     assert len(failures["generator"]) == 1
     ready.close()
+
+
+def test_parts_and_require_never_say_two_things_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe saying "failed" while a question hears "still being loaded" would send people the wrong way."""
+
+    def broken() -> None:
+        raise IndexDamaged("damaged for good")
+
+    said: list[str] = []
+
+    def look() -> None:  # runs in the loader's thread, after the failure and before it is done
+        with pytest.raises(NotReady):
+            ready.require("index")
+        said.append(f"{ready.state}, {ready.parts()['index']}")
+
+    monkeypatch.setattr(readiness, "give_back", look)
+    ready = Readiness({"index": broken})
+    ready.start()
+    assert ready.wait(20)
+    assert said == ["loading, loading"] and ready.state == "failed"
