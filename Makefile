@@ -5,7 +5,7 @@ PY     := $(VENV)/bin/python
 # What a run needs fetched before it: the default generator and the default embedder (model/catalog.py pins both).
 MODELS := smollm2-135m-instruct multilingual-e5-small
 
-.PHONY: run demo eval test check bench nightly clean help
+.PHONY: run demo eval test check bench nightly clean purge help
 
 help:                ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 10
@@ -46,8 +46,11 @@ bench: $(VENV)/.bench     ## every benchmark, results printed
 nightly: $(VENV)/.test    ## long fuzz and soak
 	LOREBASE_NIGHTLY=1 $(PY) -m pytest
 
-clean:               ## remove what was made (the environment, the index and the fetched weights)
-	rm -rf $(VENV) .lorebase build *.egg-info
+clean:               ## remove the environment and what was built; the data folder .lorebase stays
+	rm -rf $(VENV) build *.egg-info
+
+purge: clean         ## clean, and remove .lorebase: index, uploads, conversations, keys, models, adapters, runs
+	rm -rf .lorebase
 
 # One stamp an extra: a changed pyproject.toml installs anew, an unchanged one costs nothing.
 $(VENV)/bin/python:
